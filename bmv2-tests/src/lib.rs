@@ -1,0 +1,1 @@
+//! Scenarios that run on every target.

@@ -1,0 +1,1 @@
+//! Checked policy to P4 text and plan.

@@ -1,0 +1,1 @@
+//! P4_16 to bmv2 JSON and P4Info.

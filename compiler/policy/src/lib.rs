@@ -1,0 +1,1 @@
+//! Policy text to a checked policy.

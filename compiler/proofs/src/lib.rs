@@ -1,0 +1,1 @@
+//! Sets of packets as decision diagrams.

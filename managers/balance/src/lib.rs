@@ -1,0 +1,1 @@
+//! The balance manager: chooses a server for each connection.

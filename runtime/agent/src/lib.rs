@@ -1,0 +1,1 @@
+//! The forwarding agent: the one controller of one switch.

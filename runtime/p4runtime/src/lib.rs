@@ -1,0 +1,1 @@
+//! The P4Runtime protocol: types, client, encoding, reconciliation.

@@ -1,0 +1,1 @@
+//! bmv2 JSON to a running switch.

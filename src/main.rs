@@ -1,0 +1,2 @@
+//! The command line of Signalbox.
+fn main() {}
