@@ -1,0 +1,237 @@
+//! The fields that criteria can match, as a concrete point and as a ternary box.
+//!
+//! Addresses of both families are held in 128 bits; an IPv4 address stands in the low 32, and
+//! [`Family`] says which of the two a point or box is about. A field that a packet does not have
+//! (ports of an ICMP message, TCP flags of a UDP datagram) reads as zero.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Internet protocol version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4; addresses use the low 32 bits.
+    V4,
+    /// IPv6; addresses use all 128 bits.
+    V6,
+}
+
+impl Family {
+    /// The number of bits of an address: 32 or 128.
+    pub fn bits(self) -> u32 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+
+    /// The mask of a whole address, right aligned.
+    pub fn full_mask(self) -> u128 {
+        match self {
+            Family::V4 => u32::MAX as u128,
+            Family::V6 => u128::MAX,
+        }
+    }
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// The address that these right-aligned bits stand for; of IPv4 only the low 32 bits count.
+    pub fn address(self, bits: u128) -> IpAddr {
+        match self {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from(bits as u32)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from(bits)),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// What a packet is to the stages: criteria match it, else a later fragment's payload or a quoted
+/// tuple could match a port range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PacketKind {
+    /// Not a fragment, and not an ICMP error.
+    Whole = 0,
+    /// The first fragment of several: it has the transport header.
+    FirstFragment = 1,
+    /// A later fragment: it has no transport header.
+    LaterFragment = 2,
+    /// An ICMP error message that quotes another packet.
+    IcmpError = 3,
+}
+
+/// A value and the bits of it that matter. Bits outside the mask are always zero in the value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ternary<T> {
+    /// The bits to be equal, zero outside the mask.
+    pub value: T,
+    /// Ones where the bit matters; zero matches everything.
+    pub mask: T,
+}
+
+macro_rules! ternary {
+    ($($t:ty),*) => {$(
+        impl Ternary<$t> {
+            /// Matches every value.
+            pub const ANY: Self = Self { value: 0, mask: 0 };
+
+            /// Matches one value only.
+            pub const fn exact(value: $t) -> Self {
+                Self { value, mask: <$t>::MAX }
+            }
+
+            /// Matches where `mask` is one; bits of `value` outside it are dropped.
+            pub const fn masked(value: $t, mask: $t) -> Self {
+                Self { value: value & mask, mask }
+            }
+
+            /// Whether no bit matters.
+            pub const fn is_any(&self) -> bool {
+                self.mask == 0
+            }
+
+            /// Whether `value` matches.
+            pub const fn matches(&self, value: $t) -> bool {
+                value & self.mask == self.value
+            }
+        }
+    )*};
+}
+ternary!(u8, u16, u128);
+
+/// One packet as criteria see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Header {
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// The ingress port's number, 9 bits.
+    pub in_port: u16,
+    /// Source address, right aligned.
+    pub src: u128,
+    /// Destination address, right aligned.
+    pub dst: u128,
+    /// IP protocol, or IPv6 upper-layer protocol after extension headers.
+    pub proto: u8,
+    /// Whole, fragment or ICMP error.
+    pub kind: PacketKind,
+    /// TCP or UDP source port.
+    pub src_port: u16,
+    /// TCP or UDP destination port.
+    pub dst_port: u16,
+    /// TCP flags, CWR ECE URG ACK PSH RST SYN FIN from the highest bit.
+    pub tcp_flags: u8,
+    /// ICMP or ICMPv6 type.
+    pub icmp_type: u8,
+    /// ICMP or ICMPv6 code.
+    pub icmp_code: u8,
+}
+
+/// A box of packets of one family: every field ternary.
+///
+/// A cube that matches a transport field also pins `proto` (and, where it matters, `kind`), so
+/// that it can be installed as a table entry as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cube {
+    /// IPv4 or IPv6.
+    pub family: Family,
+    /// Ingress port; 9 bits, the mask is within 0x1ff.
+    pub in_port: Ternary<u16>,
+    /// Source address, right aligned; for IPv4 the mask is within the low 32 bits.
+    pub src: Ternary<u128>,
+    /// Destination address, right aligned; for IPv4 the mask is within the low 32 bits.
+    pub dst: Ternary<u128>,
+    /// IP protocol.
+    pub proto: Ternary<u8>,
+    /// [`PacketKind`] as a number; the mask is within 0x3.
+    pub kind: Ternary<u8>,
+    /// TCP or UDP source port.
+    pub src_port: Ternary<u16>,
+    /// TCP or UDP destination port.
+    pub dst_port: Ternary<u16>,
+    /// TCP flags.
+    pub tcp_flags: Ternary<u8>,
+    /// ICMP type.
+    pub icmp_type: Ternary<u8>,
+    /// ICMP code.
+    pub icmp_code: Ternary<u8>,
+}
+
+impl Cube {
+    /// The box of all packets of a family.
+    pub const fn all(family: Family) -> Cube {
+        Cube {
+            family,
+            in_port: Ternary::<u16>::ANY,
+            src: Ternary::<u128>::ANY,
+            dst: Ternary::<u128>::ANY,
+            proto: Ternary::<u8>::ANY,
+            kind: Ternary::<u8>::ANY,
+            src_port: Ternary::<u16>::ANY,
+            dst_port: Ternary::<u16>::ANY,
+            tcp_flags: Ternary::<u8>::ANY,
+            icmp_type: Ternary::<u8>::ANY,
+            icmp_code: Ternary::<u8>::ANY,
+        }
+    }
+
+    /// Whether the packet lies in the box.
+    pub fn matches(&self, h: &Header) -> bool {
+        self.family == h.family
+            && self.in_port.matches(h.in_port)
+            && self.src.matches(h.src)
+            && self.dst.matches(h.dst)
+            && self.proto.matches(h.proto)
+            && self.kind.matches(h.kind as u8)
+            && self.src_port.matches(h.src_port)
+            && self.dst_port.matches(h.dst_port)
+            && self.tcp_flags.matches(h.tcp_flags)
+            && self.icmp_type.matches(h.icmp_type)
+            && self.icmp_code.matches(h.icmp_code)
+    }
+}
+
+/// The mask of a prefix in a field of `bits` bits, right aligned.
+pub fn prefix_mask(bits: u32, length: u32) -> u128 {
+    let length = length.min(bits);
+    let all = if bits >= 128 { u128::MAX } else { (1u128 << bits) - 1 };
+    let low = bits - length;
+    if low >= 128 { 0 } else { all >> low << low }
+}
+
+/// Splits an inclusive range of a field of `bits` bits into the fewest prefixes, ascending.
+/// An empty range (`low > high`) gives none.
+pub fn range_to_ternary(bits: u32, low: u128, high: u128) -> Vec<Ternary<u128>> {
+    let mut out = Vec::new();
+    let mut at = low;
+    while at <= high {
+        let mut free = at.trailing_zeros().min(bits);
+        // The largest aligned block that starts here and does not pass the end.
+        while free > 0 && block_end(at, free) > high {
+            free -= 1;
+        }
+        out.push(Ternary::<u128>::masked(at, prefix_mask(bits, bits - free)));
+        match block_end(at, free).checked_add(1) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    out
+}
+
+fn block_end(start: u128, free: u32) -> u128 {
+    if free >= 128 { u128::MAX } else { start | ((1u128 << free) - 1) }
+}
