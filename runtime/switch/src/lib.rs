@@ -1,1 +1,32 @@
-//! bmv2 JSON to a running switch.
+//! The switch: bmv2 JSON to a running v1model pipeline that behaves as simple_switch does.
+//!
+//! [`Switch`] is a pure step, `(state, time, port, packet) → packets`: no thread, clock, lock or
+//! I/O is in it. Everything a user names in P4 (tables, counters, …) is found by name in the
+//! [`Schema`] and addressed by a typed index from then on. It knows nothing of policies or agents.
+
+pub mod bits;
+pub mod config;
+pub mod control;
+pub mod error;
+pub mod output;
+pub mod schema;
+pub mod trace;
+
+mod switch;
+
+pub use bits::Bits;
+pub use config::{Config, Quirks};
+pub use control::{
+    ActionCall, CloneSession, CounterValue, Entry, EntryAction, EntryHandle, EntryView, GroupId,
+    IdleNotice, Match, MemberId, MeterColor, MeterRate, Replica, ValueSetMember,
+};
+pub use error::{ControlError, LoadError};
+pub use output::{Digest, DropReason, Drops, Output, OutputPacket};
+pub use schema::{
+    ActionId, ActionProfileId, CounterId, DigestId, MatchKind, MeterId, RegisterId, Schema,
+    TableId, ValueSetId,
+};
+pub use switch::{Pipeline, Switch};
+
+/// Microseconds since the switch started; the unit of every time in this crate.
+pub type Micros = u64;
