@@ -2,19 +2,29 @@
 //! evaluator and policy tests.
 //!
 //! Everything here is pure: text in, values out; no files, clocks or randomness, and no P4.
+//! The steps are the modules: `lex` (text to tokens), `parse` (tokens to tree), `check` (tree to
+//! model), and beside them `format`, `eval` and `testing`.
 
+pub mod diagnostic;
+pub mod lex;
 pub mod model;
+pub mod parse;
+pub mod render;
+pub mod tree;
 
+use diagnostic::Diagnostic;
 use model::Policy;
 
 /// What [`check`] found: a policy if there was no error, and everything there is to say.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checked {
     /// The checked policy; `None` when a diagnostic is an error.
     pub policy: Option<Policy>,
+    /// Errors and warnings in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Checks a policy's text. `file_name` appears in diagnostics and gives the policy its name.
-pub fn check(_text: &str, _file_name: &str) -> Checked {
-    Checked { policy: None }
+/// Checks a policy's text. `file_name` gives the policy its name.
+pub fn check(text: &str, _file_name: &str) -> Checked {
+    Checked { policy: None, diagnostics: parse::parse(text).errors }
 }

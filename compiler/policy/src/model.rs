@@ -490,8 +490,10 @@ pub enum FilterVerdict {
 pub struct Criteria {
     /// The expression as the formatter writes it, on one line.
     pub text: String,
-    /// The same set of packets as disjoint boxes, in a fixed order; not empty; at most [`MAX_CUBES`].
-    /// A family-neutral expression has boxes for each family the policy speaks.
+    /// The same set of packets as a union of boxes, in a fixed order; boxes may overlap, none lies in
+    /// another; not empty; at most [`MAX_CUBES`]. A family-neutral expression has boxes for each
+    /// family the policy speaks. A box that matches transport fields pins `proto` and keeps `kind` to
+    /// packets that have them.
     pub cubes: Vec<Cube>,
     /// Where the expression stands.
     pub span: Span,

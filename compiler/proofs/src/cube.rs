@@ -104,6 +104,14 @@ macro_rules! ternary {
                 self.mask == 0
             }
 
+            /// What both match, `None` if nothing does.
+            pub const fn intersect(self, other: Self) -> Option<Self> {
+                if (self.value ^ other.value) & self.mask & other.mask != 0 {
+                    return None;
+                }
+                Some(Self { value: self.value | other.value, mask: self.mask | other.mask })
+            }
+
             /// Whether `value` matches.
             pub const fn matches(&self, value: $t) -> bool {
                 value & self.mask == self.value
@@ -128,16 +136,14 @@ pub struct Header {
     pub proto: u8,
     /// Whole, fragment or ICMP error.
     pub kind: PacketKind,
-    /// TCP or UDP source port.
+    /// TCP or UDP source port; the identifier of an ICMP echo request.
     pub src_port: u16,
-    /// TCP or UDP destination port.
+    /// TCP or UDP destination port; the identifier of an ICMP echo reply.
     pub dst_port: u16,
     /// TCP flags, CWR ECE URG ACK PSH RST SYN FIN from the highest bit.
     pub tcp_flags: u8,
     /// ICMP or ICMPv6 type.
     pub icmp_type: u8,
-    /// ICMP or ICMPv6 code.
-    pub icmp_code: u8,
 }
 
 /// A box of packets of one family: every field ternary.
@@ -166,8 +172,6 @@ pub struct Cube {
     pub tcp_flags: Ternary<u8>,
     /// ICMP type.
     pub icmp_type: Ternary<u8>,
-    /// ICMP code.
-    pub icmp_code: Ternary<u8>,
 }
 
 impl Cube {
@@ -184,7 +188,6 @@ impl Cube {
             dst_port: Ternary::<u16>::ANY,
             tcp_flags: Ternary::<u8>::ANY,
             icmp_type: Ternary::<u8>::ANY,
-            icmp_code: Ternary::<u8>::ANY,
         }
     }
 
@@ -200,7 +203,30 @@ impl Cube {
             && self.dst_port.matches(h.dst_port)
             && self.tcp_flags.matches(h.tcp_flags)
             && self.icmp_type.matches(h.icmp_type)
-            && self.icmp_code.matches(h.icmp_code)
+    }
+
+    /// The packets of both boxes, `None` if there are none.
+    pub fn intersect(&self, other: &Cube) -> Option<Cube> {
+        if self.family != other.family {
+            return None;
+        }
+        Some(Cube {
+            family: self.family,
+            in_port: self.in_port.intersect(other.in_port)?,
+            src: self.src.intersect(other.src)?,
+            dst: self.dst.intersect(other.dst)?,
+            proto: self.proto.intersect(other.proto)?,
+            kind: self.kind.intersect(other.kind)?,
+            src_port: self.src_port.intersect(other.src_port)?,
+            dst_port: self.dst_port.intersect(other.dst_port)?,
+            tcp_flags: self.tcp_flags.intersect(other.tcp_flags)?,
+            icmp_type: self.icmp_type.intersect(other.icmp_type)?,
+        })
+    }
+
+    /// Whether every packet of `other` lies in this box.
+    pub fn covers(&self, other: &Cube) -> bool {
+        self.intersect(other).as_ref() == Some(other)
     }
 }
 
@@ -232,6 +258,54 @@ pub fn range_to_ternary(bits: u32, low: u128, high: u128) -> Vec<Ternary<u128>> 
     out
 }
 
+/// Makes a union of boxes shorter without changing it: drops boxes that another covers, keeping the
+/// order of the rest.
+pub fn absorb(cubes: Vec<Cube>) -> Vec<Cube> {
+    let mut kept: Vec<Cube> = Vec::with_capacity(cubes.len());
+    for cube in cubes {
+        if kept.iter().any(|k| k.covers(&cube)) {
+            continue;
+        }
+        kept.retain(|k| !cube.covers(k));
+        kept.push(cube);
+    }
+    kept
+}
+
 fn block_end(start: u128, free: u32) -> u128 {
     if free >= 128 { u128::MAX } else { start | ((1u128 << free) - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_becomes_the_fewest_prefixes() {
+        let split = |low, high| {
+            range_to_ternary(16, low, high).iter().map(|t| (t.value, t.mask)).collect::<Vec<_>>()
+        };
+        assert_eq!(split(80, 80), [(80, 0xffff)]);
+        assert_eq!(split(0, 65535), [(0, 0)]);
+        assert_eq!(split(1024, 65535).len(), 6);
+        assert_eq!(split(1, 65534).len(), 30);
+        assert_eq!(split(5, 4), []);
+    }
+
+    #[test]
+    fn a_range_to_the_very_end_of_an_ipv6_address_ends() {
+        let last = range_to_ternary(128, u128::MAX - 1, u128::MAX);
+        assert_eq!(last, [Ternary::<u128>::masked(u128::MAX - 1, u128::MAX - 1)]);
+        assert_eq!(range_to_ternary(128, 0, u128::MAX), [Ternary::<u128>::ANY]);
+    }
+
+    #[test]
+    fn a_covered_box_is_absorbed_wherever_it_stands() {
+        let all = Cube::all(Family::V4);
+        let tcp = Cube { proto: Ternary::<u8>::exact(6), ..all };
+        let web = Cube { dst_port: Ternary::<u16>::exact(80), ..tcp };
+        assert_eq!(absorb(vec![web, tcp, web]), [tcp]);
+        assert!(tcp.covers(&web) && !web.covers(&tcp));
+        assert_eq!(Cube::all(Family::V6).intersect(&tcp), None);
+    }
 }
