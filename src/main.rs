@@ -1,2 +1,7 @@
-//! The command line of Signalbox.
-fn main() {}
+//! The `signalbox` program; everything is in the library, by command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signalbox::command::main()
+}

@@ -1,0 +1,58 @@
+//! The commands, one file each: what it takes, what it prints, how it ends.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the input is wrong, 4 a test failed.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod flows;
+mod manager_stop;
+mod status;
+
+/// Turns a short policy file into a running network service on programmable switches.
+#[derive(Debug, Parser)]
+#[command(name = "signalbox", version, about)]
+struct CommandLine {
+    /// How errors in policies and programs are printed.
+    #[arg(long, global = true, value_enum, default_value_t = ErrorFormat::Human)]
+    error_format: ErrorFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How diagnostics are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ErrorFormat {
+    /// With excerpts of the source.
+    Human,
+    /// A line each: FILE:LINE:COLUMN: text.
+    Plain,
+    /// A JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what runs and its counters
+    Status(status::Arguments),
+    /// List the flows that a running service's agent knows
+    Flows(flows::Arguments),
+    /// End one manager of a running service, as if it had died
+    #[command(hide = true)]
+    ManagerStop(manager_stop::Arguments),
+}
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let result = match line.command {
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Flows(arguments) => flows::run(&arguments),
+        Command::ManagerStop(arguments) => manager_stop::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

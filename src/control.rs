@@ -1,0 +1,195 @@
+//! The control socket of a running service: `status`, `flows` and the like ask through it.
+//!
+//! A Unix socket, so that the file system says who may ask. One JSON object a line each way: a
+//! request `{"ask": NAME, …}` is answered by `{"ok": VALUE}` or `{"error": TEXT}`.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+
+use crate::failure::Failure;
+
+/// The longest request; there is no reason for a longer one.
+const MAX_REQUEST: u64 = 64 * 1024;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Counters and state of everything that runs.
+    Status,
+    /// The flows that the agent knows.
+    Flows,
+    /// End one manager, as if it had died.
+    ManagerStop {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The folder of the control sockets of this user.
+pub fn folder() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("signalbox"),
+        // The user's id keeps users apart where there is no folder of their own.
+        _ => PathBuf::from(format!("/tmp/signalbox-{}", user_id())),
+    }
+}
+
+fn user_id() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    // /proc/self belongs to the user that runs the program.
+    std::fs::metadata("/proc/self").map(|about| about.uid()).unwrap_or(0)
+}
+
+/// A listening socket, taken away when dropped.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `path` and answers each request with `answer`.
+    ///
+    /// # Errors
+    /// One line: another service listens there, or the file cannot be made.
+    pub fn start<F, A>(path: &Path, answer: F) -> Result<Self, Failure>
+    where
+        F: Fn(Request) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        let problem = |error: std::io::Error| Failure::Failed(format!("cannot listen at `{}`: {error}", path.display()));
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(problem)?;
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(Failure::Failed(format!(
+                "a service is running already at `{}`; stop it, or give this one another `--control PATH`",
+                path.display()
+            )));
+        }
+        // A socket that nobody answers at was left behind by a service that died.
+        let _ = std::fs::remove_file(path);
+        let listener = tokio::net::UnixListener::bind(path).map_err(problem)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(problem)?;
+        let answer = Arc::new(answer);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    // A client that goes away in the middle concerns nobody else.
+                    let _ = serve(stream, answer.as_ref()).await;
+                });
+            }
+        });
+        Ok(Self { path: path.to_owned(), task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve<F, A>(stream: tokio::net::UnixStream, answer: &F) -> std::io::Result<()>
+where
+    F: Fn(Request) -> A,
+    A: Future<Output = Result<Value, String>>,
+{
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = tokio::io::BufReader::new(reader.take(MAX_REQUEST)).lines();
+    while let Some(line) = lines.next_line().await? {
+        let reply = match serde_json::from_str::<Request>(&line) {
+            Ok(request) => match answer(request).await {
+                Ok(value) => json!({ "ok": value }),
+                Err(error) => json!({ "error": error }),
+            },
+            Err(error) => json!({ "error": format!("the request was not understood: {error}") }),
+        };
+        writer.write_all(format!("{reply}\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// Finds the socket to ask: the given one, else the only one there is.
+///
+/// # Errors
+/// One line when none or several services run.
+pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let folder = folder();
+    let mut live: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sock") && UnixStream::connect(path).is_ok())
+        .collect();
+    live.sort();
+    match live.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::Failed("no running service found; start one with `signalbox run POLICY`, or name its socket with `--control PATH`".to_owned())),
+        several => Err(Failure::Failed(format!(
+            "several services are running; choose one with `--control`: {}",
+            several.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// Asks the service at `path` and waits for its answer.
+///
+/// # Errors
+/// One line: nobody listens, no answer came, or the service's own error.
+pub fn ask(path: &Path, request: &Request) -> Result<Value, Failure> {
+    let problem = |error: std::io::Error| Failure::Failed(format!("no answer from the service at `{}`: {error}", path.display()));
+    let mut stream = UnixStream::connect(path).map_err(problem)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(problem)?;
+    let text = serde_json::to_string(request).map_err(Failure::failed)?;
+    stream.write_all(format!("{text}\n").as_bytes()).map_err(problem)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(problem)?;
+    let reply: Value = serde_json::from_str(&line)
+        .map_err(|_| Failure::Failed(format!("the service at `{}` ended before it answered", path.display())))?;
+    match (reply.get("ok"), reply.get("error")) {
+        (Some(value), _) => Ok(value.clone()),
+        (None, Some(error)) => Err(Failure::Failed(error.as_str().unwrap_or("unknown error").to_owned())),
+        (None, None) => Err(Failure::Failed(format!("the answer from `{}` was not understood", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_request_is_answered_and_a_second_service_is_refused() {
+        let path = std::env::temp_dir().join(format!("signalbox-control-{}.sock", std::process::id()));
+        let server = Server::start(&path, |request| async move {
+            match request {
+                Request::Status => Ok(json!(7)),
+                other => Err(format!("no {other:?}")),
+            }
+        })
+        .unwrap();
+        let asked = path.clone();
+        let (good, bad) = tokio::task::spawn_blocking(move || (ask(&asked, &Request::Status), ask(&asked, &Request::Flows))).await.unwrap();
+        assert_eq!(good.unwrap(), json!(7));
+        assert!(matches!(bad, Err(Failure::Failed(text)) if text == "no Flows"));
+        let second = Server::start(&path, |_| async { Ok(Value::Null) });
+        assert!(matches!(second, Err(Failure::Failed(text)) if text.contains("already")));
+        drop(server);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,43 @@
+//! Why a command ends without success: its exit code and the line for the user.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// A failure with the exit code that it stands for.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something did not work: exit code 1, one line.
+    Failed(String),
+    /// The command line is wrong: exit code 2, one line.
+    Usage(String),
+    /// The input is wrong: exit code 3; the text may have many lines and is printed as it is.
+    Input(String),
+    /// A test failed: exit code 4; what failed has been printed.
+    Test,
+}
+
+impl Failure {
+    /// A failure of exit code 1.
+    pub fn failed(what: impl fmt::Display) -> Self {
+        Self::Failed(what.to_string())
+    }
+
+    /// Prints what there is to say and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Failed(line) => {
+                eprintln!("signalbox: {line}");
+                ExitCode::from(1)
+            }
+            Self::Usage(line) => {
+                eprintln!("signalbox: {line}");
+                ExitCode::from(2)
+            }
+            Self::Input(text) => {
+                eprintln!("{}", text.trim_end());
+                ExitCode::from(3)
+            }
+            Self::Test => ExitCode::from(4),
+        }
+    }
+}
