@@ -6,6 +6,7 @@ mod ast_decl;
 mod lexer;
 mod parse;
 mod preprocess;
+pub mod print;
 mod token;
 
 pub use preprocess::PreprocessOptions;
