@@ -5,12 +5,17 @@
 //! The steps are the modules: `lex` (text to tokens), `parse` (tokens to tree), `check` (tree to
 //! model), and beside them `format`, `eval` and `testing`.
 
+mod check;
 pub mod diagnostic;
+pub mod format;
 pub mod lex;
 pub mod model;
 pub mod parse;
 pub mod render;
 pub mod tree;
+
+pub use check::check;
+pub use format::fmt;
 
 use diagnostic::Diagnostic;
 use model::Policy;
@@ -22,9 +27,4 @@ pub struct Checked {
     pub policy: Option<Policy>,
     /// Errors and warnings in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-}
-
-/// Checks a policy's text. `file_name` gives the policy its name.
-pub fn check(text: &str, _file_name: &str) -> Checked {
-    Checked { policy: None, diagnostics: parse::parse(text).errors }
 }
