@@ -1,1 +1,65 @@
 //! Checked policy to P4 text and plan.
+//!
+//! [`lower`] is pure: the same policy gives the same bytes. It writes a short program that instantiates
+//! the controls of p4/lib in cascade order, and says in a [`Plan`] what the program's tables are to
+//! hold. It does not know how P4 is parsed or run, nor who writes the entries.
+
+pub mod cubes;
+pub mod entries;
+pub mod library;
+pub mod names;
+pub mod plan;
+pub mod planning;
+pub mod program;
+
+use std::collections::BTreeMap;
+
+use plan::Plan;
+use signalbox_policy::model::Policy;
+
+/// A policy as a program and what to install in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lowered {
+    /// The main program's text; it includes the files of `sources`, and core.p4 and v1model.p4.
+    pub p4: String,
+    /// File name to text of what the program includes, without core.p4 and v1model.p4.
+    pub sources: BTreeMap<String, String>,
+    /// What the program's tables are to hold.
+    pub plan: Plan,
+}
+
+/// Why a checked policy cannot be lowered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// A balance service names a pool that is not there: the policy was not checked.
+    #[error("service `{service}` picks from a pool that does not exist")]
+    NoPool {
+        /// The service.
+        service: String,
+    },
+    /// More criteria than a table can be made for.
+    #[error("service `{service}` needs {needed} ternary entries; at most {limit} are possible")]
+    TooManyEntries {
+        /// The service.
+        service: String,
+        /// Entries that its criteria and floor come to.
+        needed: usize,
+        /// The bound.
+        limit: usize,
+    },
+}
+
+/// Turns a checked policy into a P4 program and its plan.
+///
+/// # Errors
+/// What the pipeline cannot match, or has no room for; see [`LowerError`].
+pub fn lower(policy: &Policy) -> Result<Lowered, LowerError> {
+    let mut plan = planning::plan(policy)?;
+    let sources = library::sources(&plan);
+    let (p4, program_id) = program::write(policy, &plan, &sources);
+    plan.program_id = program_id;
+    Ok(Lowered { p4, sources, plan })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! The entries that a plan fixes once and for all, in names and typed values.
+//!
+//! They are written before the `ready` entry and then stay. What depends on the living is the agent's:
+//! routes to next hops (it resolves a static route's router or a connected neighbour, chooses the
+//! `next_hop` id, and writes `next_hop` and `route` entries), managers' criteria, fixed affinities, and
+//! the clone session of notices.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::cubes::{widen, widen_mask};
+use crate::plan::{Criterion, CriterionAction, Cube, Fallback, Kind, MaskedAddr, PartPlan, Plan};
+use crate::planning::{CRITERIA_PRIORITY, FLOOR_PRIORITY};
+
+/// Ports from here on, at our own addresses, are the agent's connections (health checks).
+pub const AGENT_PORTS: u16 = 61_440;
+
+/// One entry of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedEntry {
+    /// P4Info name of the table.
+    pub table: String,
+    /// Name and match of each key that is not left open.
+    pub matches: Vec<(&'static str, Match)>,
+    /// P4Runtime priority: high wins; 0 in tables that have none.
+    pub priority: i32,
+    /// P4Info name of the action.
+    pub action: String,
+    /// Name and value of each parameter.
+    pub params: Vec<(&'static str, Value)>,
+}
+
+/// What a key must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// This value.
+    Exact(Value),
+    /// This value where the mask has ones; both of one shape.
+    Ternary {
+        /// The bits to match; zero outside the mask.
+        value: Value,
+        /// Ones where they count.
+        mask: Value,
+    },
+    /// This prefix.
+    Lpm(IpNet),
+}
+
+/// A number as wide as its key or parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// An address (or its mask), as wide as the plan's `address_bits`.
+    Addr(IpAddr),
+    /// Anything else.
+    Bits {
+        /// The number.
+        value: u64,
+        /// Its width in bits.
+        width: u16,
+    },
+}
+
+impl Value {
+    fn bits(value: impl Into<u64>, width: u16) -> Self {
+        Self::Bits {
+            value: value.into(),
+            width,
+        }
+    }
+
+    /// The number and its width in a program with such addresses; an IPv4 address in a dual-stack
+    /// program is mapped.
+    #[must_use]
+    pub fn number(self, address_bits: u16) -> (u128, u16) {
+        match self {
+            Self::Addr(a) => (widen(a, address_bits), address_bits),
+            Self::Bits { value, width } => (u128::from(value), width),
+        }
+    }
+
+    /// The same for a mask: an IPv4 mask counts the mapped prefix.
+    #[must_use]
+    pub fn mask_number(self, address_bits: u16) -> (u128, u16) {
+        match self {
+            Self::Addr(m) => (widen_mask(m, address_bits), address_bits),
+            Self::Bits { value, width } => (u128::from(value), width),
+        }
+    }
+}
+
+/// A prefix's address and length in a program with such addresses.
+#[must_use]
+pub fn prefix_number(prefix: IpNet, address_bits: u16) -> (u128, u16) {
+    let prefix = prefix.trunc();
+    let mapped = if prefix.addr().is_ipv4() && address_bits == 128 {
+        96
+    } else {
+        0
+    };
+    (
+        widen(prefix.addr(), address_bits),
+        u16::from(prefix.prefix_len()) + mapped,
+    )
+}
+
+impl Plan {
+    /// All static entries but [`Plan::ready_entry`], in the order in which they are to be written.
+    #[must_use]
+    pub fn static_entries(&self) -> Vec<PlannedEntry> {
+        let mut out = Vec::new();
+        out.extend(self.ports.iter().map(|p| PlannedEntry {
+            table: "Ingress.port".into(),
+            matches: vec![("in_port", Match::Exact(Value::bits(p.number, 9)))],
+            priority: 0,
+            action: "Ingress.own".into(),
+            params: vec![("mac", mac(p.mac))],
+        }));
+        self.host_entries(&mut out);
+        self.route_entries(&mut out);
+        for service in &self.services {
+            match service.kind {
+                Kind::Filter => {
+                    for criterion in &service.forward.criteria {
+                        criterion_entries(&service.forward, criterion, &mut out);
+                    }
+                }
+                Kind::Balance => {
+                    for part in std::iter::once(&service.forward).chain(&service.reply) {
+                        for floor in part.floors(service.fallback) {
+                            criterion_entries(part, &floor, &mut out);
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The entry that opens the pipeline: written last of all.
+    #[must_use]
+    pub fn ready_entry(&self) -> PlannedEntry {
+        PlannedEntry {
+            table: "Ingress.ready".into(),
+            matches: vec![("program", Match::Exact(Value::bits(self.program_id, 32)))],
+            priority: 0,
+            action: "Ingress.go".into(),
+            params: Vec::new(),
+        }
+    }
+
+    /// The switch's own addresses, ascending, each once.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let addresses = self
+            .ports
+            .iter()
+            .flat_map(|p| &p.addresses)
+            .map(|a| a.addr());
+        sorted(addresses.collect())
+    }
+
+    /// The addresses of all services, ascending, each once.
+    #[must_use]
+    pub fn service_addresses(&self) -> Vec<IpAddr> {
+        sorted(
+            self.services
+                .iter()
+                .flat_map(|s| s.addresses.iter().copied())
+                .collect(),
+        )
+    }
+
+    /// Echo to any address of ours, and the agent's own TCP and UDP ports.
+    fn host_entries(&self, out: &mut Vec<PlannedEntry>) {
+        let own = self.own_addresses();
+        let all = sorted(
+            own.iter()
+                .copied()
+                .chain(self.service_addresses())
+                .collect(),
+        );
+        let entry = |address: IpAddr, proto: u8, more: (&'static str, Match)| PlannedEntry {
+            table: "Ingress.host".into(),
+            matches: vec![
+                ("dst", exact_address(address)),
+                ("proto", ternary(proto.into(), 0xff, 8)),
+                more,
+            ],
+            priority: CRITERIA_PRIORITY,
+            action: "Ingress.divert_local".into(),
+            params: Vec::new(),
+        };
+        for address in all {
+            let (proto, echo_request) = if address.is_ipv4() { (1, 8) } else { (58, 128) };
+            out.push(entry(
+                address,
+                proto,
+                ("icmp", ternary(echo_request, 0xff, 8)),
+            ));
+        }
+        for address in own {
+            for proto in [6, 17] {
+                let ports = ternary(AGENT_PORTS.into(), AGENT_PORTS.into(), 16);
+                out.push(entry(address, proto, ("dport", ports)));
+            }
+        }
+    }
+
+    /// Our own and the services' addresses go nowhere; connected subnets go to the agent until it knows
+    /// the neighbour.
+    fn route_entries(&self, out: &mut Vec<PlannedEntry>) {
+        let entry = |prefix: IpNet, action: &str, params| PlannedEntry {
+            table: "Ingress.route".into(),
+            matches: vec![("dst", Match::Lpm(prefix))],
+            priority: 0,
+            action: format!("Ingress.{action}"),
+            params,
+        };
+        let ours = sorted(
+            self.own_addresses()
+                .into_iter()
+                .chain(self.service_addresses())
+                .collect(),
+        );
+        let mut connected: Vec<(IpNet, u16)> = self
+            .ports
+            .iter()
+            .flat_map(|p| p.addresses.iter().map(|a| (a.trunc(), p.number)))
+            // A subnet of one address is the address itself.
+            .filter(|(subnet, _)| subnet.prefix_len() < subnet.max_prefix_len())
+            .collect();
+        connected.sort_unstable();
+        connected.dedup_by_key(|(subnet, _)| *subnet);
+        out.extend(
+            ours.into_iter()
+                .map(|a| entry(IpNet::from(a), "local", Vec::new())),
+        );
+        out.extend(
+            connected
+                .into_iter()
+                .map(|(subnet, port)| entry(subnet, "glean", vec![("port", Value::bits(port, 9))])),
+        );
+    }
+}
+
+impl PartPlan {
+    /// The floors below criteria that ask a manager: the same packets at the lowest priority, with the
+    /// service's fallback. The floor of criterion `i` has the id `criteria.len() + i`.
+    #[must_use]
+    pub fn floors(&self, fallback: Fallback) -> Vec<Criterion> {
+        let first = self.criteria.len() as u32;
+        self.criteria
+            .iter()
+            .filter(|c| matches!(c.action, CriterionAction::Ask { .. }))
+            .map(|c| Criterion {
+                id: first + c.id,
+                label: format!("floor of {}", c.label),
+                priority: FLOOR_PRIORITY,
+                action: match fallback {
+                    Fallback::Drop => CriterionAction::Discard,
+                    Fallback::Route => CriterionAction::Pass,
+                },
+                cubes: c.cubes.clone(),
+            })
+            .collect()
+    }
+
+    /// The lowest counter cell that is free for fixed affinities. Cell 0 is nobody's; static criteria and
+    /// floors use the cell of their id; managers' criteria find room up to `criteria_size`.
+    #[must_use]
+    pub fn first_fixed_slot(&self) -> u32 {
+        self.criteria_size + 1
+    }
+
+    /// The number of counter cells.
+    #[must_use]
+    pub fn cells(&self) -> u32 {
+        self.fixed_size + self.criteria_size + 1
+    }
+}
+
+/// The entries of a criterion: one a cube, all with its id as entry and as slot.
+fn criterion_entries(part: &PartPlan, criterion: &Criterion, out: &mut Vec<PlannedEntry>) {
+    let control = part
+        .criteria_table
+        .rsplit_once('.')
+        .map_or("", |(control, _)| control);
+    let (name, events) = match criterion.action {
+        CriterionAction::Pass => ("pass", None),
+        CriterionAction::Discard => ("discard", None),
+        CriterionAction::Ask {
+            packet_events,
+            notice_events,
+        } => ("ask", Some((packet_events, notice_events))),
+    };
+    let mut params = Vec::new();
+    if let Some((packet, notice)) = events {
+        params.push(("packet_events", Value::bits(packet, 10)));
+        params.push(("notice_events", Value::bits(notice, 10)));
+        params.push(("else_drop", Value::bits(0u8, 1)));
+    }
+    params.push(("entry", Value::bits(criterion.id, 32)));
+    params.push(("slot", Value::bits(criterion.id, 32)));
+    out.extend(criterion.cubes.iter().map(|cube| PlannedEntry {
+        table: part.criteria_table.clone(),
+        matches: cube.matches(),
+        priority: criterion.priority,
+        action: format!("{control}.{name}"),
+        params: params.clone(),
+    }));
+}
+
+impl Cube {
+    /// The keys of a `wildcard` or `criteria` table that are not left open.
+    #[must_use]
+    pub fn matches(&self) -> Vec<(&'static str, Match)> {
+        let address = |m: MaskedAddr| Match::Ternary {
+            value: Value::Addr(m.value),
+            mask: Value::Addr(m.mask),
+        };
+        [
+            self.in_port
+                .map(|p| ("in_port", ternary(p.into(), 0x1ff, 9))),
+            self.src.map(|m| ("src", address(m))),
+            self.dst.map(|m| ("dst", address(m))),
+            self.proto
+                .map(|m| ("proto", ternary(m.value.into(), m.mask.into(), 8))),
+            self.sport
+                .map(|m| ("sport", ternary(m.value.into(), m.mask.into(), 16))),
+            self.dport
+                .map(|m| ("dport", ternary(m.value.into(), m.mask.into(), 16))),
+            self.flags
+                .map(|m| ("flags", ternary(m.value.into(), m.mask.into(), 8))),
+            self.icmp
+                .map(|m| ("icmp", ternary(m.value.into(), m.mask.into(), 8))),
+            self.kind
+                .map(|m| ("kind", ternary(m.value.into(), m.mask.into(), 2))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn ternary(value: u64, mask: u64, width: u16) -> Match {
+    Match::Ternary {
+        value: Value::bits(value & mask, width),
+        mask: Value::bits(mask, width),
+    }
+}
+
+fn exact_address(address: IpAddr) -> Match {
+    let mask = match address {
+        IpAddr::V4(_) => IpAddr::from([0xff; 4]),
+        IpAddr::V6(_) => IpAddr::from([0xff; 16]),
+    };
+    Match::Ternary {
+        value: Value::Addr(address),
+        mask: Value::Addr(mask),
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> Value {
+    Value::bits(
+        bytes.into_iter().fold(0u64, |n, b| n << 8 | u64::from(b)),
+        48,
+    )
+}
+
+fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}

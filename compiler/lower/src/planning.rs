@@ -1,0 +1,311 @@
+//! From a checked policy to its plan: tables, criteria, floors' actions, leases and bounds.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use signalbox_policy::model::{self, Families, FilterVerdict, Policy, ServiceKind};
+
+use crate::LowerError;
+use crate::cubes;
+use crate::names::Names;
+use crate::plan::{
+    BalancePlan, CheckKind, CheckPlan, Criterion, CriterionAction, Cube, Fallback, Kind, Limits,
+    ManagerPlan, NeighbourPlan, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
+};
+
+/// The port that leads to the agent: p4/lib's CPU_PORT.
+const CPU_PORT: u16 = 510;
+/// The clone session of notices: p4/lib's NOTICE_SESSION.
+const NOTICE_SESSION: u32 = 1;
+/// Every packet has this event.
+const EVENT_ALL: u16 = 512;
+
+/// Fixed affinities of one service and direction.
+const FIXED_SIZE: u32 = 65_536;
+/// Ternary entries of one service and direction, if its criteria do not need more.
+const CRITERIA_SIZE: u32 = 4_096;
+/// No ternary table is made larger.
+const CRITERIA_LIMIT: usize = 1 << 20;
+
+/// Priority of a service's floor.
+pub const FLOOR_PRIORITY: i32 = 1;
+/// Priority of criteria, a manager's and static ones.
+pub const CRITERIA_PRIORITY: i32 = 1_000;
+
+/// How long a diverted packet waits for its verdict.
+const HOLD: Duration = Duration::from_millis(200);
+/// Packets that a service may have waiting.
+const HOLD_PACKETS: u32 = 4_096;
+/// Bytes that a service may have waiting.
+const HOLD_BYTES: u32 = 4 << 20;
+/// Lease of criteria; a few heartbeats.
+const CRITERIA_LEASE: Duration = Duration::from_secs(3);
+
+/// The plan of a policy; its `program_id` is still 0.
+///
+/// # Errors
+/// See [`LowerError`].
+pub fn plan(policy: &Policy) -> Result<Plan, LowerError> {
+    let mut names = Names::new();
+    let services = policy
+        .services
+        .iter()
+        .map(|s| service(policy, s, &names.service(&s.name)))
+        .collect::<Result<_, _>>()?;
+    let network = &policy.network;
+    Ok(Plan {
+        policy: policy.name.clone(),
+        program_id: 0,
+        address_bits: match policy.families {
+            Families::V4 => 32,
+            Families::Dual => 128,
+        },
+        cpu_port: CPU_PORT,
+        notice_session: NOTICE_SESSION,
+        ports: network
+            .ports
+            .iter()
+            .map(|p| PortPlan {
+                number: p.number,
+                name: p.name.clone(),
+                addresses: p.addresses.clone(),
+                mac: p.mac().0,
+            })
+            .collect(),
+        routes: network
+            .routes
+            .iter()
+            .map(|r| RoutePlan {
+                prefix: r.prefix,
+                via: r.via,
+                port: r.port,
+            })
+            .collect(),
+        neighbours: network
+            .neighbours
+            .iter()
+            .map(|n| NeighbourPlan {
+                address: n.address,
+                mac: n.mac.0,
+                port: n.port,
+            })
+            .collect(),
+        services,
+        managers: policy
+            .managers
+            .iter()
+            .map(|m| ManagerPlan {
+                name: m.name.clone(),
+                serves: m
+                    .serves
+                    .iter()
+                    .filter_map(|i| policy.service(*i))
+                    .map(|s| s.name.clone())
+                    .collect(),
+            })
+            .collect(),
+    })
+}
+
+fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<ServicePlan, LowerError> {
+    let manager = policy.manager_of(service.index).map(|m| m.name.clone());
+    let common = |kind, forward, fallback, keep: model::Keep| ServicePlan {
+        name: service.name.clone(),
+        kind,
+        stage: service.precedence(),
+        manager,
+        forward,
+        reply: None,
+        addresses: Vec::new(),
+        fallback,
+        limits: limits(keep),
+        balance: None,
+    };
+    match &service.kind {
+        ServiceKind::Filter(filter) => {
+            let criteria = filter_criteria(policy, filter);
+            let forward = part(
+                service,
+                criteria,
+                0,
+                None,
+                &format!("Cascade.{id}.wildcard"),
+            )?;
+            let fallback = match filter.default {
+                FilterVerdict::Allow => Fallback::Route,
+                FilterVerdict::Deny => Fallback::Drop,
+            };
+            Ok(common(
+                Kind::Filter,
+                forward,
+                fallback,
+                model::Keep::default(),
+            ))
+        }
+        ServiceKind::Balance(balance) => {
+            let pool = policy
+                .pool(balance.pool)
+                .ok_or_else(|| LowerError::NoPool {
+                    service: service.name.clone(),
+                })?;
+            let ask = |label: String, cubes: Vec<Cube>| Criterion {
+                id: 1,
+                label,
+                priority: CRITERIA_PRIORITY,
+                action: CriterionAction::Ask {
+                    packet_events: EVENT_ALL,
+                    notice_events: 0,
+                },
+                cubes,
+            };
+            let to = ask(
+                format!("match {}", balance.criteria.text),
+                cubes::entries(&balance.criteria.cubes, policy.families),
+            );
+            let from = ask(
+                format!("replies of @{}", pool.name),
+                cubes::entries(&balance.reply_cubes(pool), policy.families),
+            );
+            let table = |part: &str, name: &str| format!("Cascade.{id}{part}.{name}");
+            let forward = part(
+                service,
+                vec![to],
+                FIXED_SIZE,
+                Some(table("", "fixed")),
+                &table("", "wildcard"),
+            )?;
+            let reply = part(
+                service,
+                vec![from],
+                FIXED_SIZE,
+                Some(table("_reply", "fixed")),
+                &table("_reply", "criteria"),
+            )?;
+            let fallback = match balance.fallback {
+                model::Fallback::Drop => Fallback::Drop,
+                model::Fallback::Route => Fallback::Route,
+            };
+            let mut addresses: Vec<IpAddr> =
+                balance.destinations.iter().map(|d| d.address).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            Ok(ServicePlan {
+                reply: Some(reply),
+                addresses,
+                balance: Some(balance_plan(balance, pool)),
+                ..common(Kind::Balance, forward, fallback, balance.keep)
+            })
+        }
+    }
+}
+
+/// A filter's rules in the order of the text, each one criterion with its own id; then its default,
+/// which is its floor.
+fn filter_criteria(policy: &Policy, filter: &model::Filter) -> Vec<Criterion> {
+    let says = |verdict| match verdict {
+        FilterVerdict::Allow => ("allow", CriterionAction::Pass),
+        FilterVerdict::Deny => ("deny", CriterionAction::Discard),
+    };
+    let mut criteria = Vec::with_capacity(filter.rules.len() + 1);
+    for (rule, id) in filter.rules.iter().zip(1..) {
+        let (word, action) = says(rule.verdict);
+        criteria.push(Criterion {
+            id,
+            label: format!("{word} {}", rule.criteria.text),
+            priority: CRITERIA_PRIORITY,
+            action,
+            cubes: cubes::entries(&rule.criteria.cubes, policy.families),
+        });
+    }
+    let (word, action) = says(filter.default);
+    criteria.push(Criterion {
+        id: criteria.len() as u32 + 1,
+        label: format!("default {word}"),
+        priority: FLOOR_PRIORITY,
+        action,
+        cubes: vec![Cube::default()],
+    });
+    criteria
+}
+
+fn part(
+    service: &model::Service,
+    criteria: Vec<Criterion>,
+    fixed_size: u32,
+    fixed: Option<String>,
+    criteria_table: &str,
+) -> Result<PartPlan, LowerError> {
+    let cubes: usize = criteria.iter().map(|c| c.cubes.len()).sum();
+    // Twice: criteria change by installing the new ones before the old ones go; and the floor.
+    let needed = cubes.saturating_mul(3);
+    if needed > CRITERIA_LIMIT {
+        return Err(LowerError::TooManyEntries {
+            service: service.name.clone(),
+            needed,
+            limit: CRITERIA_LIMIT,
+        });
+    }
+    let control = criteria_table
+        .rsplit_once('.')
+        .map_or(criteria_table, |(control, _)| control);
+    Ok(PartPlan {
+        fixed,
+        fixed_size,
+        criteria_table: criteria_table.to_owned(),
+        criteria_size: CRITERIA_SIZE.max((needed as u32).next_power_of_two()),
+        stats: format!("{control}.stats"),
+        criteria,
+    })
+}
+
+fn balance_plan(balance: &model::Balance, pool: &model::Pool) -> BalancePlan {
+    BalancePlan {
+        pool: pool.name.clone(),
+        pick: match balance.pick {
+            model::Pick::RoundRobin => Pick::RoundRobin,
+            model::Pick::Weighted => Pick::Weighted,
+            model::Pick::Maglev {
+                by: model::HashBy::Flow,
+            } => Pick::MaglevFlow,
+            model::Pick::Maglev {
+                by: model::HashBy::Source,
+            } => Pick::MaglevSource,
+        },
+        servers: pool
+            .servers
+            .iter()
+            .map(|s| ServerPlan {
+                name: s.name.clone(),
+                address: s.address,
+                port: s.port,
+                weight: s.weight,
+            })
+            .collect(),
+        check: pool.check.as_ref().map(|c| CheckPlan {
+            kind: match &c.kind {
+                model::CheckKind::Tcp => CheckKind::Tcp,
+                model::CheckKind::Http { path } => CheckKind::Http { path: path.clone() },
+            },
+            every_ms: millis(c.every),
+            timeout_ms: millis(c.timeout),
+            rise: c.rise,
+            fall: c.fall,
+        }),
+    }
+}
+
+fn limits(keep: model::Keep) -> Limits {
+    Limits {
+        idle_ms: millis(keep.idle),
+        closed_ms: millis(keep.closed),
+        half_open_ms: millis(keep.half_open),
+        hold_ms: millis(HOLD),
+        hold_packets: HOLD_PACKETS,
+        hold_bytes: HOLD_BYTES,
+        criteria_lease_ms: millis(CRITERIA_LEASE),
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
