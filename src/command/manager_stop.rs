@@ -19,5 +19,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = control::find(arguments.control.as_deref())?;
-    control::ask(&path, &Request::ManagerStop { name: arguments.name.clone() }).map(|_| ())
+    control::ask(
+        &path,
+        &Request::ManagerStop {
+            name: arguments.name.clone(),
+        },
+    )
+    .map(|_| ())
 }
