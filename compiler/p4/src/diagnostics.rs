@@ -62,13 +62,19 @@ impl Diagnostic {
     /// A warning at a place.
     #[must_use]
     pub fn warning(span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(span, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(span, message)
+        }
     }
 
     /// An error without a place.
     #[must_use]
     pub fn error_without_place(message: impl Into<String>) -> Self {
-        Self { span: None, ..Self::error(Span::default(), message) }
+        Self {
+            span: None,
+            ..Self::error(Span::default(), message)
+        }
     }
 
     /// With a stable name.
@@ -88,7 +94,10 @@ impl Diagnostic {
     /// With another place.
     #[must_use]
     pub fn with_label(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label { span, text: text.into() });
+        self.labels.push(Label {
+            span,
+            text: text.into(),
+        });
         self
     }
 
@@ -142,7 +151,10 @@ impl Diagnostics {
     /// How many errors there are.
     #[must_use]
     pub fn error_count(&self) -> usize {
-        self.list.iter().filter(|d| d.severity == Severity::Error).count()
+        self.list
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+            .count()
     }
 
     /// Whether there is nothing at all.
@@ -171,7 +183,11 @@ impl Diagnostics {
     /// if asked. Empty when there are none.
     #[must_use]
     pub fn render(&self, sources: &SourceMap, colour: bool) -> String {
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         let mut out = String::new();
         for diagnostic in &self.list {
             out.push_str(&renderer.render(&[report(diagnostic, sources)]));
@@ -192,7 +208,11 @@ impl Diagnostics {
                 let at = sources.location(span);
                 out.push_str(&format!("{}:{}:{}: ", at.path, at.line, at.column));
             }
-            out.push_str(&format!("{}: {}\n", severity_word(diagnostic.severity), diagnostic.message));
+            out.push_str(&format!(
+                "{}: {}\n",
+                severity_word(diagnostic.severity),
+                diagnostic.message
+            ));
         }
         out
     }
@@ -202,7 +222,12 @@ impl Diagnostics {
     /// columns in characters, the end exclusive.
     #[must_use]
     pub fn to_json(&self, sources: &SourceMap) -> Value {
-        Value::Array(self.list.iter().map(|d| diagnostic_json(d, sources)).collect())
+        Value::Array(
+            self.list
+                .iter()
+                .map(|d| diagnostic_json(d, sources))
+                .collect(),
+        )
     }
 }
 
@@ -284,13 +309,21 @@ impl<'a> Excerpt<'a> {
         let text = sources.file_text(span.file).get(start..end).unwrap_or("");
         let at = sources.location(Span::new(span.file, start, start));
         let at_span = sources.location(span);
-        let snippet = Snippet::source(text).line_start(at.line as usize).path(at_span.path);
-        Self { snippet, text, start }
+        let snippet = Snippet::source(text)
+            .line_start(at.line as usize)
+            .path(at_span.path);
+        Self {
+            snippet,
+            text,
+            start,
+        }
     }
 
     fn mark(&mut self, kind: AnnotationKind, span: Span, text: Option<&'a str>) {
         let clamp = |offset: u32| {
-            let mut at = (offset as usize).saturating_sub(self.start).min(self.text.len());
+            let mut at = (offset as usize)
+                .saturating_sub(self.start)
+                .min(self.text.len());
             while !self.text.is_char_boundary(at) {
                 at -= 1;
             }

@@ -32,7 +32,11 @@ impl Span {
     #[must_use]
     pub fn new(file: FileId, start: usize, end: usize) -> Self {
         let start = u32::try_from(start).unwrap_or(u32::MAX);
-        Self { file, start, end: u32::try_from(end).unwrap_or(u32::MAX).max(start) }
+        Self {
+            file,
+            start,
+            end: u32::try_from(end).unwrap_or(u32::MAX).max(start),
+        }
     }
 
     /// The smallest span over both; `self` alone when they lie in different files.
@@ -51,7 +55,10 @@ impl Span {
     /// The empty span just behind this one.
     #[must_use]
     pub fn after(self) -> Span {
-        Span { start: self.end, ..self }
+        Span {
+            start: self.end,
+            ..self
+        }
     }
 }
 
@@ -138,7 +145,11 @@ pub struct SourceMap {
 impl SourceMap {
     /// Adds a text, or finds the one already there under this path with the same contents.
     pub fn add(&mut self, path: &str, text: &Arc<str>) -> FileId {
-        if let Some(at) = self.files.iter().position(|f| &*f.path == path && f.text == *text) {
+        if let Some(at) = self
+            .files
+            .iter()
+            .position(|f| &*f.path == path && f.text == *text)
+        {
             return FileId(u32::try_from(at).unwrap_or(u32::MAX));
         }
         let mut line_starts = vec![0];
@@ -187,23 +198,39 @@ impl SourceMap {
     /// The source text of a span; empty when the span fits no text.
     #[must_use]
     pub fn text(&self, span: Span) -> &str {
-        self.file_text(span.file).get(span.start as usize..span.end as usize).unwrap_or("")
+        self.file_text(span.file)
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or("")
     }
 
     /// Where a span begins, as `#line` directives would have it.
     #[must_use]
     pub fn location(&self, span: Span) -> Location<'_> {
         let Some(file) = self.files.get(span.file.0 as usize) else {
-            return Location { path: "", line: 1, column: 1 };
+            return Location {
+                path: "",
+                line: 1,
+                column: 1,
+            };
         };
-        let row = file.line_starts.partition_point(|start| *start <= span.start).max(1) - 1;
+        let row = file
+            .line_starts
+            .partition_point(|start| *start <= span.start)
+            .max(1)
+            - 1;
         let start = file.line_starts.get(row).copied().unwrap_or(0) as usize;
         let before = file.text.get(start..span.start as usize).unwrap_or("");
         let mut path = &*file.path;
         let mut line = u32::try_from(row + 1).unwrap_or(u32::MAX);
         for mark in file.marks.iter().take_while(|m| m.offset <= span.start) {
-            let mark_row = file.line_starts.partition_point(|s| *s <= mark.offset).max(1) - 1;
-            line = mark.line.saturating_add(u32::try_from(row.saturating_sub(mark_row)).unwrap_or(0));
+            let mark_row = file
+                .line_starts
+                .partition_point(|s| *s <= mark.offset)
+                .max(1)
+                - 1;
+            line = mark
+                .line
+                .saturating_add(u32::try_from(row.saturating_sub(mark_row)).unwrap_or(0));
             if let Some(name) = &mark.path {
                 path = name;
             }
@@ -217,10 +244,19 @@ impl SourceMap {
         let Some(file) = self.files.get(span.file.0 as usize) else {
             return (0, 0);
         };
-        let row = file.line_starts.partition_point(|start| *start <= span.start).max(1) - 1;
+        let row = file
+            .line_starts
+            .partition_point(|start| *start <= span.start)
+            .max(1)
+            - 1;
         let start = file.line_starts.get(row).copied().unwrap_or(0) as usize;
-        let next = file.line_starts.partition_point(|start| *start < span.end.max(span.start + 1));
-        let end = file.line_starts.get(next).map_or(file.text.len(), |s| *s as usize - 1);
+        let next = file
+            .line_starts
+            .partition_point(|start| *start < span.end.max(span.start + 1));
+        let end = file
+            .line_starts
+            .get(next)
+            .map_or(file.text.len(), |s| *s as usize - 1);
         (start, end.max(start))
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use num_bigint::BigInt;
 
-pub use crate::source::Span;
 pub use super::ast_decl::*;
+pub use crate::source::Span;
 
 /// A whole program: what is left after the preprocessor, in source order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,7 +30,10 @@ impl Ident {
     /// A name at a place.
     #[must_use]
     pub fn new(name: &str, span: Span) -> Self {
-        Self { name: name.into(), span }
+        Self {
+            name: name.into(),
+            span,
+        }
     }
 
     /// The text of the name.
@@ -110,11 +113,21 @@ impl Annotation {
     pub fn single_string(&self) -> Option<&str> {
         match &self.body {
             AnnotationBody::Unstructured(tokens) => match tokens.as_slice() {
-                [AnnotationToken { kind: AnnotationTokenKind::String(text), .. }] => Some(text),
+                [
+                    AnnotationToken {
+                        kind: AnnotationTokenKind::String(text),
+                        ..
+                    },
+                ] => Some(text),
                 _ => None,
             },
             AnnotationBody::Expressions(exprs) => match exprs.as_slice() {
-                [Expr { kind: ExprKind::String(text), .. }] => Some(text),
+                [
+                    Expr {
+                        kind: ExprKind::String(text),
+                        ..
+                    },
+                ] => Some(text),
                 _ => None,
             },
             _ => None,
@@ -129,7 +142,9 @@ impl Annotation {
                 let mut out = Vec::new();
                 for (index, token) in tokens.iter().enumerate() {
                     match &token.kind {
-                        AnnotationTokenKind::Int(lit) if index % 2 == 0 => out.push(lit.value.clone()),
+                        AnnotationTokenKind::Int(lit) if index % 2 == 0 => {
+                            out.push(lit.value.clone())
+                        }
                         AnnotationTokenKind::Symbol(s) if index % 2 == 1 && &**s == "," => {}
                         _ => return None,
                     }

@@ -15,15 +15,25 @@ const MAX_DIGITS: usize = 5_000;
 
 /// All operators and delimiters, longest first.
 const SYMBOLS: &[&str] = &[
-    "|+|=", "|-|=", "{#}", "&&&", "...", "<<=", "|+|", "|-|", "&&", "||", "==", "!=", "<=", ">=", "<<",
-    "++", "..", "+:", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "##", "+", "-", "*", "/", "%", "&",
-    "|", "^", "!", "~", "<", ">", "=", "?", ":", ";", ",", ".", "(", ")", "[", "]", "{", "}", "@", "#",
+    "|+|=", "|-|=", "{#}", "&&&", "...", "<<=", "|+|", "|-|", "&&", "||", "==", "!=", "<=", ">=",
+    "<<", "++", "..", "+:", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "##", "+", "-", "*",
+    "/", "%", "&", "|", "^", "!", "~", "<", ">", "=", "?", ":", ";", ",", ".", "(", ")", "[", "]",
+    "{", "}", "@", "#",
 ];
 
 /// The tokens of one text, without an end token.
 #[must_use]
 pub fn lex(file: FileId, text: &str) -> Vec<Token> {
-    Lexer { file, text, at: 0, out: Vec::new(), spaced: false, line_start: true }.run()
+    Lexer {
+        file,
+        text,
+        at: 0,
+        out: Vec::new(),
+        spaced: false,
+        line_start: true,
+        in_directive: false,
+    }
+    .run()
 }
 
 struct Lexer<'a> {
@@ -33,6 +43,8 @@ struct Lexer<'a> {
     out: Vec<Token>,
     spaced: bool,
     line_start: bool,
+    /// Whether this line began with `#`: then a string ends with it at the latest.
+    in_directive: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -52,6 +64,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn push(&mut self, start: usize, kind: TokenKind) {
+        if self.line_start {
+            self.in_directive = matches!(kind, TokenKind::Symbol("#"));
+        }
         self.out.push(Token {
             kind,
             span: Span::new(self.file, start, self.at),
@@ -148,7 +163,10 @@ impl<'a> Lexer<'a> {
         self.at += 1;
         let mut value = String::new();
         loop {
-            value.push_str(self.take_while(|c| !matches!(c, '"' | '\\' | '\n')));
+            let in_directive = self.in_directive;
+            value.push_str(
+                self.take_while(|c| !matches!(c, '"' | '\\') && !(in_directive && c == '\n')),
+            );
             match self.peek() {
                 Some('"') => {
                     self.at += 1;
@@ -178,7 +196,7 @@ impl<'a> Lexer<'a> {
                     }
                 }
                 _ => {
-                    self.malformed(start, "a string that is not closed on its line");
+                    self.malformed(start, "a string that is not closed");
                     return;
                 }
             }
@@ -208,8 +226,14 @@ fn parse_int(text: &str) -> Result<IntLit, String> {
             if !width.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(malformed());
             }
-            let width = width.parse::<u32>().map_err(|_| format!("an integer of too large a width in `{text}`"))?;
-            (Some(width), rest.starts_with('s'), rest.get(1..).ok_or_else(malformed)?)
+            let width = width
+                .parse::<u32>()
+                .map_err(|_| format!("an integer of too large a width in `{text}`"))?;
+            (
+                Some(width),
+                rest.starts_with('s'),
+                rest.get(1..).ok_or_else(malformed)?,
+            )
         }
         None => (None, false, text),
     };
@@ -230,7 +254,12 @@ fn parse_int(text: &str) -> Result<IntLit, String> {
         return Err(malformed());
     }
     let value = BigInt::parse_bytes(&digits, u32::from(base)).ok_or_else(malformed)?;
-    Ok(IntLit { value, width, signed, base })
+    Ok(IntLit {
+        value,
+        width,
+        signed,
+        base,
+    })
 }
 
 /// The tokens of a text that stands in no file of the program (a macro from the command line, two
@@ -248,14 +277,25 @@ pub(super) fn lex_at(text: &str, span: Span) -> Vec<Token> {
 /// A word token at a place.
 #[must_use]
 pub(super) fn int_token(value: u32, at: &Token) -> Token {
-    let lit = IntLit { value: BigInt::from(value), width: None, signed: false, base: 10 };
-    Token { kind: TokenKind::Int(lit), ..at.clone() }
+    let lit = IntLit {
+        value: BigInt::from(value),
+        width: None,
+        signed: false,
+        base: 10,
+    };
+    Token {
+        kind: TokenKind::Int(lit),
+        ..at.clone()
+    }
 }
 
 /// A string token at a place.
 #[must_use]
 pub(super) fn string_token(value: &str, at: &Token) -> Token {
-    Token { kind: TokenKind::Str(Arc::from(value)), ..at.clone() }
+    Token {
+        kind: TokenKind::Str(Arc::from(value)),
+        ..at.clone()
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +309,12 @@ mod tests {
     #[test]
     fn integers_keep_width_sign_base_and_value() {
         let lit = |text: &str| match &lex(FileId(0), text)[..] {
-            [Token { kind: TokenKind::Int(lit), .. }] => (lit.value.to_string(), lit.width, lit.signed, lit.base),
+            [
+                Token {
+                    kind: TokenKind::Int(lit),
+                    ..
+                },
+            ] => (lit.value.to_string(), lit.width, lit.signed, lit.base),
             other => panic!("{text}: {other:?}"),
         };
         assert_eq!(lit("8w0xF_F"), ("255".into(), Some(8), false, 16));
@@ -285,8 +330,21 @@ mod tests {
     fn malformed_literals_and_comments_say_what_is_wrong() {
         assert_eq!(kinds("12ab"), ["a malformed integer `12ab`"]);
         assert_eq!(kinds("8w"), ["a malformed integer `8w`"]);
-        assert_eq!(kinds("99999999999w1"), ["an integer of too large a width in `99999999999w1`"]);
-        assert_eq!(kinds("\"abc\nx"), ["a string that is not closed on its line", "`x`"]);
+        assert_eq!(
+            kinds("99999999999w1"),
+            ["an integer of too large a width in `99999999999w1`"]
+        );
+        assert_eq!(kinds("\"abc\nx"), ["a string that is not closed"]);
+        assert_eq!(
+            kinds("#a \"b\nc \"d\ne\""),
+            [
+                "`#`",
+                "`a`",
+                "a string that is not closed",
+                "`c`",
+                "string \"d\\ne\""
+            ]
+        );
         assert_eq!(kinds("a /* b"), ["`a`", "a comment that is not closed"]);
         assert_eq!(kinds("a $ b"), ["`a`", "character `$`", "`b`"]);
     }
@@ -306,6 +364,9 @@ mod tests {
             TokenKind::Str("a\"b\\\n\\q".into())
         );
         let tokens = lex(FileId(0), "a \\\n b // c \\\n d\ne");
-        assert_eq!(tokens.iter().map(|t| t.line_start).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(
+            tokens.iter().map(|t| t.line_start).collect::<Vec<_>>(),
+            [true, false, true]
+        );
     }
 }

@@ -61,7 +61,9 @@ impl Token {
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.kind {
-            TokenKind::Word(word) if is_reserved(word) && &**word != "_" => format!("keyword `{word}`"),
+            TokenKind::Word(word) if is_reserved(word) && &**word != "_" => {
+                format!("keyword `{word}`")
+            }
             TokenKind::Word(word) => format!("`{word}`"),
             TokenKind::Int(lit) => format!("`{}`", int_text(lit)),
             TokenKind::Str(text) => format!("string \"{}\"", shortened(text)),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Failed, Parsed, Parser};
-use crate::front::ast::{Annotation, AnnotationBody, AnnotationToken, AnnotationTokenKind, Ident, NamedExpr};
+use crate::front::ast::{
+    Annotation, AnnotationBody, AnnotationToken, AnnotationTokenKind, Ident, NamedExpr,
+};
 use crate::front::token::{Token, TokenKind};
 
 impl Parser {
@@ -28,7 +30,11 @@ impl Parser {
                 tokens.push(annotation_token(&token).ok_or(Failed)?);
             }
             let body = AnnotationBody::Unstructured(tokens);
-            return Ok(Annotation { span: self.since(start), name, body });
+            return Ok(Annotation {
+                span: self.since(start),
+                name,
+                body,
+            });
         }
         let body = if self.at_symbol("(") {
             AnnotationBody::Unstructured(self.unstructured_body()?)
@@ -37,13 +43,20 @@ impl Parser {
         } else {
             AnnotationBody::None
         };
-        Ok(Annotation { span: self.since(start), name, body })
+        Ok(Annotation {
+            span: self.since(start),
+            name,
+            body,
+        })
     }
 
     fn annotation_name(&mut self) -> Parsed<Ident> {
         match &self.peek().kind {
             TokenKind::Word(word) => {
-                let ident = Ident { name: Arc::clone(word), span: self.peek().span };
+                let ident = Ident {
+                    name: Arc::clone(word),
+                    span: self.peek().span,
+                };
                 self.at += 1;
                 Ok(ident)
             }
@@ -79,7 +92,11 @@ impl Parser {
             let list = self.separated("]", true, Self::named_expr)?;
             return Ok(AnnotationBody::KeyValues(list));
         }
-        Ok(AnnotationBody::Expressions(self.separated("]", true, Self::expr)?))
+        Ok(AnnotationBody::Expressions(self.separated(
+            "]",
+            true,
+            Self::expr,
+        )?))
     }
 
     /// `name = expression`
@@ -87,7 +104,11 @@ impl Parser {
         let name = self.name("a name")?;
         self.expect("=")?;
         let value = self.expr()?;
-        Ok(NamedExpr { span: self.since(name.span), name, value })
+        Ok(NamedExpr {
+            span: self.since(name.span),
+            name,
+            value,
+        })
     }
 }
 
@@ -100,5 +121,8 @@ fn annotation_token(token: &Token) -> Option<AnnotationToken> {
         TokenKind::Stray(c) => AnnotationTokenKind::Symbol(c.to_string().into()),
         TokenKind::Malformed(_) | TokenKind::End => return None,
     };
-    Some(AnnotationToken { span: token.span, kind })
+    Some(AnnotationToken {
+        span: token.span,
+        kind,
+    })
 }

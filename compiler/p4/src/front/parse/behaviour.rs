@@ -3,8 +3,8 @@
 use super::{Failed, Parsed, Parser};
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{
-    Action, Control, ControlBody, Decl, DeclKind, Ident, Package, Param, Parser as ParserDecl, ParserBody, Select,
-    SelectCase, State, Transition, ValueSet,
+    Action, Control, ControlBody, Decl, DeclKind, Ident, Package, Param, Parser as ParserDecl,
+    ParserBody, Select, SelectCase, State, Transition, ValueSet,
 };
 
 struct Head {
@@ -23,15 +23,39 @@ impl Parser {
         self.scopes.enter();
         let type_params = self.type_params()?;
         let params = self.params()?;
-        let ctor_params = if self.at_symbol("(") { self.params()? } else { Vec::new() };
-        Ok(Head { name, type_params, params, ctor_params })
+        let ctor_params = if self.at_symbol("(") {
+            self.params()?
+        } else {
+            Vec::new()
+        };
+        Ok(Head {
+            name,
+            type_params,
+            params,
+            ctor_params,
+        })
     }
 
     pub(super) fn parser_decl(&mut self) -> Parsed<DeclKind> {
-        let Head { name, type_params, params, ctor_params } = self.head("a parser's name")?;
-        let body = if self.take_symbol(";") { None } else { Some(self.parser_body()?) };
+        let Head {
+            name,
+            type_params,
+            params,
+            ctor_params,
+        } = self.head("a parser's name")?;
+        let body = if self.take_symbol(";") {
+            None
+        } else {
+            Some(self.parser_body()?)
+        };
         self.scopes.leave();
-        Ok(DeclKind::Parser(ParserDecl { name, type_params, params, ctor_params, body }))
+        Ok(DeclKind::Parser(ParserDecl {
+            name,
+            type_params,
+            params,
+            ctor_params,
+            body,
+        }))
     }
 
     fn parser_body(&mut self) -> Parsed<ParserBody> {
@@ -42,7 +66,7 @@ impl Parser {
         let items = self.braced(|p| {
             let start = p.peek().span;
             let annotations = p.annotations()?;
-            if p.at_word("state") && p.name_at(1) && p.peek_at(2).is_symbol("{") {
+            if p.at_word("state") && p.peek_at(1).word().is_some() && !p.peek_at(2).is_symbol(";") {
                 let mut state = p.state()?;
                 state.annotations = annotations;
                 state.span = p.since(start);
@@ -50,14 +74,21 @@ impl Parser {
             }
             if p.at_word("value_set") {
                 let kind = p.value_set()?;
-                return Ok(Item::Local(Decl { span: p.since(start), annotations, kind }));
+                return Ok(Item::Local(Decl {
+                    span: p.since(start),
+                    annotations,
+                    kind,
+                }));
             }
             if !p.at_word("const") && !p.declaration_ahead() {
                 return Err(p.unexpected("a state or a declaration"));
             }
             Ok(Item::Local(p.local_decl(start, annotations)?))
         })?;
-        let mut body = ParserBody { locals: Vec::new(), states: Vec::new() };
+        let mut body = ParserBody {
+            locals: Vec::new(),
+            states: Vec::new(),
+        };
         for item in items {
             match item {
                 Item::Local(decl) => {
@@ -99,7 +130,13 @@ impl Parser {
         });
         self.scopes.back_to(depth);
         let statements = statements?.into_iter().flatten().collect();
-        Ok(State { span: self.since(start), annotations: Vec::new(), name, statements, transition })
+        Ok(State {
+            span: self.since(start),
+            annotations: Vec::new(),
+            name,
+            statements,
+            transition,
+        })
     }
 
     fn transition(&mut self) -> Parsed<Transition> {
@@ -122,9 +159,17 @@ impl Parser {
             p.expect(":")?;
             let target = p.name("a state's name")?;
             p.expect_semicolon()?;
-            Ok(SelectCase { span: p.since(start), keys, target })
+            Ok(SelectCase {
+                span: p.since(start),
+                keys,
+                target,
+            })
         })?;
-        Ok(Transition::Select(Select { span: self.since(start), exprs, cases }))
+        Ok(Transition::Select(Select {
+            span: self.since(start),
+            exprs,
+            cases,
+        }))
     }
 
     fn value_set(&mut self) -> Parsed<DeclKind> {
@@ -142,10 +187,25 @@ impl Parser {
     }
 
     pub(super) fn control_decl(&mut self) -> Parsed<DeclKind> {
-        let Head { name, type_params, params, ctor_params } = self.head("a control's name")?;
-        let body = if self.take_symbol(";") { None } else { Some(self.control_body(&name)?) };
+        let Head {
+            name,
+            type_params,
+            params,
+            ctor_params,
+        } = self.head("a control's name")?;
+        let body = if self.take_symbol(";") {
+            None
+        } else {
+            Some(self.control_body(&name)?)
+        };
         self.scopes.leave();
-        Ok(DeclKind::Control(Control { name, type_params, params, ctor_params, body }))
+        Ok(DeclKind::Control(Control {
+            name,
+            type_params,
+            params,
+            ctor_params,
+            body,
+        }))
     }
 
     fn control_body(&mut self, name: &Ident) -> Parsed<ControlBody> {
@@ -172,11 +232,19 @@ impl Parser {
             let decl = match p.peek().word() {
                 Some("action") => {
                     let kind = p.action()?;
-                    Decl { span: p.since(start), annotations, kind }
+                    Decl {
+                        span: p.since(start),
+                        annotations,
+                        kind,
+                    }
                 }
                 Some("table") => {
                     let kind = p.table()?;
-                    Decl { span: p.since(start), annotations, kind }
+                    Decl {
+                        span: p.since(start),
+                        annotations,
+                        kind,
+                    }
                 }
                 Some("const") => p.local_decl(start, annotations)?,
                 _ if p.declaration_ahead() => p.local_decl(start, annotations)?,
@@ -219,6 +287,10 @@ impl Parser {
         let params = self.params()?;
         self.scopes.leave();
         self.expect_semicolon()?;
-        Ok(DeclKind::Package(Package { name, type_params, params }))
+        Ok(DeclKind::Package(Package {
+            name,
+            type_params,
+            params,
+        }))
     }
 }

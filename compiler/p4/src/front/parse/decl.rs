@@ -3,8 +3,9 @@
 use super::{Failed, Parsed, Parser};
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{
-    Annotation, Block, ConstDecl, Decl, DeclKind, Direction, Enum, EnumMember, Extern, Field, Function, Ident,
-    Instance, Method, Param, Prototype, StructLike, Type, Typedef, TypedefTarget, VarDecl,
+    Annotation, Block, ConstDecl, Decl, DeclKind, Direction, Enum, EnumMember, Extern, Field,
+    Function, Ident, Instance, Method, Param, Prototype, StructLike, Type, Typedef, TypedefTarget,
+    VarDecl,
 };
 use crate::source::Span;
 
@@ -48,17 +49,42 @@ impl Parser {
             }
             _ => return self.function_or_instance(start, annotations).map(Some),
         };
-        Ok(Some(Decl { span: self.since(start), annotations, kind }))
+        Ok(Some(Decl {
+            span: self.since(start),
+            annotations,
+            kind,
+        }))
     }
 
     /// Whether `type` here is the keyword: a type follows, and a name.
     fn type_declaration_ahead(&self) -> bool {
-        self.look_past_type(self.at + 1).is_some_and(|end| self.name_at(end - self.at))
+        self.look_past_type(self.at + 1)
+            .is_some_and(|end| self.name_at(end - self.at))
     }
 
     fn function_or_instance(&mut self, start: Span, annotations: Vec<Annotation>) -> Parsed<Decl> {
-        if !self.name_at(0) && !self.at_symbol(".") && !self.at_word("void") && !self.base_type_at(self.at) {
+        if !self.name_at(0)
+            && !self.at_symbol(".")
+            && !self.at_word("void")
+            && !self.base_type_at(self.at)
+        {
             return Err(self.unexpected("a declaration"));
+        }
+        if matches!(
+            self.peek().word(),
+            Some("header_type" | "blackbox_type" | "field_list" | "metadata")
+        ) && self.name_at(1)
+            && !self.peek_at(2).is_symbol("(")
+        {
+            let token = self.peek().clone();
+            self.report(
+                Diagnostic::error(
+                    token.span,
+                    format!("expected a declaration, found {}", token.describe()),
+                )
+                .with_help("this looks like P4_14, which is another language"),
+            );
+            return Err(Failed);
         }
         let ty = self.return_type()?;
         let kind = if self.at_symbol("(") {
@@ -69,22 +95,33 @@ impl Parser {
                 self.function(ty, name)?
             } else if self.at_symbol("=") || self.at_symbol(";") {
                 self.report(
-                    Diagnostic::error(name.span, format!("variable `{name}` cannot stand at the top level"))
-                        .with_help("make it a `const`, or move it into a `control`, `parser` or `action`"),
+                    Diagnostic::error(
+                        name.span,
+                        format!("variable `{name}` cannot stand at the top level"),
+                    )
+                    .with_help(
+                        "make it a `const`, or move it into a `control`, `parser` or `action`",
+                    ),
                 );
                 return Err(Failed);
             } else {
                 return Err(self.unexpected("`(`"));
             }
         };
-        Ok(Decl { span: self.since(start), annotations, kind })
+        Ok(Decl {
+            span: self.since(start),
+            annotations,
+            kind,
+        })
     }
 
     fn function(&mut self, ret: Type, name: Ident) -> Parsed<DeclKind> {
         self.scopes.declare_value(&name.name);
         let depth = self.scopes.depth();
         self.scopes.enter();
-        let rest = self.prototype_rest(Some(ret), name).and_then(|proto| Ok((proto, self.block()?)));
+        let rest = self
+            .prototype_rest(Some(ret), name)
+            .and_then(|proto| Ok((proto, self.block()?)));
         self.scopes.back_to(depth);
         let (proto, body): (Prototype, Block) = rest?;
         Ok(DeclKind::Function(Function { proto, body }))
@@ -94,7 +131,12 @@ impl Parser {
     fn prototype_rest(&mut self, ret: Option<Type>, name: Ident) -> Parsed<Prototype> {
         let type_params = self.type_params()?;
         let params = self.params()?;
-        Ok(Prototype { ret, name, type_params, params })
+        Ok(Prototype {
+            ret,
+            name,
+            type_params,
+            params,
+        })
     }
 
     /// `(…) name [= {…}];` behind a type.
@@ -117,7 +159,12 @@ impl Parser {
         }
         self.expect_semicolon()?;
         self.scopes.declare_value(&name.name);
-        Ok(DeclKind::Instance(Instance { ty, args, name, body }))
+        Ok(DeclKind::Instance(Instance {
+            ty,
+            args,
+            name,
+            body,
+        }))
     }
 
     /// A constant, variable or instance.
@@ -131,12 +178,23 @@ impl Parser {
             self.expect_semicolon()?;
             self.scopes.declare_value(&name.name);
             let kind = DeclKind::Const(ConstDecl { ty, name, value });
-            return Ok(Decl { span: self.since(start), annotations, kind });
+            return Ok(Decl {
+                span: self.since(start),
+                annotations,
+                kind,
+            });
         }
-        if self.look_past_type(self.at).is_some_and(|end| self.token_at(end).is_symbol("(")) {
+        if self
+            .look_past_type(self.at)
+            .is_some_and(|end| self.token_at(end).is_symbol("("))
+        {
             let ty = self.ty()?;
             let kind = self.instance(ty)?;
-            return Ok(Decl { span: self.since(start), annotations, kind });
+            return Ok(Decl {
+                span: self.since(start),
+                annotations,
+                kind,
+            });
         }
         let mut decl = self.variable(start, annotations)?;
         self.expect_semicolon()?;
@@ -149,10 +207,18 @@ impl Parser {
         let ty = self.ty()?;
         let name = self.name("a variable's name")?;
         let ty = self.dimensions(ty)?;
-        let init = if self.take_symbol("=") { Some(self.expr()?) } else { None };
+        let init = if self.take_symbol("=") {
+            Some(self.expr()?)
+        } else {
+            None
+        };
         self.scopes.declare_value(&name.name);
         let kind = DeclKind::Var(VarDecl { ty, name, init });
-        Ok(Decl { span: self.since(start), annotations, kind })
+        Ok(Decl {
+            span: self.since(start),
+            annotations,
+            kind,
+        })
     }
 
     /// `(…)` of a declaration. The names become values of the current scope.
@@ -180,8 +246,19 @@ impl Parser {
         let ty = self.ty()?;
         let name = self.name("a parameter's name")?;
         let ty = self.dimensions(ty)?;
-        let default = if self.take_symbol("=") { Some(self.expr()?) } else { None };
-        Ok(Param { span: self.since(start), annotations, direction, ty, name, default })
+        let default = if self.take_symbol("=") {
+            Some(self.expr()?)
+        } else {
+            None
+        };
+        Ok(Param {
+            span: self.since(start),
+            annotations,
+            direction,
+            ty,
+            name,
+            default,
+        })
     }
 
     fn derived_type(&mut self) -> Parsed<DeclKind> {
@@ -194,10 +271,16 @@ impl Parser {
         self.scopes.declare_type(&name.name);
         let depth = self.scopes.depth();
         self.scopes.enter();
-        let rest = self.type_params().and_then(|types| Ok((types, self.braced(Self::field)?)));
+        let rest = self
+            .type_params()
+            .and_then(|types| Ok((types, self.braced(Self::field)?)));
         self.scopes.back_to(depth);
         let (type_params, fields) = rest?;
-        let made = StructLike { name, type_params, fields };
+        let made = StructLike {
+            name,
+            type_params,
+            fields,
+        };
         Ok(match word.as_str() {
             "header" => DeclKind::Header(made),
             "header_union" => DeclKind::HeaderUnion(made),
@@ -212,7 +295,12 @@ impl Parser {
         let name = self.name("a field's name")?;
         let ty = self.dimensions(ty)?;
         self.expect_semicolon()?;
-        Ok(Field { span: self.since(start), annotations, ty, name })
+        Ok(Field {
+            span: self.since(start),
+            annotations,
+            ty,
+            name,
+        })
     }
 
     fn enumeration(&mut self) -> Parsed<DeclKind> {
@@ -224,8 +312,16 @@ impl Parser {
         let members = self.separated("}", true, |p| {
             let start = p.peek().span;
             let name = p.name("a member's name")?;
-            let value = if p.take_symbol("=") { Some(p.expr()?) } else { None };
-            Ok(EnumMember { span: p.since(start), name, value })
+            let value = if p.take_symbol("=") {
+                Some(p.expr()?)
+            } else {
+                None
+            };
+            Ok(EnumMember {
+                span: p.since(start),
+                name,
+                value,
+            })
         })?;
         if let (Some(_), Some(bare)) = (&underlying, members.iter().find(|m| m.value.is_none())) {
             self.diagnostics.push(
@@ -238,10 +334,16 @@ impl Parser {
             self.diagnostics.push(
                 Diagnostic::error(valued.span, format!("member `{}` has a value", valued.name))
                     .with_code("syntax")
-                    .with_help(format!("give the enumeration a type, as in `enum bit<8> {name}`")),
+                    .with_help(format!(
+                        "give the enumeration a type, as in `enum bit<8> {name}`"
+                    )),
             );
         }
-        Ok(DeclKind::Enum(Enum { underlying, name, members }))
+        Ok(DeclKind::Enum(Enum {
+            underlying,
+            name,
+            members,
+        }))
     }
 
     fn name_list(&mut self, what: &str) -> Parsed<Vec<Ident>> {
@@ -256,7 +358,11 @@ impl Parser {
         let target = match self.peek().word() {
             Some("header" | "header_union" | "struct" | "enum") => {
                 let kind = self.derived_type()?;
-                TypedefTarget::Declared(Box::new(Decl { span: self.since(start), annotations, kind }))
+                TypedefTarget::Declared(Box::new(Decl {
+                    span: self.since(start),
+                    annotations,
+                    kind,
+                }))
             }
             _ => TypedefTarget::Type(self.ty()?),
         };
@@ -289,7 +395,11 @@ impl Parser {
         };
         let object = self.name_at(0) && after.is_some_and(|at| self.token_at(at).is_symbol("{"));
         let depth = self.scopes.depth();
-        let result = if object { self.extern_object() } else { self.extern_function() };
+        let result = if object {
+            self.extern_object()
+        } else {
+            self.extern_function()
+        };
         self.scopes.back_to(depth);
         result.map(Some)
     }
@@ -300,7 +410,11 @@ impl Parser {
         self.scopes.enter();
         let type_params = self.type_params()?;
         let methods = self.braced(|p| p.method(&name))?;
-        Ok(DeclKind::Extern(Extern { name, type_params, methods }))
+        Ok(DeclKind::Extern(Extern {
+            name,
+            type_params,
+            methods,
+        }))
     }
 
     fn method(&mut self, owner: &Ident) -> Parsed<Method> {
@@ -314,7 +428,9 @@ impl Parser {
             if name.name != owner.name {
                 self.report(
                     Diagnostic::error(name.span, format!("method `{name}` has no result type"))
-                        .with_help(format!("write `void {name}(…)`; a constructor would be called `{owner}`")),
+                        .with_help(format!(
+                            "write `void {name}(…)`; a constructor would be called `{owner}`"
+                        )),
                 );
             }
             self.scopes.enter();
@@ -325,7 +441,12 @@ impl Parser {
         self.scopes.back_to(depth);
         let proto = proto?;
         self.expect_semicolon()?;
-        Ok(Method { span: self.since(start), annotations, is_abstract, proto })
+        Ok(Method {
+            span: self.since(start),
+            annotations,
+            is_abstract,
+            proto,
+        })
     }
 
     /// `T name<…>(…)`, where `T` may be one of the type parameters that follow it.

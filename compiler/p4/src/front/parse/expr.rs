@@ -40,8 +40,11 @@ impl Parser {
         self.height = self.height.max(other) + 1;
         if self.height > MAX_HEIGHT {
             self.report(
-                Diagnostic::error(span, format!("an expression of more than {MAX_HEIGHT} levels"))
-                    .with_help("split it with variables"),
+                Diagnostic::error(
+                    span,
+                    format!("an expression of more than {MAX_HEIGHT} levels"),
+                )
+                .with_help("split it with variables"),
             );
             return Err(Failed);
         }
@@ -50,7 +53,9 @@ impl Parser {
 
     /// The operator here and how many tokens it is long.
     fn binary_operator(&self) -> Option<(BinaryOp, usize)> {
-        let TokenKind::Symbol(symbol) = self.peek().kind else { return None };
+        let TokenKind::Symbol(symbol) = self.peek().kind else {
+            return None;
+        };
         let op = match symbol {
             "*" => BinaryOp::Mul,
             "/" => BinaryOp::Div,
@@ -97,7 +102,11 @@ impl Parser {
             self.grow(height, left.span)?;
             left = Expr {
                 span: left.span.to(right.span),
-                kind: ExprKind::Binary { op, left: Box::new(left), right: Box::new(right) },
+                kind: ExprKind::Binary {
+                    op,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                },
             };
         }
         Ok(left)
@@ -115,7 +124,13 @@ impl Parser {
         let start = self.next().span;
         let operand = self.nested(Self::unary)?;
         self.grow(0, start)?;
-        Ok(Expr { span: self.since(start), kind: ExprKind::Unary { op, operand: Box::new(operand) } })
+        Ok(Expr {
+            span: self.since(start),
+            kind: ExprKind::Unary {
+                op,
+                operand: Box::new(operand),
+            },
+        })
     }
 
     fn cast(&mut self) -> Parsed<Expr> {
@@ -126,14 +141,19 @@ impl Parser {
         self.grow(0, start)?;
         Ok(Expr {
             span: self.since(start),
-            kind: ExprKind::Cast { ty: Box::new(ty), operand: Box::new(operand) },
+            kind: ExprKind::Cast {
+                ty: Box::new(ty),
+                operand: Box::new(operand),
+            },
         })
     }
 
     /// Whether the parenthesis here holds a type and not an expression.
     fn cast_ahead(&self) -> bool {
         let inner = self.at + 1;
-        let Some(close) = self.look_past_type(inner) else { return false };
+        let Some(close) = self.look_past_type(inner) else {
+            return false;
+        };
         if !self.token_at(close).is_symbol(")") {
             return false;
         }
@@ -145,7 +165,8 @@ impl Parser {
         let name = self.token_at(inner + dot).word().unwrap_or("");
         let known = self.scopes.is_type(name);
         if known == Some(true) {
-            return starts_operand(behind) || matches!(behind.kind, TokenKind::Symbol("(" | "-" | "+"));
+            return starts_operand(behind)
+                || matches!(behind.kind, TokenKind::Symbol("(" | "-" | "+"));
         }
         // A value in parentheses can't stand before an operand, so a name that does is meant as a type.
         self.token_at(inner + dot + 1).is_symbol("<") || (known.is_none() && starts_operand(behind))
@@ -160,18 +181,24 @@ impl Parser {
                     self.at += 1;
                     let member = self.name("a member's name")?;
                     self.grow(0, start)?;
-                    ExprKind::Member { base: Box::new(expr), member }
+                    ExprKind::Member {
+                        base: Box::new(expr),
+                        member,
+                    }
                 }
                 TokenKind::Symbol("[") => self.subscript(expr)?,
                 TokenKind::Symbol("(") if can_be_called(&expr) => self.call(expr, Vec::new())?,
-                TokenKind::Symbol("<") if can_be_called(&expr) => match self.type_args_ahead(&expr) {
+                TokenKind::Symbol("<") if can_be_called(&expr) => match self.type_args_ahead(&expr)
+                {
                     Some("(") => {
                         let types = self.enclosed(Self::type_args)?;
                         self.call(expr, types)?
                     }
                     Some(_) => {
                         let types = self.enclosed(Self::type_args)?;
-                        let ExprKind::Path(path) = expr.kind else { return Err(self.unexpected("an operator")) };
+                        let ExprKind::Path(path) = expr.kind else {
+                            return Err(self.unexpected("an operator"));
+                        };
                         let ty = Self::named_type(path, types, self.since(start));
                         ExprKind::Type(Box::new(ty))
                     }
@@ -179,7 +206,10 @@ impl Parser {
                 },
                 _ => return Ok(expr),
             };
-            expr = Expr { span: self.since(start), kind };
+            expr = Expr {
+                span: self.since(start),
+                kind,
+            };
         }
     }
 
@@ -192,15 +222,30 @@ impl Parser {
         let base = Box::new(base);
         let kind = if self.take_symbol(":") {
             let lo = Box::new(self.enclosed(Self::expr)?);
-            ExprKind::Slice { base, hi: Box::new(first), lo }
+            ExprKind::Slice {
+                base,
+                hi: Box::new(first),
+                lo,
+            }
         } else if self.take_symbol("+:") {
             let width = Box::new(self.enclosed(Self::expr)?);
-            ExprKind::PlusSlice { base, lo: Box::new(first), width }
+            ExprKind::PlusSlice {
+                base,
+                lo: Box::new(first),
+                width,
+            }
         } else {
-            ExprKind::Index { base, index: Box::new(first) }
+            ExprKind::Index {
+                base,
+                index: Box::new(first),
+            }
         };
         if !self.at_symbol("]") {
-            let expected = if matches!(kind, ExprKind::Index { .. }) { "`]` or `:`" } else { "`]`" };
+            let expected = if matches!(kind, ExprKind::Index { .. }) {
+                "`]` or `:`"
+            } else {
+                "`]`"
+            };
             return Err(self.unexpected(expected));
         }
         self.at += 1;
@@ -214,7 +259,11 @@ impl Parser {
         self.expect("(")?;
         let args = self.arguments_until_close(&mut height)?;
         self.grow(height, start)?;
-        Ok(ExprKind::Call { callee: Box::new(callee), type_args, args })
+        Ok(ExprKind::Call {
+            callee: Box::new(callee),
+            type_args,
+            args,
+        })
     }
 
     /// `( … )` of a call or an instantiation.
@@ -240,8 +289,16 @@ impl Parser {
             name = Some(self.name("a parameter's name")?);
             self.at += 1;
         }
-        let value = if self.take_word("_") { None } else { Some(self.expr()?) };
-        Ok(Argument { span: self.since(start), name, value })
+        let value = if self.take_word("_") {
+            None
+        } else {
+            Some(self.expr()?)
+        };
+        Ok(Argument {
+            span: self.since(start),
+            name,
+            value,
+        })
     }
 
     /// If `<` here opens type arguments and no comparison, what follows them: `(` or `.`.
@@ -259,10 +316,15 @@ impl Parser {
     /// names and one of them is no type.
     fn plausible_type_args(&self, end: usize) -> bool {
         let inside = self.tokens.get(self.at + 1..end - 1).unwrap_or(&[]);
-        let plain = inside.iter().all(|t| t.is_symbol(",") || t.word().is_some_and(|w| !is_reserved(w)));
+        let plain = inside
+            .iter()
+            .all(|t| t.is_symbol(",") || t.word().is_some_and(|w| !is_reserved(w)));
         let several = inside.iter().any(|t| t.is_symbol(","));
         !(plain && several)
-            || inside.iter().filter_map(Token::word).all(|w| self.scopes.is_type(w) == Some(true))
+            || inside
+                .iter()
+                .filter_map(Token::word)
+                .all(|w| self.scopes.is_type(w) == Some(true))
     }
 
     fn primary(&mut self) -> Parsed<Expr> {
@@ -279,7 +341,11 @@ impl Parser {
                 self.at += 1;
                 let mut inner = self.enclosed(Self::expr)?;
                 if !self.at_symbol(")") {
-                    let failed = if self.at_end() { self.unclosed(")", start) } else { self.unexpected("`)`") };
+                    let failed = if self.at_end() {
+                        self.unclosed(")", start)
+                    } else {
+                        self.unexpected("`)`")
+                    };
                     return Err(failed);
                 }
                 self.at += 1;
@@ -288,27 +354,41 @@ impl Parser {
             }
             TokenKind::Symbol(".") => {
                 let path = self.path("a name")?;
-                return Ok(Expr { span: path.span, kind: ExprKind::Path(path) });
+                return Ok(Expr {
+                    span: path.span,
+                    kind: ExprKind::Path(path),
+                });
             }
             TokenKind::Word(word) => match &**word {
                 "true" => ExprKind::Bool(true),
                 "false" => ExprKind::Bool(false),
                 "this" => ExprKind::This,
-                "error" if self.peek_at(1).is_symbol(".") => {
-                    ExprKind::Type(Box::new(Type { span: start, kind: TypeKind::Error }))
-                }
+                "error" if self.peek_at(1).is_symbol(".") => ExprKind::Type(Box::new(Type {
+                    span: start,
+                    kind: TypeKind::Error,
+                })),
                 _ if self.base_type_at(self.at) => {
                     let ty = self.ty()?;
                     if !self.at_symbol(".") {
                         return Err(self.unexpected("`.` behind the type"));
                     }
                     self.height = 1;
-                    return Ok(Expr { span: ty.span, kind: ExprKind::Type(Box::new(ty)) });
+                    return Ok(Expr {
+                        span: ty.span,
+                        kind: ExprKind::Type(Box::new(ty)),
+                    });
                 }
                 _ if !is_reserved(word) => {
                     let name = self.name("a name")?;
-                    let path = Path { span: start, absolute: false, name };
-                    return Ok(Expr { span: start, kind: ExprKind::Path(path) });
+                    let path = Path {
+                        span: start,
+                        absolute: false,
+                        name,
+                    };
+                    return Ok(Expr {
+                        span: start,
+                        kind: ExprKind::Path(path),
+                    });
                 }
                 _ => return Err(self.unexpected("an expression")),
             },
@@ -337,7 +417,10 @@ impl Parser {
                 height = height.max(p.height);
                 field
             })?;
-            ExprKind::Record { fields: fields.into_iter().flatten().collect(), dots }
+            ExprKind::Record {
+                fields: fields.into_iter().flatten().collect(),
+                dots,
+            }
         } else {
             ExprKind::List(self.separated("}", true, |p| {
                 let element = p.expr();
@@ -346,7 +429,10 @@ impl Parser {
             })?)
         };
         self.grow(height, start)?;
-        Ok(Expr { span: self.since(start), kind })
+        Ok(Expr {
+            span: self.since(start),
+            kind,
+        })
     }
 
     /// The keyset of a case or an entry: one or several in parentheses.
@@ -377,7 +463,10 @@ impl Parser {
                 KeysetKind::Value(first)
             }
         };
-        Ok(Keyset { span: self.since(start), kind })
+        Ok(Keyset {
+            span: self.since(start),
+            kind,
+        })
     }
 }
 
@@ -385,7 +474,8 @@ impl Parser {
 fn starts_operand(token: &Token) -> bool {
     match &token.kind {
         TokenKind::Word(word) => {
-            !is_reserved(word) || matches!(&**word, "true" | "false" | "this" | "error" | "bit" | "int")
+            !is_reserved(word)
+                || matches!(&**word, "true" | "false" | "this" | "error" | "bit" | "int")
         }
         TokenKind::Int(_) | TokenKind::Str(_) => true,
         TokenKind::Symbol(symbol) => matches!(*symbol, "{" | "{#}" | "~" | "!" | "..."),

@@ -44,7 +44,13 @@ pub fn parse(tokens: Vec<Token>) -> (Program, Diagnostics) {
     let mut parser = Parser {
         tokens,
         at: 0,
-        end: Token { kind: TokenKind::End, span: end, spaced: true, line_start: true, final_word: true },
+        end: Token {
+            kind: TokenKind::End,
+            span: end,
+            spaced: true,
+            line_start: true,
+            final_word: true,
+        },
         diagnostics: Diagnostics::new(),
         last_error_at: None,
         scopes: Scopes::new(),
@@ -123,7 +129,11 @@ impl Parser {
 
     /// The place of the token before this one.
     fn previous(&self) -> Span {
-        self.at.checked_sub(1).and_then(|i| self.tokens.get(i)).unwrap_or(&self.end).span
+        self.at
+            .checked_sub(1)
+            .and_then(|i| self.tokens.get(i))
+            .unwrap_or(&self.end)
+            .span
     }
 
     /// From `start` to the last token read.
@@ -172,7 +182,10 @@ impl Parser {
     fn name(&mut self, what: &str) -> Parsed<Ident> {
         match &self.peek().kind {
             TokenKind::Word(word) if !is_reserved(word) => {
-                let ident = Ident { name: word.clone(), span: self.peek().span };
+                let ident = Ident {
+                    name: word.clone(),
+                    span: self.peek().span,
+                };
                 self.at += 1;
                 Ok(ident)
             }
@@ -194,7 +207,11 @@ impl Parser {
         let start = self.peek().span;
         let absolute = self.take_symbol(".");
         let name = self.name(what)?;
-        Ok(Path { span: start.to(name.span), absolute, name })
+        Ok(Path {
+            span: start.to(name.span),
+            absolute,
+            name,
+        })
     }
 
     /// The index behind the bracket that closes the one at `open`, as far as one can tell without
@@ -228,9 +245,10 @@ impl Parser {
         self.last_error_at = Some(self.at);
         self.diagnostics.push(diagnostic.with_code("syntax"));
         if self.diagnostics.error_count() == MAX_ERRORS {
-            self.diagnostics.push(Diagnostic::error_without_place(format!(
-                "{MAX_ERRORS} syntax errors: the rest of the program is not looked at"
-            )));
+            self.diagnostics
+                .push(Diagnostic::error_without_place(format!(
+                    "{MAX_ERRORS} syntax errors: the rest of the program is not looked at"
+                )));
             self.at = self.tokens.len();
         }
     }
@@ -239,10 +257,11 @@ impl Parser {
     fn unexpected(&mut self, expected: &str) -> Failed {
         let token = self.peek().clone();
         let message = format!("expected {expected}, found {}", token.describe());
-        let mut error = Diagnostic::error(token.span, message).with_note_here(format!("expected {expected}"));
+        let mut error =
+            Diagnostic::error(token.span, message).with_note_here(format!("expected {expected}"));
         if let TokenKind::Malformed(what) = &token.kind {
             if what.starts_with("a string") {
-                error = error.with_help("close the string with `\"` on the same line");
+                error = error.with_help("close the string with `\"`");
             } else if what.starts_with("a comment") {
                 error = error.with_help("close the comment with `*/`");
             }
@@ -315,9 +334,25 @@ impl Parser {
         let declares = matches!(
             self.peek().word(),
             Some(
-                "action" | "const" | "control" | "extern" | "header" | "header_union" | "match_kind" | "package"
-                    | "parser" | "struct" | "table" | "typedef" | "enum" | "transition" | "return" | "exit"
-                    | "switch" | "if" | "for"
+                "action"
+                    | "const"
+                    | "control"
+                    | "extern"
+                    | "header"
+                    | "header_union"
+                    | "match_kind"
+                    | "package"
+                    | "parser"
+                    | "struct"
+                    | "table"
+                    | "typedef"
+                    | "enum"
+                    | "transition"
+                    | "return"
+                    | "exit"
+                    | "switch"
+                    | "if"
+                    | "for"
             )
         );
         declares
@@ -361,9 +396,12 @@ impl Parser {
     fn unclosed(&mut self, close: &str, open: Span) -> Failed {
         let token = self.peek().clone();
         self.report(
-            Diagnostic::error(token.span, format!("expected `{close}`, found {}", token.describe()))
-                .with_note_here(format!("expected `{close}`"))
-                .with_label(open, "to close this"),
+            Diagnostic::error(
+                token.span,
+                format!("expected `{close}`, found {}", token.describe()),
+            )
+            .with_note_here(format!("expected `{close}`"))
+            .with_label(open, "to close this"),
         );
         Failed
     }

@@ -11,7 +11,9 @@ pub(super) struct Scopes {
 
 impl Scopes {
     pub(super) fn new() -> Self {
-        Self { stack: vec![FxHashMap::default()] }
+        Self {
+            stack: vec![FxHashMap::default()],
+        }
     }
 
     pub(super) fn enter(&mut self) {
@@ -52,6 +54,10 @@ impl Scopes {
 
     /// Whether the name, as seen from here, is a type; nothing if it is not declared.
     pub(super) fn is_type(&self, name: &str) -> Option<bool> {
-        self.stack.iter().rev().find_map(|scope| scope.get(name)).copied()
+        self.stack
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name))
+            .copied()
     }
 }

@@ -3,7 +3,8 @@
 use super::{Failed, MAX_HEIGHT, Parsed, Parser};
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{
-    Annotation, BinaryOp, Block, Expr, ExprKind, ForCollection, ForIn, ForLoop, Stmt, StmtKind, SwitchCase,
+    Annotation, BinaryOp, Block, Expr, ExprKind, ForCollection, ForIn, ForLoop, Stmt, StmtKind,
+    SwitchCase,
 };
 use crate::front::token::TokenKind;
 use crate::source::Span;
@@ -21,7 +22,11 @@ impl Parser {
         self.scopes.enter();
         let stmts = self.nested(|p| p.braced(Self::stmt));
         self.scopes.back_to(depth);
-        Ok(Block { span: self.since(start), annotations, stmts: stmts? })
+        Ok(Block {
+            span: self.since(start),
+            annotations,
+            stmts: stmts?,
+        })
     }
 
     /// A statement or a declaration in a block.
@@ -37,7 +42,12 @@ impl Parser {
     fn stmt_here(&mut self) -> Parsed<Stmt> {
         let start = self.peek().span;
         let annotations = self.annotations()?;
-        let made = |p: &Self, kind| Ok(Stmt { span: p.since(start), kind });
+        let made = |p: &Self, kind| {
+            Ok(Stmt {
+                span: p.since(start),
+                kind,
+            })
+        };
         if self.at_symbol("{") {
             let block = self.block_with(start, annotations)?;
             return made(self, StmtKind::Block(block));
@@ -65,7 +75,11 @@ impl Parser {
             Some("switch") => self.switch()?,
             Some("return") => {
                 self.at += 1;
-                let value = if self.at_symbol(";") { None } else { Some(self.expr()?) };
+                let value = if self.at_symbol(";") {
+                    None
+                } else {
+                    Some(self.expr()?)
+                };
                 self.expect_semicolon()?;
                 StmtKind::Return(value)
             }
@@ -96,13 +110,17 @@ impl Parser {
     /// Whether what stands here is a variable or an instance and not an assignment or a call: a type
     /// with a name, or with arguments and a name, behind it.
     pub(super) fn declaration_ahead(&self) -> bool {
-        let Some(end) = self.look_past_type(self.at) else { return self.base_type_at(self.at) };
+        let Some(end) = self.look_past_type(self.at) else {
+            return self.base_type_at(self.at);
+        };
         let behind = end - self.at;
         if self.name_at(behind) {
             return true;
         }
         if self.peek_at(behind).is_symbol("(") {
-            return self.matching(end).is_some_and(|after| self.name_at(after - self.at) && !self.token_at(after).line_start);
+            return self.matching(end).is_some_and(|after| {
+                self.name_at(after - self.at) && !self.token_at(after).line_start
+            });
         }
         self.base_type_at(self.at)
     }
@@ -117,9 +135,10 @@ impl Parser {
         if let Some((op, length)) = self.assignment_operator() {
             self.at += length;
             if !is_lvalue(&target) {
-                self.report(Diagnostic::error(target.span, "this cannot be assigned to").with_note_here(
-                    "expected a variable, field, stack element or slice",
-                ));
+                self.report(
+                    Diagnostic::error(target.span, "this cannot be assigned to")
+                        .with_note_here("expected a variable, field, stack element or slice"),
+                );
             }
             let value = self.expr()?;
             return Ok(StmtKind::Assign { op, target, value });
@@ -131,7 +150,9 @@ impl Parser {
     }
 
     fn assignment_operator(&self) -> Option<(Option<BinaryOp>, usize)> {
-        let TokenKind::Symbol(symbol) = self.peek().kind else { return None };
+        let TokenKind::Symbol(symbol) = self.peek().kind else {
+            return None;
+        };
         let op = match symbol {
             "=" => return Some((None, 1)),
             "*=" => BinaryOp::Mul,
@@ -180,7 +201,10 @@ impl Parser {
             self.chain += 1;
             if self.chain > MAX_HEIGHT {
                 let span = self.peek().span;
-                self.report(Diagnostic::error(span, format!("more than {MAX_HEIGHT} links of `else if`")));
+                self.report(Diagnostic::error(
+                    span,
+                    format!("more than {MAX_HEIGHT} links of `else if`"),
+                ));
                 break Err(Failed);
             }
         };
@@ -189,8 +213,15 @@ impl Parser {
         let end = self.previous();
         let mut stmt = last;
         for (start, condition, then) in links.into_iter().rev() {
-            let kind = StmtKind::If { condition, then: Box::new(then), otherwise: stmt.map(Box::new) };
-            stmt = Some(Stmt { span: start.to(end), kind });
+            let kind = StmtKind::If {
+                condition,
+                then: Box::new(then),
+                otherwise: stmt.map(Box::new),
+            };
+            stmt = Some(Stmt {
+                span: start.to(end),
+                kind,
+            });
         }
         stmt.ok_or(Failed)
     }
@@ -209,10 +240,22 @@ impl Parser {
         self.expect(")")?;
         let cases = self.braced(|p| {
             let start = p.peek().span;
-            let label = if p.take_word("default") { None } else { Some(p.expr()?) };
+            let label = if p.take_word("default") {
+                None
+            } else {
+                Some(p.expr()?)
+            };
             p.expect(":")?;
-            let body = if p.at_symbol("{") || p.at_symbol("@") { Some(p.block()?) } else { None };
-            Ok(SwitchCase { span: p.since(start), label, body })
+            let body = if p.at_symbol("{") || p.at_symbol("@") {
+                Some(p.block()?)
+            } else {
+                None
+            };
+            Ok(SwitchCase {
+                span: p.since(start),
+                label,
+                body,
+            })
         })?;
         Ok(StmtKind::Switch { subject, cases })
     }
@@ -240,7 +283,10 @@ impl Parser {
             } else {
                 self.assignment_or_call()?
             };
-            init.push(Stmt { span: self.since(start), kind });
+            init.push(Stmt {
+                span: self.since(start),
+                kind,
+            });
             if !self.take_symbol(",") {
                 break;
             }
@@ -251,10 +297,19 @@ impl Parser {
         let update = self.separated(")", false, |p| {
             let start = p.peek().span;
             let kind = p.assignment_or_call()?;
-            Ok(Stmt { span: p.since(start), kind })
+            Ok(Stmt {
+                span: p.since(start),
+                kind,
+            })
         })?;
         let body = self.stmt()?;
-        Ok(StmtKind::For(Box::new(ForLoop { annotations, init, condition, update, body })))
+        Ok(StmtKind::For(Box::new(ForLoop {
+            annotations,
+            init,
+            condition,
+            update,
+            body,
+        })))
     }
 
     /// `T name in` or `name in`
@@ -262,12 +317,21 @@ impl Parser {
         if self.name_at(0) && self.peek_at(1).word() == Some("in") {
             return true;
         }
-        self.look_past_type(self.at)
-            .is_some_and(|end| self.name_at(end - self.at) && self.token_at(end + 1).word() == Some("in"))
+        self.look_past_type(self.at).is_some_and(|end| {
+            self.name_at(end - self.at) && self.token_at(end + 1).word() == Some("in")
+        })
     }
 
-    fn for_in(&mut self, annotations: Vec<Annotation>, var_annotations: Vec<Annotation>) -> Parsed<StmtKind> {
-        let ty = if self.peek_at(1).word() == Some("in") { None } else { Some(self.ty()?) };
+    fn for_in(
+        &mut self,
+        annotations: Vec<Annotation>,
+        var_annotations: Vec<Annotation>,
+    ) -> Parsed<StmtKind> {
+        let ty = if self.peek_at(1).word() == Some("in") {
+            None
+        } else {
+            Some(self.ty()?)
+        };
         let name = self.name("a variable's name")?;
         self.expect_word("in")?;
         let first = self.expr()?;
@@ -279,7 +343,14 @@ impl Parser {
         self.expect(")")?;
         self.scopes.declare_value(&name.name);
         let body = self.stmt()?;
-        Ok(StmtKind::ForIn(Box::new(ForIn { annotations, var_annotations, ty, name, collection, body })))
+        Ok(StmtKind::ForIn(Box::new(ForIn {
+            annotations,
+            var_annotations,
+            ty,
+            name,
+            collection,
+            body,
+        })))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::{Parsed, Parser};
 use crate::diagnostics::Diagnostic;
-use crate::front::ast::{ActionRef, Annotation, DeclKind, Entry, KeyElement, PropertyValue, Table, TableProperty};
+use crate::front::ast::{
+    ActionRef, Annotation, DeclKind, Entry, KeyElement, PropertyValue, Table, TableProperty,
+};
 
 impl Parser {
     pub(super) fn table(&mut self) -> Parsed<DeclKind> {
@@ -30,13 +32,22 @@ impl Parser {
             }
         };
         if is_const && matches!(value, PropertyValue::Key(_) | PropertyValue::Actions(_)) {
-            self.report(Diagnostic::error(name.span, format!("`{name}` cannot be `const`")));
+            self.report(Diagnostic::error(
+                name.span,
+                format!("`{name}` cannot be `const`"),
+            ));
         }
         // A semicolon behind a list is a common slip that means nothing.
         if !matches!(value, PropertyValue::Expr(_)) {
             self.take_symbol(";");
         }
-        Ok(TableProperty { span: self.since(start), annotations, is_const, name, value })
+        Ok(TableProperty {
+            span: self.since(start),
+            annotations,
+            is_const,
+            name,
+            value,
+        })
     }
 
     fn key_element(&mut self) -> Parsed<KeyElement> {
@@ -45,7 +56,12 @@ impl Parser {
         let match_kind = self.name("a match kind")?;
         let annotations = self.annotations()?;
         self.expect_semicolon()?;
-        Ok(KeyElement { span: self.since(expr.span), expr, match_kind, annotations })
+        Ok(KeyElement {
+            span: self.since(expr.span),
+            expr,
+            match_kind,
+            annotations,
+        })
     }
 
     fn listed_action(&mut self) -> Parsed<ActionRef> {
@@ -59,8 +75,17 @@ impl Parser {
 
     fn action_ref(&mut self, annotations: Vec<Annotation>) -> Parsed<ActionRef> {
         let path = self.path("an action's name")?;
-        let args = if self.at_symbol("(") { Some(self.arguments()?) } else { None };
-        Ok(ActionRef { span: self.since(path.span), annotations, path, args })
+        let args = if self.at_symbol("(") {
+            Some(self.arguments()?)
+        } else {
+            None
+        };
+        Ok(ActionRef {
+            span: self.since(path.span),
+            annotations,
+            path,
+            args,
+        })
     }
 
     fn entry(&mut self) -> Parsed<Entry> {
@@ -77,6 +102,12 @@ impl Parser {
         let mut action = self.action_ref(Vec::new())?;
         action.annotations = self.annotations()?;
         self.expect_semicolon()?;
-        Ok(Entry { span: self.since(start), is_const, priority, keys, action })
+        Ok(Entry {
+            span: self.since(start),
+            is_const,
+            priority,
+            keys,
+            action,
+        })
     }
 }

@@ -37,7 +37,13 @@ impl Parser {
             let size = self.enclosed(Self::expr)?;
             self.expect("]")?;
             let span = self.since(ty.span);
-            ty = Type { span, kind: TypeKind::Stack { element: Box::new(ty), size: Box::new(size) } };
+            ty = Type {
+                span,
+                kind: TypeKind::Stack {
+                    element: Box::new(ty),
+                    size: Box::new(size),
+                },
+            };
         }
         Ok(ty)
     }
@@ -50,7 +56,9 @@ impl Parser {
             Some("match_kind") => Some(TypeKind::MatchKind),
             Some("string") => Some(TypeKind::String),
             Some("int") if !self.peek_at(1).is_symbol("<") => Some(TypeKind::Int),
-            Some("bit") if !self.peek_at(1).is_symbol("<") => Some(TypeKind::Bit(Box::new(one(start)))),
+            Some("bit") if !self.peek_at(1).is_symbol("<") => {
+                Some(TypeKind::Bit(Box::new(one(start))))
+            }
             _ => None,
         };
         if let Some(kind) = simple {
@@ -73,11 +81,18 @@ impl Parser {
             }
             _ => {
                 let path = self.path("a type")?;
-                let args = if self.at_symbol("<") { self.type_args()? } else { Vec::new() };
+                let args = if self.at_symbol("<") {
+                    self.type_args()?
+                } else {
+                    Vec::new()
+                };
                 TypeKind::Named { path, args }
             }
         };
-        Ok(Type { span: self.since(start), kind })
+        Ok(Type {
+            span: self.since(start),
+            kind,
+        })
     }
 
     /// `bit<width>` and the like: the keyword and the width. `>` ends the width.
@@ -101,10 +116,16 @@ impl Parser {
     fn type_arg(&mut self) -> Parsed<Type> {
         let span = self.peek().span;
         if self.take_word("_") {
-            return Ok(Type { span, kind: TypeKind::DontCare });
+            return Ok(Type {
+                span,
+                kind: TypeKind::DontCare,
+            });
         }
         if self.take_word("void") {
-            return Ok(Type { span, kind: TypeKind::Void });
+            return Ok(Type {
+                span,
+                kind: TypeKind::Void,
+            });
         }
         self.ty()
     }
@@ -113,7 +134,10 @@ impl Parser {
     pub(super) fn return_type(&mut self) -> Parsed<Type> {
         let span = self.peek().span;
         if self.take_word("void") {
-            return Ok(Type { span, kind: TypeKind::Void });
+            return Ok(Type {
+                span,
+                kind: TypeKind::Void,
+            });
         }
         self.ty()
     }
@@ -126,7 +150,10 @@ impl Parser {
         let names = self.separated(">", false, |p| p.name("a type parameter's name"))?;
         if names.is_empty() {
             let span = self.previous();
-            self.report(Diagnostic::error(span, "expected a type parameter's name, found `>`"));
+            self.report(Diagnostic::error(
+                span,
+                "expected a type parameter's name, found `>`",
+            ));
         }
         for name in &names {
             self.scopes.declare_type(&name.name);
@@ -136,7 +163,10 @@ impl Parser {
 
     /// A named type from a path already read.
     pub(super) fn named_type(path: Path, args: Vec<Type>, span: Span) -> Type {
-        Type { span, kind: TypeKind::Named { path, args } }
+        Type {
+            span,
+            kind: TypeKind::Named { path, args },
+        }
     }
 
     /// Whether a word at this index begins a type that is no plain name.
@@ -191,14 +221,20 @@ impl Parser {
             }
             Some("bit" | "int") => start + 1,
             Some("tuple") => self.look_args(start + 1, depth)?,
-            Some("list") if self.token_at(start + 1).is_symbol("<") => self.look_args(start + 1, depth)?,
+            Some("list") if self.token_at(start + 1).is_symbol("<") => {
+                self.look_args(start + 1, depth)?
+            }
             _ => {
                 let at = start + usize::from(self.token_at(start).is_symbol("."));
                 let name = self.token_at(at).word()?;
                 if crate::front::token::is_reserved(name) {
                     return None;
                 }
-                if self.token_at(at + 1).is_symbol("<") { self.look_args(at + 1, depth)? } else { at + 1 }
+                if self.token_at(at + 1).is_symbol("<") {
+                    self.look_args(at + 1, depth)?
+                } else {
+                    at + 1
+                }
             }
         };
         let mut dimensions = 0;
@@ -226,6 +262,14 @@ impl Parser {
 
 /// The width that `bit` alone has.
 fn one(span: Span) -> Expr {
-    let lit = IntLit { value: BigInt::from(1), width: None, signed: false, base: 10 };
-    Expr { span, kind: ExprKind::Int(lit) }
+    let lit = IntLit {
+        value: BigInt::from(1),
+        width: None,
+        signed: false,
+        base: 10,
+    };
+    Expr {
+        span,
+        kind: ExprKind::Int(lit),
+    }
 }

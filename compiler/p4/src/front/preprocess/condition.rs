@@ -22,7 +22,9 @@ impl Preprocessor<'_> {
                 continue;
             }
             let parenthesised = tokens.get(at).is_some_and(|t| t.is_symbol("("));
-            let name = tokens.get(at + usize::from(parenthesised)).and_then(Token::word);
+            let name = tokens
+                .get(at + usize::from(parenthesised))
+                .and_then(Token::word);
             let closed = !parenthesised || tokens.get(at + 2).is_some_and(|t| t.is_symbol(")"));
             let (Some(name), true) = (name, closed) else {
                 self.error(token.span, "`defined` needs a name, as in `defined(NAME)`");
@@ -33,15 +35,26 @@ impl Preprocessor<'_> {
         }
         let expanded = self.expand_all(replaced);
         let end = tokens.last().map_or(directive.span, |t| t.span).after();
-        let mut evaluator = Evaluator { tokens: &expanded, at: 0, end, depth: 0 };
-        let result = evaluator.ternary(true).and_then(|value| match evaluator.peek() {
-            None => Ok(value),
-            Some(token) => Err(Wrong::new(token.span, format!("expected an operator, found {}", token.describe()))),
-        });
+        let mut evaluator = Evaluator {
+            tokens: &expanded,
+            at: 0,
+            end,
+            depth: 0,
+        };
+        let result = evaluator
+            .ternary(true)
+            .and_then(|value| match evaluator.peek() {
+                None => Ok(value),
+                Some(token) => Err(Wrong::new(
+                    token.span,
+                    format!("expected an operator, found {}", token.describe()),
+                )),
+            });
         match result {
             Ok(value) => value != 0,
             Err(wrong) => {
-                self.diagnostics.push(Diagnostic::error(wrong.span, wrong.message).with_code("preprocessor"));
+                self.diagnostics
+                    .push(Diagnostic::error(wrong.span, wrong.message).with_code("preprocessor"));
                 false
             }
         }
@@ -55,7 +68,10 @@ struct Wrong {
 
 impl Wrong {
     fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, message: message.into() }
+        Self {
+            span,
+            message: message.into(),
+        }
     }
 }
 
@@ -79,7 +95,9 @@ impl<'a> Evaluator<'a> {
 
     /// The operator here, with `>>` put together from its two tokens, how tightly it binds, and its length.
     fn operator(&self) -> Option<(&'static str, u8, usize)> {
-        let TokenKind::Symbol(symbol) = self.peek()?.kind else { return None };
+        let TokenKind::Symbol(symbol) = self.peek()?.kind else {
+            return None;
+        };
         let second = self.tokens.get(self.at + 1);
         if symbol == ">" && second.is_some_and(|t| t.is_symbol(">") && !t.spaced) {
             return Some((">>", 8, 2));
@@ -153,7 +171,10 @@ impl<'a> Evaluator<'a> {
         let mut operators = Vec::new();
         loop {
             let Some(token) = self.peek() else {
-                return Err(Wrong::new(self.end, "expected a value, found the end of the condition"));
+                return Err(Wrong::new(
+                    self.end,
+                    "expected a value, found the end of the condition",
+                ));
             };
             match token.kind {
                 TokenKind::Symbol(symbol @ ("!" | "~" | "-" | "+")) => {
@@ -177,13 +198,15 @@ impl<'a> Evaluator<'a> {
 
     fn primary(&mut self, live: bool) -> Result<i128, Wrong> {
         let Some(token) = self.peek() else {
-            return Err(Wrong::new(self.end, "expected a value, found the end of the condition"));
+            return Err(Wrong::new(
+                self.end,
+                "expected a value, found the end of the condition",
+            ));
         };
         self.at += 1;
         match &token.kind {
-            TokenKind::Int(lit) => {
-                i128::try_from(&lit.value).map_err(|_| Wrong::new(token.span, "the value of a condition is too large"))
-            }
+            TokenKind::Int(lit) => i128::try_from(&lit.value)
+                .map_err(|_| Wrong::new(token.span, "the value of a condition is too large")),
             TokenKind::Word(_) => Ok(0),
             TokenKind::Symbol("(") => {
                 let value = self.ternary(live)?;
@@ -193,7 +216,10 @@ impl<'a> Evaluator<'a> {
                 let span = self.peek().map_or(self.end, |t| t.span);
                 Err(Wrong::new(span, "expected `)`"))
             }
-            _ => Err(Wrong::new(token.span, format!("expected a value, found {}", token.describe()))),
+            _ => Err(Wrong::new(
+                token.span,
+                format!("expected a value, found {}", token.describe()),
+            )),
         }
     }
 }
@@ -212,8 +238,12 @@ fn apply(symbol: &str, left: i128, right: i128) -> Option<i128> {
         "<=" => flag(left <= right),
         ">" => flag(left > right),
         ">=" => flag(left >= right),
-        "<<" => u32::try_from(right).ok().and_then(|by| left.checked_shl(by)),
-        ">>" => u32::try_from(right).ok().and_then(|by| left.checked_shr(by)),
+        "<<" => u32::try_from(right)
+            .ok()
+            .and_then(|by| left.checked_shl(by)),
+        ">>" => u32::try_from(right)
+            .ok()
+            .and_then(|by| left.checked_shr(by)),
         "+" => left.checked_add(right),
         "-" => left.checked_sub(right),
         "*" => left.checked_mul(right),

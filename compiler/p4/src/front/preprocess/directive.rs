@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Condition, FrameKind, Macro, MAX_INCLUDE_DEPTH, MAX_INCLUDES, Preprocessor};
+use super::{Condition, FrameKind, MAX_INCLUDE_DEPTH, MAX_INCLUDES, Macro, Preprocessor};
 use crate::diagnostics::Diagnostic;
 use crate::front::token::{Token, TokenKind};
 use crate::source::{Sources, Span};
@@ -13,8 +13,9 @@ impl Preprocessor<'_> {
         let mut tokens = line.into_iter();
         let Some(name) = tokens.next() else { return };
         let rest: Vec<Token> = tokens.collect();
-        let skipping =
-            self.file_frame().is_some_and(|f| f.conditions.iter().any(|c| !c.active));
+        let skipping = self
+            .file_frame()
+            .is_some_and(|f| f.conditions.iter().any(|c| !c.active));
         match name.word() {
             Some("if") => {
                 let active = !skipping && self.condition(&name, &rest);
@@ -47,7 +48,10 @@ impl Preprocessor<'_> {
                         self.macros.remove(word);
                     }
                     Some((token, None)) => {
-                        self.error(token.span, format!("expected a macro's name, found {}", token.describe()));
+                        self.error(
+                            token.span,
+                            format!("expected a macro's name, found {}", token.describe()),
+                        );
                     }
                     None => self.error(name.span, "`#undef` needs a name"),
                 }
@@ -55,11 +59,20 @@ impl Preprocessor<'_> {
             }
             Some(word @ ("error" | "warning")) => {
                 let text = match (rest.first(), rest.last()) {
-                    (Some(first), Some(last)) => self.map.text(first.span.to(last.span)).trim().to_owned(),
+                    (Some(first), Some(last)) => {
+                        self.map.text(first.span.to(last.span)).trim().to_owned()
+                    }
                     _ => String::new(),
                 };
-                let message = if text.is_empty() { format!("`#{word}`") } else { text };
-                let span = rest.first().zip(rest.last()).map_or(name.span, |(a, b)| a.span.to(b.span));
+                let message = if text.is_empty() {
+                    format!("`#{word}`")
+                } else {
+                    text
+                };
+                let span = rest
+                    .first()
+                    .zip(rest.last())
+                    .map_or(name.span, |(a, b)| a.span.to(b.span));
                 let made = if word == "error" {
                     Diagnostic::error(span, message)
                 } else {
@@ -86,15 +99,21 @@ impl Preprocessor<'_> {
                 all.truncate(2);
                 self.line_directive(&name, &all);
             }
-            None => self.error(name.span, format!("expected a directive, found {}", name.describe())),
+            None => self.error(
+                name.span,
+                format!("expected a directive, found {}", name.describe()),
+            ),
         }
     }
 
     fn nothing_behind(&mut self, directive: &str, token: Option<&Token>) {
         if let Some(token) = token {
             self.diagnostics.push(
-                Diagnostic::warning(token.span, format!("{} behind `#{directive}` is ignored", token.describe()))
-                    .with_code("preprocessor"),
+                Diagnostic::warning(
+                    token.span,
+                    format!("{} behind `#{directive}` is ignored", token.describe()),
+                )
+                .with_code("preprocessor"),
             );
         }
     }
@@ -106,7 +125,12 @@ impl Preprocessor<'_> {
     fn open_condition(&mut self, span: Span, skipping: bool, active: bool) {
         if let Some(file) = self.file_frame() {
             // In text that is left out no branch may be read, so it counts as read already.
-            file.conditions.push(Condition { span, active, taken: skipping || active, in_else: false });
+            file.conditions.push(Condition {
+                span,
+                active,
+                taken: skipping || active,
+                in_else: false,
+            });
         }
     }
 
@@ -138,12 +162,27 @@ impl Preprocessor<'_> {
     fn line_directive(&mut self, name: &Token, rest: &[Token]) {
         let rest = self.expand_all(rest.to_vec());
         let (line, path) = match rest.as_slice() {
-            [Token { kind: TokenKind::Int(line), .. }] => (line, None),
-            [Token { kind: TokenKind::Int(line), .. }, Token { kind: TokenKind::Str(path), .. }] => {
-                (line, Some(Arc::clone(path)))
-            }
+            [
+                Token {
+                    kind: TokenKind::Int(line),
+                    ..
+                },
+            ] => (line, None),
+            [
+                Token {
+                    kind: TokenKind::Int(line),
+                    ..
+                },
+                Token {
+                    kind: TokenKind::Str(path),
+                    ..
+                },
+            ] => (line, Some(Arc::clone(path))),
             _ => {
-                self.error(name.span, "`#line` needs a number and, if wanted, a file's name in quotes");
+                self.error(
+                    name.span,
+                    "`#line` needs a number and, if wanted, a file's name in quotes",
+                );
                 return;
             }
         };
@@ -153,7 +192,8 @@ impl Preprocessor<'_> {
         };
         if let Some(file) = self.file_frame().map(|f| f.file) {
             let (_, end) = self.map.line_range(name.span);
-            self.map.mark_line(file, u32::try_from(end + 1).unwrap_or(u32::MAX), line, path);
+            self.map
+                .mark_line(file, u32::try_from(end + 1).unwrap_or(u32::MAX), line, path);
         }
     }
 
@@ -164,7 +204,10 @@ impl Preprocessor<'_> {
             return;
         };
         let Some(word) = name.word() else {
-            self.error(name.span, format!("expected a macro's name, found {}", name.describe()));
+            self.error(
+                name.span,
+                format!("expected a macro's name, found {}", name.describe()),
+            );
             return;
         };
         if matches!(word, "defined" | "__FILE__" | "__LINE__") {
@@ -178,7 +221,10 @@ impl Preprocessor<'_> {
             let mut list: Vec<Arc<str>> = Vec::new();
             loop {
                 let Some(token) = tokens.next() else {
-                    self.error(name.span, format!("the parameters of macro `{word}` are not closed"));
+                    self.error(
+                        name.span,
+                        format!("the parameters of macro `{word}` are not closed"),
+                    );
                     return;
                 };
                 match &token.kind {
@@ -189,7 +235,10 @@ impl Preprocessor<'_> {
                         variadic = true;
                     }
                     _ => {
-                        self.error(token.span, format!("expected a parameter's name, found {}", token.describe()));
+                        self.error(
+                            token.span,
+                            format!("expected a parameter's name, found {}", token.describe()),
+                        );
                         return;
                     }
                 }
@@ -206,14 +255,22 @@ impl Preprocessor<'_> {
             params = Some(list);
         }
         let body: Vec<Token> = tokens.cloned().collect();
-        let made = Macro { params, variadic, body, span: name.span };
+        let made = Macro {
+            params,
+            variadic,
+            body,
+            span: name.span,
+        };
         if let Some(old) = self.macros.get(word) {
             if !same_macro(old, &made) {
                 let old = old.span;
                 self.diagnostics.push(
-                    Diagnostic::warning(name.span, format!("macro `{word}` is defined again with another body"))
-                        .with_code("macro")
-                        .with_label(old, "defined here before"),
+                    Diagnostic::warning(
+                        name.span,
+                        format!("macro `{word}` is defined again with another body"),
+                    )
+                    .with_code("macro")
+                    .with_label(old, "defined here before"),
                 );
             }
         }
@@ -225,12 +282,31 @@ impl Preprocessor<'_> {
             rest.first().map(|t| &t.kind),
             Some(TokenKind::Str(_) | TokenKind::Symbol("<"))
         );
-        let tokens = if direct { rest.to_vec() } else { self.expand_all(rest.to_vec()) };
+        let tokens = if direct {
+            rest.to_vec()
+        } else {
+            self.expand_all(rest.to_vec())
+        };
         let (name, quoted, span) = match tokens.as_slice() {
-            [Token { kind: TokenKind::Str(name), span, .. }, ..] => (name.to_string(), true, *span),
+            [
+                Token {
+                    kind: TokenKind::Str(name),
+                    span,
+                    ..
+                },
+                ..,
+            ] => (name.to_string(), true, *span),
             [open, .., close] if open.is_symbol("<") && close.is_symbol(">") => {
-                let inner = Span { start: open.span.end, end: close.span.start, file: open.span.file };
-                let text = if direct { self.map.text(inner).trim().to_owned() } else { spelling(&tokens, &self.map) };
+                let inner = Span {
+                    start: open.span.end,
+                    end: close.span.start,
+                    file: open.span.file,
+                };
+                let text = if direct {
+                    self.map.text(inner).trim().to_owned()
+                } else {
+                    spelling(&tokens, &self.map)
+                };
                 (text, false, open.span.to(close.span))
             }
             _ => {
@@ -252,10 +328,14 @@ impl Preprocessor<'_> {
             .collect();
         let here = files.last().map_or("", |p| p);
         let Some((path, text)) = self.find(&name, quoted, here) else {
-            let mut error = Diagnostic::error(span, format!("cannot find the included file `{name}`"))
-                .with_code("no-such-file");
+            let mut error =
+                Diagnostic::error(span, format!("cannot find the included file `{name}`"))
+                    .with_code("no-such-file");
             if !self.options.include_paths.is_empty() {
-                error = error.with_help(format!("looked in {}", self.options.include_paths.join(", ")));
+                error = error.with_help(format!(
+                    "looked in {}",
+                    self.options.include_paths.join(", ")
+                ));
             }
             self.diagnostics.push(error);
             return;
@@ -293,7 +373,10 @@ impl Preprocessor<'_> {
                 candidates.push(normalise(&format!("{folder}{name}")));
             }
             for folder in &self.options.include_paths {
-                candidates.push(normalise(&format!("{}/{name}", folder.trim_end_matches('/'))));
+                candidates.push(normalise(&format!(
+                    "{}/{name}",
+                    folder.trim_end_matches('/')
+                )));
             }
         }
         for path in candidates {

@@ -12,7 +12,9 @@ use crate::source::{SourceMap, Span};
 impl Preprocessor<'_> {
     /// Gives the token back if it is no macro; otherwise begins to read what the macro stands for.
     pub(super) fn expand_or_return(&mut self, mut token: Token) -> Option<Token> {
-        let TokenKind::Word(word) = &token.kind else { return Some(token) };
+        let TokenKind::Word(word) = &token.kind else {
+            return Some(token);
+        };
         if token.final_word {
             return Some(token);
         }
@@ -28,8 +30,13 @@ impl Preprocessor<'_> {
             }
             _ => {}
         }
-        let Some(definition) = self.macros.get(&word).cloned() else { return Some(token) };
-        let being_expanded = self.frames.iter().any(|f| matches!(&f.kind, FrameKind::Expansion(n) if *n == word));
+        let Some(definition) = self.macros.get(&word).cloned() else {
+            return Some(token);
+        };
+        let being_expanded = self
+            .frames
+            .iter()
+            .any(|f| matches!(&f.kind, FrameKind::Expansion(n) if *n == word));
         if being_expanded {
             token.final_word = true;
             return Some(token);
@@ -49,9 +56,12 @@ impl Preprocessor<'_> {
         if self.expanded > MAX_EXPANSION {
             // Reading stops here: what follows would only repeat the error.
             self.diagnostics.push(
-                Diagnostic::error(token.span, format!("macro `{word}` expands to too many tokens"))
-                    .with_code("macro")
-                    .with_label(definition.span, "defined here"),
+                Diagnostic::error(
+                    token.span,
+                    format!("macro `{word}` expands to too many tokens"),
+                )
+                .with_code("macro")
+                .with_label(definition.span, "defined here"),
             );
             self.frames.clear();
             return None;
@@ -61,7 +71,11 @@ impl Preprocessor<'_> {
             first.spaced = token.spaced;
             first.line_start = token.line_start;
         }
-        self.frames.push(Frame { tokens: body.into(), at: 0, kind: FrameKind::Expansion(word) });
+        self.frames.push(Frame {
+            tokens: body.into(),
+            at: 0,
+            kind: FrameKind::Expansion(word),
+        });
         None
     }
 
@@ -79,14 +93,24 @@ impl Preprocessor<'_> {
         for frame in &below {
             if let FrameKind::Expansion(name) = &frame.kind {
                 let kind = FrameKind::Expansion(Arc::clone(name));
-                self.frames.push(Frame { tokens: Vec::new().into(), at: 0, kind });
+                self.frames.push(Frame {
+                    tokens: Vec::new().into(),
+                    at: 0,
+                    kind,
+                });
             }
         }
         let floor = self.frames.len();
-        self.frames.push(Frame { tokens: tokens.into(), at: 0, kind: FrameKind::Expansion("".into()) });
+        self.frames.push(Frame {
+            tokens: tokens.into(),
+            at: 0,
+            kind: FrameKind::Expansion("".into()),
+        });
         let mut out = Vec::new();
         while self.frames.len() > floor {
-            let Some(frame) = self.frames.last_mut() else { break };
+            let Some(frame) = self.frames.last_mut() else {
+                break;
+            };
             match frame.tokens.get(frame.at).cloned() {
                 Some(token) => {
                     frame.at += 1;
@@ -100,7 +124,11 @@ impl Preprocessor<'_> {
             }
         }
         self.argument_depth -= 1;
-        self.frames = if self.expanded > MAX_EXPANSION { Vec::new() } else { below };
+        self.frames = if self.expanded > MAX_EXPANSION {
+            Vec::new()
+        } else {
+            below
+        };
         out
     }
 
@@ -123,7 +151,10 @@ impl Preprocessor<'_> {
         let mut depth = 0_usize;
         loop {
             let Some(token) = self.next_argument_token() else {
-                self.error(name.span, format!("the arguments of macro {} are not closed", name.describe()));
+                self.error(
+                    name.span,
+                    format!("the arguments of macro {} are not closed", name.describe()),
+                );
                 return None;
             };
             match &token.kind {
@@ -158,12 +189,17 @@ impl Preprocessor<'_> {
             let frame = self.frames.last_mut()?;
             if let Some(token) = frame.tokens.get(frame.at).cloned() {
                 frame.at += 1;
-                if matches!(frame.kind, FrameKind::File(_)) && token.line_start && token.is_symbol("#") {
+                if matches!(frame.kind, FrameKind::File(_))
+                    && token.line_start
+                    && token.is_symbol("#")
+                {
                     let line = self.rest_of_line();
                     self.directive(&token, line);
                     continue;
                 }
-                let skipped = self.file_frame().is_some_and(|f| f.conditions.iter().any(|c| !c.active));
+                let skipped = self
+                    .file_frame()
+                    .is_some_and(|f| f.conditions.iter().any(|c| !c.active));
                 if skipped {
                     continue;
                 }
@@ -195,7 +231,10 @@ impl Preprocessor<'_> {
                 let mut last = Vec::new();
                 for (index, arg) in args.drain(fixed..).enumerate() {
                     if index > 0 {
-                        last.push(Token { kind: TokenKind::Symbol(","), ..name.clone() });
+                        last.push(Token {
+                            kind: TokenKind::Symbol(","),
+                            ..name.clone()
+                        });
                     }
                     last.extend(arg);
                 }
@@ -208,7 +247,12 @@ impl Preprocessor<'_> {
             self.diagnostics.push(
                 Diagnostic::error(
                     name.span,
-                    format!("macro {} takes {} arguments, found {}", name.describe(), params.len(), args.len()),
+                    format!(
+                        "macro {} takes {} arguments, found {}",
+                        name.describe(),
+                        params.len(),
+                        args.len()
+                    ),
                 )
                 .with_code("macro")
                 .with_label(definition.span, "defined here"),
@@ -219,7 +263,12 @@ impl Preprocessor<'_> {
     }
 
     /// The macro's body with its parameters replaced, at the place of the call.
-    fn substitute(&mut self, definition: &Macro, args: &BTreeMap<Arc<str>, Vec<Token>>, call: Span) -> Vec<Token> {
+    fn substitute(
+        &mut self,
+        definition: &Macro,
+        args: &BTreeMap<Arc<str>, Vec<Token>>,
+        call: Span,
+    ) -> Vec<Token> {
         let mut expanded: BTreeMap<Arc<str>, Vec<Token>> = BTreeMap::new();
         let mut out: Vec<Token> = Vec::new();
         let mut paste = false;
@@ -235,8 +284,13 @@ impl Preprocessor<'_> {
             };
             let function_like = definition.params.is_some();
             let mut piece = match &token.kind {
-                TokenKind::Symbol("#") if function_like && tokens.peek().is_some_and(|t| is_param(t, args)) => {
-                    let arg = tokens.next().and_then(Token::word).and_then(|w| args.get(w));
+                TokenKind::Symbol("#")
+                    if function_like && tokens.peek().is_some_and(|t| is_param(t, args)) =>
+                {
+                    let arg = tokens
+                        .next()
+                        .and_then(Token::word)
+                        .and_then(|w| args.get(w));
                     let text = arg.map_or_else(String::new, |arg| spell_all(arg, &self.map));
                     vec![place(string_token(&text, token))]
                 }
@@ -267,7 +321,15 @@ impl Preprocessor<'_> {
                     if let Some(first) = joined.first_mut() {
                         first.spaced = left.spaced;
                     }
-                    if joined.len() != 1 || matches!(joined.first(), Some(Token { kind: TokenKind::Malformed(_), .. })) {
+                    if joined.len() != 1
+                        || matches!(
+                            joined.first(),
+                            Some(Token {
+                                kind: TokenKind::Malformed(_),
+                                ..
+                            })
+                        )
+                    {
                         self.error(call, format!("`##` makes `{text}`, which is no token"));
                     }
                     out.append(&mut joined);

@@ -38,7 +38,11 @@ pub struct PreprocessOptions {
 
 impl Default for PreprocessOptions {
     fn default() -> Self {
-        Self { defines: Vec::new(), include_paths: Vec::new(), standard_includes: true }
+        Self {
+            defines: Vec::new(),
+            include_paths: Vec::new(),
+            standard_includes: true,
+        }
     }
 }
 
@@ -114,7 +118,11 @@ pub struct Preprocessed {
 pub fn preprocess(sources: &dyn Sources, main: &str, options: &PreprocessOptions) -> Preprocessed {
     let mut pp = Preprocessor {
         sources,
-        standard: if options.standard_includes { standard_includes() } else { MapSources::new() },
+        standard: if options.standard_includes {
+            standard_includes()
+        } else {
+            MapSources::new()
+        },
         options,
         map: SourceMap::default(),
         diagnostics: Diagnostics::new(),
@@ -127,7 +135,11 @@ pub fn preprocess(sources: &dyn Sources, main: &str, options: &PreprocessOptions
         out: Vec::new(),
     };
     pp.run(main);
-    Preprocessed { tokens: pp.out, map: pp.map, diagnostics: pp.diagnostics }
+    Preprocessed {
+        tokens: pp.out,
+        map: pp.map,
+        diagnostics: pp.diagnostics,
+    }
 }
 
 impl Preprocessor<'_> {
@@ -142,9 +154,10 @@ impl Preprocessor<'_> {
                     self.out.push(token);
                 }
             }
-            None => self
-                .diagnostics
-                .push(Diagnostic::error_without_place(format!("cannot read `{main}`")).with_code("no-such-file")),
+            None => self.diagnostics.push(
+                Diagnostic::error_without_place(format!("cannot read `{main}`"))
+                    .with_code("no-such-file"),
+            ),
         }
         self.out.push(Token {
             kind: TokenKind::End,
@@ -158,8 +171,16 @@ impl Preprocessor<'_> {
     fn enter_file(&mut self, path: &str, text: &Arc<str>) {
         let file = self.map.add(path, text);
         let tokens = lex(file, text).into();
-        let kind = FrameKind::File(FileFrame { path: path.into(), file, conditions: Vec::new() });
-        self.frames.push(Frame { tokens, at: 0, kind });
+        let kind = FrameKind::File(FileFrame {
+            path: path.into(),
+            file,
+            conditions: Vec::new(),
+        });
+        self.frames.push(Frame {
+            tokens,
+            at: 0,
+            kind,
+        });
     }
 
     fn command_line_macros(&mut self) {
@@ -167,16 +188,30 @@ impl Preprocessor<'_> {
             let text: Arc<str> = format!("#define {name} {body}\n").into();
             let file = self.map.add("<command line>", &text);
             let span = Span::new(file, 8, 8 + name.len());
-            let valid = matches!(&lex(file, name)[..], [Token { kind: TokenKind::Word(_), .. }]);
+            let valid = matches!(
+                &lex(file, name)[..],
+                [Token {
+                    kind: TokenKind::Word(_),
+                    ..
+                }]
+            );
             if !valid {
                 self.diagnostics.push(
-                    Diagnostic::error(span, format!("`{name}` is not a name that a macro can have"))
-                        .with_code("macro"),
+                    Diagnostic::error(
+                        span,
+                        format!("`{name}` is not a name that a macro can have"),
+                    )
+                    .with_code("macro"),
                 );
                 continue;
             }
             let body = lex_at(body, span);
-            let definition = Macro { params: None, variadic: false, body, span };
+            let definition = Macro {
+                params: None,
+                variadic: false,
+                body,
+                span,
+            };
             self.macros.insert(name.as_str().into(), definition);
         }
     }
@@ -230,7 +265,11 @@ impl Preprocessor<'_> {
     }
 
     fn leave_frame(&mut self) {
-        if let Some(Frame { kind: FrameKind::File(file), .. }) = self.frames.pop() {
+        if let Some(Frame {
+            kind: FrameKind::File(file),
+            ..
+        }) = self.frames.pop()
+        {
             for condition in file.conditions {
                 self.diagnostics.push(
                     Diagnostic::error(condition.span, "a condition that is not closed")
@@ -242,14 +281,18 @@ impl Preprocessor<'_> {
     }
 
     fn error(&mut self, span: Span, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::error(span, message).with_code("preprocessor"));
+        self.diagnostics
+            .push(Diagnostic::error(span, message).with_code("preprocessor"));
     }
 
     /// The file that is being read.
     fn file_frame(&mut self) -> Option<&mut FileFrame> {
-        self.frames.iter_mut().rev().find_map(|f| match &mut f.kind {
-            FrameKind::File(file) => Some(file),
-            FrameKind::Expansion(_) => None,
-        })
+        self.frames
+            .iter_mut()
+            .rev()
+            .find_map(|f| match &mut f.kind {
+                FrameKind::File(file) => Some(file),
+                FrameKind::Expansion(_) => None,
+            })
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Printer;
 use crate::front::ast::{
-    ActionRef, Control, Decl, DeclKind, Direction, Entry, Enum, Extern, Ident, Param, Parser, PropertyValue,
-    Prototype, State, StructLike, Table, TableProperty, Transition, Typedef, TypedefTarget,
+    ActionRef, Control, Decl, DeclKind, Direction, Entry, Enum, Extern, Ident, Param, Parser,
+    PropertyValue, Prototype, State, StructLike, Table, TableProperty, Transition, Typedef,
+    TypedefTarget,
 };
 
 impl Printer {
@@ -217,7 +218,14 @@ impl Printer {
         true
     }
 
-    fn head(&mut self, word: &str, name: &Ident, types: &[Ident], params: &[Param], ctor: &[Param]) {
+    fn head(
+        &mut self,
+        word: &str,
+        name: &Ident,
+        types: &[Ident],
+        params: &[Param],
+        ctor: &[Param],
+    ) {
         self.put(word);
         self.put(name.as_str());
         self.type_params(types);
@@ -228,12 +236,20 @@ impl Printer {
     }
 
     fn parser(&mut self, d: &Parser) -> bool {
-        self.head("parser ", &d.name, &d.type_params, &d.params, &d.ctor_params);
+        self.head(
+            "parser ",
+            &d.name,
+            &d.type_params,
+            &d.params,
+            &d.ctor_params,
+        );
         let Some(body) = &d.body else { return false };
         self.put(" ");
         self.braces(|p| {
             body.locals.iter().for_each(|decl| p.decl(decl));
-            body.states.iter().for_each(|state| p.line(|p| p.state(state)));
+            body.states
+                .iter()
+                .for_each(|state| p.line(|p| p.state(state)));
         });
         true
     }
@@ -272,7 +288,13 @@ impl Printer {
     }
 
     fn control(&mut self, d: &Control) -> bool {
-        self.head("control ", &d.name, &d.type_params, &d.params, &d.ctor_params);
+        self.head(
+            "control ",
+            &d.name,
+            &d.type_params,
+            &d.params,
+            &d.ctor_params,
+        );
         let Some(body) = &d.body else { return false };
         self.put(" ");
         self.braces(|p| {
@@ -289,7 +311,11 @@ impl Printer {
         self.put("table ");
         self.put(d.name.as_str());
         self.put(" ");
-        self.braces(|p| d.properties.iter().for_each(|property| p.line(|p| p.property(property))));
+        self.braces(|p| {
+            d.properties
+                .iter()
+                .for_each(|property| p.line(|p| p.property(property)))
+        });
         true
     }
 

@@ -2,7 +2,8 @@
 
 use super::Printer;
 use crate::front::ast::{
-    Argument, Expr, ExprKind, Ident, Keyset, KeysetKind, NamedExpr, Path, Type, TypeKind, UnaryOp,
+    Argument, BinaryOp, Expr, ExprKind, Ident, Keyset, KeysetKind, NamedExpr, Path, Type, TypeKind,
+    UnaryOp,
 };
 use crate::front::token::int_text;
 
@@ -60,19 +61,33 @@ impl Printer {
             ExprKind::Unary { op, operand } => {
                 self.put(op.symbol());
                 // `- -x` must not become one token.
-                if matches!(op, UnaryOp::Plus) && matches!(operand.kind, ExprKind::Unary { op: UnaryOp::Plus, .. }) {
+                if matches!(op, UnaryOp::Plus)
+                    && matches!(
+                        operand.kind,
+                        ExprKind::Unary {
+                            op: UnaryOp::Plus,
+                            ..
+                        }
+                    )
+                {
                     self.put(" ");
                 }
                 self.operand(operand, PREFIX);
             }
             ExprKind::Binary { op, left, right } => {
-                self.operand(left, op.precedence());
+                // `a < b > (c)` would be a call with a type argument.
+                let keep = u8::from(matches!(op, BinaryOp::Gt));
+                self.operand(left, op.precedence() + keep);
                 self.put(" ");
                 self.put(op.symbol());
                 self.put(" ");
                 self.operand(right, op.precedence() + 1);
             }
-            ExprKind::Ternary { condition, then, otherwise } => {
+            ExprKind::Ternary {
+                condition,
+                then,
+                otherwise,
+            } => {
                 self.operand(condition, TERNARY + 1);
                 self.put(" ? ");
                 self.expr(then);
@@ -85,7 +100,11 @@ impl Printer {
                 self.put(") ");
                 self.operand(operand, PREFIX);
             }
-            ExprKind::Call { callee, type_args, args } => {
+            ExprKind::Call {
+                callee,
+                type_args,
+                args,
+            } => {
                 self.operand(callee, POSTFIX);
                 self.type_list(type_args);
                 self.arguments(args);

@@ -111,7 +111,9 @@ impl Printer {
                     match &token.kind {
                         AnnotationTokenKind::String(text) => self.string(text),
                         AnnotationTokenKind::Int(lit) => self.put(&int_text(lit)),
-                        AnnotationTokenKind::Word(text) | AnnotationTokenKind::Symbol(text) => self.put(text),
+                        AnnotationTokenKind::Word(text) | AnnotationTokenKind::Symbol(text) => {
+                            self.put(text)
+                        }
                     }
                 }
                 self.put(")");

@@ -79,7 +79,12 @@ impl Printer {
     /// `if … else if … else …`, however long, without recursion along the chain.
     fn if_chain(&mut self, first: &Stmt) {
         let mut stmt = first;
-        while let StmtKind::If { condition, then, otherwise } = &stmt.kind {
+        while let StmtKind::If {
+            condition,
+            then,
+            otherwise,
+        } = &stmt.kind
+        {
             self.put("if (");
             self.expr(condition);
             self.put(") ");
