@@ -171,10 +171,10 @@ impl SourceMap {
     /// Notes a `#line`: the byte at `offset` begins line `line` of `path` (of the same file when
     /// no path is given).
     pub fn mark_line(&mut self, file: FileId, offset: u32, line: u32, path: Option<Arc<str>>) {
-        if let Some(file) = self.files.get_mut(file.0 as usize) {
-            if file.marks.iter().all(|m| m.offset < offset) {
-                file.marks.push(LineMark { offset, line, path });
-            }
+        if let Some(file) = self.files.get_mut(file.0 as usize)
+            && file.marks.iter().all(|m| m.offset < offset)
+        {
+            file.marks.push(LineMark { offset, line, path });
         }
     }
 

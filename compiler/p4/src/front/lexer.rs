@@ -165,7 +165,7 @@ impl<'a> Lexer<'a> {
         loop {
             let in_directive = self.in_directive;
             value.push_str(
-                self.take_while(|c| !matches!(c, '"' | '\\') && !(in_directive && c == '\n')),
+                self.take_while(|c| !(matches!(c, '"' | '\\') || in_directive && c == '\n')),
             );
             match self.peek() {
                 Some('"') => {

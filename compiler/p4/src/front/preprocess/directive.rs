@@ -82,10 +82,13 @@ impl Preprocessor<'_> {
             }
             Some("line") => self.line_directive(&name, &rest),
             Some("pragma") => {
-                if rest.first().and_then(Token::word) == Some("once") {
-                    if let Some(path) = self.file_frame().map(|f| Arc::clone(&f.path)) {
-                        self.once.insert(path);
-                    }
+                let once = rest.first().and_then(Token::word) == Some("once");
+                if let Some(path) = self
+                    .file_frame()
+                    .map(|f| Arc::clone(&f.path))
+                    .filter(|_| once)
+                {
+                    self.once.insert(path);
                 }
             }
             Some(word) => {
@@ -261,18 +264,18 @@ impl Preprocessor<'_> {
             body,
             span: name.span,
         };
-        if let Some(old) = self.macros.get(word) {
-            if !same_macro(old, &made) {
-                let old = old.span;
-                self.diagnostics.push(
-                    Diagnostic::warning(
-                        name.span,
-                        format!("macro `{word}` is defined again with another body"),
-                    )
-                    .with_code("macro")
-                    .with_label(old, "defined here before"),
-                );
-            }
+        if let Some(old) = self.macros.get(word)
+            && !same_macro(old, &made)
+        {
+            let old = old.span;
+            self.diagnostics.push(
+                Diagnostic::warning(
+                    name.span,
+                    format!("macro `{word}` is defined again with another body"),
+                )
+                .with_code("macro")
+                .with_label(old, "defined here before"),
+            );
         }
         self.macros.insert(word.into(), made);
     }

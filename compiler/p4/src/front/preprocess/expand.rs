@@ -313,27 +313,28 @@ impl Preprocessor<'_> {
                 }
                 _ => vec![place(token.clone())],
             };
-            if std::mem::take(&mut paste) && !piece.is_empty() {
-                if let Some(left) = out.pop() {
-                    let right = piece.remove(0);
-                    let text = format!("{}{}", spell(&left, &self.map), spell(&right, &self.map));
-                    let mut joined = lex_at(&text, call);
-                    if let Some(first) = joined.first_mut() {
-                        first.spaced = left.spaced;
-                    }
-                    if joined.len() != 1
-                        || matches!(
-                            joined.first(),
-                            Some(Token {
-                                kind: TokenKind::Malformed(_),
-                                ..
-                            })
-                        )
-                    {
-                        self.error(call, format!("`##` makes `{text}`, which is no token"));
-                    }
-                    out.append(&mut joined);
+            if std::mem::take(&mut paste)
+                && !piece.is_empty()
+                && let Some(left) = out.pop()
+            {
+                let right = piece.remove(0);
+                let text = format!("{}{}", spell(&left, &self.map), spell(&right, &self.map));
+                let mut joined = lex_at(&text, call);
+                if let Some(first) = joined.first_mut() {
+                    first.spaced = left.spaced;
                 }
+                if joined.len() != 1
+                    || matches!(
+                        joined.first(),
+                        Some(Token {
+                            kind: TokenKind::Malformed(_),
+                            ..
+                        })
+                    )
+                {
+                    self.error(call, format!("`##` makes `{text}`, which is no token"));
+                }
+                out.append(&mut joined);
             }
             for mut token in piece {
                 token.line_start = false;
