@@ -34,6 +34,8 @@ pub struct Finished {
     pub ending: Ending,
     /// All that was received.
     pub received: Vec<u8>,
+    /// Bytes that were sent, counted when they are handed to TCP.
+    pub sent: u64,
     /// From the first SYN to the end.
     pub took: Duration,
 }
@@ -89,6 +91,7 @@ pub(super) struct Connection {
     pub remote: SocketAddr,
     pub to_send: Vec<u8>,
     pub received: Vec<u8>,
+    pub sent: u64,
     pub started: Duration,
     pub deadline: Duration,
     pub established: bool,
@@ -108,6 +111,7 @@ impl Connection {
         if !self.to_send.is_empty() && socket.can_send() {
             let sent = socket.send_slice(&self.to_send).unwrap_or(0);
             self.to_send.drain(..sent.min(self.to_send.len()));
+            self.sent += sent as u64;
             busy |= sent > 0;
         }
         while socket.can_recv() {

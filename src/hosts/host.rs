@@ -188,6 +188,7 @@ impl Host {
             remote,
             to_send: bytes.to_vec(),
             received: Vec::new(),
+            sent: 0,
             started: self.now,
             deadline: self.now + CONNECTION_LIMIT,
             established: false,
@@ -411,6 +412,7 @@ impl Host {
                 remote: connection.remote,
                 ending,
                 received: std::mem::take(&mut connection.received),
+                sent: connection.sent,
                 took: now.saturating_sub(connection.started),
             });
             false
