@@ -1,0 +1,153 @@
+//! The Read call: each filter answered, and its outcome told when one of them was wrong. A read runs
+//! between two writes and sees either all of a batch or nothing.
+
+use signalbox_p4runtime::{
+    Code, RpcError,
+    proto::p4::v1::{
+        self, Entity as Message, PacketReplicationEngineEntry, ReadRequest, entity::Entity,
+    },
+};
+
+use super::{
+    arrays, digests, entries, profiles,
+    refusal::{Outcome, Refusal},
+    replication,
+    state::{DeviceState, Loaded},
+    value_sets,
+    write::no_pipeline,
+};
+use crate::{Micros, Quirks, Switch};
+
+impl DeviceState {
+    /// The Read call: what was found, and an error after it when a filter was wrong.
+    ///
+    /// # Errors
+    /// NOT_FOUND for another device or role, FAILED_PRECONDITION without pipeline: nothing is read.
+    pub fn read(
+        &self,
+        switch: &Switch,
+        now: Micros,
+        request: &ReadRequest,
+    ) -> Result<(Vec<Message>, Option<RpcError>), RpcError> {
+        self.arbiter.check_device(request.device_id)?;
+        let (loaded, switch) = match (&self.saved, &self.running) {
+            (Some(saved), _) => (&saved.loaded, &saved.switch),
+            (None, Some(running)) => (running, switch),
+            (None, None) => return Err(no_pipeline()),
+        };
+        let quirks = self.quirks();
+        let mut found = Vec::new();
+        let mut results: Vec<v1::Error> = Vec::with_capacity(request.entities.len());
+        for filter in &request.entities {
+            let before = found.len();
+            let entity = filter.entity.as_ref();
+            match one(switch, loaded, now, quirks, entity, &mut found) {
+                Ok(()) => results.push(v1::Error::default()),
+                Err(refusal) => {
+                    found.truncate(before);
+                    results.push(refusal.into_error());
+                }
+            }
+        }
+        let first = results.iter().find(|r| r.canonical_code != 0).cloned();
+        let error = first.map(|first| {
+            let message = format!("a filter of the read is wrong: {}", first.message);
+            if quirks.no_pi_extensions {
+                // simple_switch_grpc gives the plain status.
+                return RpcError::new(
+                    signalbox_p4runtime::rpc::code_of(first.canonical_code),
+                    message,
+                );
+            }
+            RpcError {
+                code: Code::Unknown,
+                message,
+                updates: results,
+            }
+        });
+        Ok((found, error))
+    }
+}
+
+pub(super) fn one(
+    switch: &Switch,
+    loaded: &Loaded,
+    now: Micros,
+    quirks: Quirks,
+    filter: Option<&Entity>,
+    found: &mut Vec<Message>,
+) -> Outcome<()> {
+    let mut push = |entity: Entity| {
+        found.push(Message {
+            entity: Some(entity),
+        })
+    };
+    match filter {
+        None => Err(Refusal::invalid("the entity to read is empty")),
+        Some(Entity::TableEntry(filter)) => entries::read(switch, loaded, now, filter, |entry| {
+            push(Entity::TableEntry(entry))
+        }),
+        Some(Entity::ActionProfileMember(filter)) => {
+            profiles::read_members(switch, loaded, filter, |member| {
+                push(Entity::ActionProfileMember(member))
+            })
+        }
+        Some(Entity::ActionProfileGroup(filter)) => {
+            profiles::read_groups(loaded, filter, |group| {
+                push(Entity::ActionProfileGroup(group))
+            })
+        }
+        Some(Entity::CounterEntry(filter)) => {
+            arrays::read_counters(switch, loaded, filter, |entry| {
+                push(Entity::CounterEntry(entry))
+            })
+        }
+        Some(Entity::MeterEntry(filter)) => arrays::read_meters(switch, loaded, filter, |entry| {
+            push(Entity::MeterEntry(entry))
+        }),
+        Some(Entity::RegisterEntry(_)) if quirks.no_pi_extensions => Err(Refusal::unimplemented(
+            "Register reads are not supported yet",
+        )),
+        Some(Entity::RegisterEntry(filter)) => {
+            arrays::read_registers(switch, loaded, filter, |entry| {
+                push(Entity::RegisterEntry(entry))
+            })
+        }
+        Some(Entity::DirectCounterEntry(filter)) => {
+            entries::read_counters(switch, loaded, filter.table_entry.as_ref(), |entry| {
+                push(Entity::DirectCounterEntry(entry))
+            })
+        }
+        Some(Entity::DirectMeterEntry(filter)) => {
+            if filter.counter_data.is_some() {
+                return Err(Refusal::unimplemented("meters do not count by colour here"));
+            }
+            entries::read_meters(switch, loaded, filter.table_entry.as_ref(), |entry| {
+                push(Entity::DirectMeterEntry(entry))
+            })
+        }
+        Some(Entity::PacketReplicationEngineEntry(filter)) => {
+            replication::read(loaded, filter, quirks.no_pi_extensions, |entry| {
+                push(Entity::PacketReplicationEngineEntry(
+                    PacketReplicationEngineEntry {
+                        r#type: Some(entry),
+                    },
+                ))
+            })
+        }
+        Some(Entity::ValueSetEntry(_)) if quirks.no_pi_extensions => Err(Refusal::unimplemented(
+            "ValueSet reads are not supported yet",
+        )),
+        Some(Entity::ValueSetEntry(filter)) => value_sets::read(switch, loaded, filter, |entry| {
+            push(Entity::ValueSetEntry(entry))
+        }),
+        Some(Entity::DigestEntry(filter)) => {
+            digests::read(loaded, filter, |entry| push(Entity::DigestEntry(entry)))
+        }
+        // There are none, so all of them are nothing.
+        Some(Entity::ExternEntry(filter)) if filter.extern_type_id == 0 => Ok(()),
+        Some(Entity::ExternEntry(_)) => Err(Refusal::invalid(
+            "v1model has no externs beyond the standard ones",
+        )),
+    }
+}
