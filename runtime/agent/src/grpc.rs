@@ -1,0 +1,162 @@
+//! The affinity protocol over gRPC: the agent's service, and a manager's way to it.
+//!
+//! Both ends look like any other [`crate::channel`]. A message that makes no sense ends the session with
+//! INVALID_ARGUMENT and the field's name.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::channel::{AgentChannel, Memory};
+use crate::message::{ToAgent, ToManager};
+use crate::wire::pb::affinity_client::AffinityClient;
+use crate::wire::pb::affinity_server::{Affinity, AffinityServer};
+use crate::wire::{pb, read_from_agent, read_from_manager, write_from_agent, write_from_manager};
+
+/// Why a manager could not reach an agent.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// No connection.
+    #[error("no agent answers at `{address}`: {source}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// It would not open the session.
+    #[error("the agent at `{address}` refused the session: {message}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// Why.
+        message: String,
+    },
+    /// The port could not be served.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+struct Service {
+    sessions: mpsc::UnboundedSender<AgentChannel>,
+}
+
+#[tonic::async_trait]
+impl Affinity for Service {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::FromAgent, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::FromManager>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut incoming = request.into_inner();
+        let (to_agent, from_manager) = mpsc::unbounded_channel::<ToAgent>();
+        let (to_manager, outgoing) = mpsc::unbounded_channel::<ToManager>();
+        let (end, ended) = mpsc::unbounded_channel::<Status>();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = incoming.next().await {
+                match read_from_manager(message) {
+                    Ok(message) => {
+                        if to_agent.send(message).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        let _ = end.send(Status::invalid_argument(error.to_string()));
+                        return;
+                    }
+                }
+            }
+        });
+        self.sessions
+            .send(Box::new(Memory::new(to_manager, from_manager)))
+            .map_err(|_| Status::unavailable("the agent is going down"))?;
+        let messages = UnboundedReceiverStream::new(outgoing).map(|m| Ok(write_from_agent(&m)));
+        let errors = UnboundedReceiverStream::new(ended).map(Err);
+        // The session ends when the agent drops its end; an error of the manager's ends it as well.
+        let stream = messages.map(Some).chain(futures::stream::iter([None]));
+        let stream = futures::stream::select(stream, errors.map(Some));
+        let stream = stream.take_while(|m| futures::future::ready(m.is_some()));
+        Ok(Response::new(Box::pin(
+            stream.filter_map(futures::future::ready),
+        )))
+    }
+}
+
+/// Serves the protocol on an address, which should be a loopback one; each session that a manager opens
+/// goes to `sessions`. Returns the address that it listens on.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn serve(
+    address: SocketAddr,
+    sessions: mpsc::UnboundedSender<AgentChannel>,
+) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), GrpcError> {
+    let listen = |source| GrpcError::Listen { address, source };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    let server = tonic::transport::Server::builder()
+        .add_service(AffinityServer::new(Service { sessions }))
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+    let task = tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the affinity server has stopped");
+        }
+    });
+    Ok((bound, task))
+}
+
+/// Opens a session with the agent at an address such as `http://127.0.0.1:9560`.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcError> {
+    let mut client = AffinityClient::connect(address.to_owned())
+        .await
+        .map_err(|source| GrpcError::Connect {
+            address: address.to_owned(),
+            source,
+        })?;
+    let (to_agent, outgoing) = mpsc::unbounded_channel::<ToAgent>();
+    let (to_manager, from_agent) = mpsc::unbounded_channel::<ToManager>();
+    let outgoing = UnboundedReceiverStream::new(outgoing).map(|m| write_from_manager(&m));
+    let response = (client.session(outgoing).await).map_err(|status| GrpcError::Refused {
+        address: address.to_owned(),
+        message: status.message().to_owned(),
+    })?;
+    let mut incoming = response.into_inner();
+    tokio::spawn(async move {
+        loop {
+            match incoming.next().await {
+                Some(Ok(message)) => match read_from_agent(message) {
+                    Ok(message) => {
+                        if to_manager.send(message).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the agent sent a message that makes no sense");
+                        return;
+                    }
+                },
+                Some(Err(status)) => {
+                    tracing::warn!(message = status.message(), "the agent ended the session");
+                    return;
+                }
+                None => return,
+            }
+        }
+    });
+    Ok(Memory::new(to_agent, from_agent))
+}

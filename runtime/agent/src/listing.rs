@@ -1,0 +1,86 @@
+//! What `signalbox flows` lists: one line a flow, in a form that serialises.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::entry::FixedAction;
+use crate::flow::Tuple;
+use crate::machine::listed::{Direction, Flow};
+use crate::message::Totals;
+
+/// How far a flow has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowState {
+    /// Its entries are being written.
+    Installing,
+    /// The other side has not answered.
+    HalfOpen,
+    /// Both sides have.
+    Established,
+    /// Both FINs or a RST were seen.
+    Closed,
+    /// Its entries are being removed.
+    Ending,
+}
+
+/// One flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FlowStatus {
+    /// The service that it belongs to.
+    pub service: String,
+    /// Its forward match, or the reply one if there is no other.
+    pub flow: Tuple,
+    /// The whole flow, for people.
+    pub text: String,
+    /// What happens to it: `forward`, `drop`, `dispatch N` or the new tuple.
+    pub decision: String,
+    /// The tuple after translation.
+    pub translated: Option<Tuple>,
+    /// What went out.
+    pub forward: Totals,
+    /// What came back.
+    pub reply: Totals,
+    /// The manager that decided.
+    pub manager: String,
+    /// How far it has come.
+    pub state: FlowState,
+    /// Since it was installed, in milliseconds.
+    pub age_ms: u64,
+}
+
+impl FlowStatus {
+    pub(crate) fn new(
+        first: &Direction,
+        flow: &Flow,
+        service: &Arc<str>,
+        state: FlowState,
+        age: Duration,
+    ) -> Self {
+        let decision = match first.action {
+            FixedAction::Forward => "forward".to_owned(),
+            FixedAction::Discard => "drop".to_owned(),
+            FixedAction::Dispatch { next_hop } => format!("dispatch {next_hop}"),
+            FixedAction::Translate(to) => to.to_string(),
+        };
+        let translated = match first.action {
+            FixedAction::Translate(to) => Some(to),
+            _ => None,
+        };
+        let totals = |d: &Option<Direction>| d.as_ref().map_or_else(Totals::default, |d| d.totals);
+        Self {
+            service: service.to_string(),
+            flow: first.tuple,
+            text: first.tuple.to_string(),
+            decision,
+            translated,
+            forward: totals(&flow.forward),
+            reply: totals(&flow.reply),
+            manager: flow.manager.to_string(),
+            state,
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Diverted packets: held until their manager's verdict or the time-out, one question a flow.
+//!
+//! Bounds are a service's own, in packets and bytes, so that one that is flooded takes nothing from
+//! the others. What comes too late or too much takes the service's floor, and is counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signalbox_lower::plan::Fallback;
+
+use super::store::{FlowRef, Phase, Progress};
+use super::timers::Timer;
+use super::{Agent, SessionId};
+use crate::counters::Drop;
+use crate::entry::{Packet, PacketMeta, packet_out};
+use crate::flow::{FlowKey, Part, events};
+use crate::message::{AgentBody, CarriedState, Decision, Interest, ReportCause, Verdict};
+use crate::packet;
+
+/// How long a question that had timed out is remembered for its late verdict.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Packets of one flow that wait for a verdict.
+#[derive(Debug)]
+pub(super) struct Question {
+    key: FlowKey,
+    held: Vec<Packet>,
+    deadline: Duration,
+    /// Asked a second time.
+    repeated: bool,
+    interest: Interest,
+}
+
+impl Agent {
+    pub(super) fn diverted(&mut self, packet: Packet) {
+        let meta = packet.meta;
+        let (Some(view), Some(part)) = (packet::view(&packet.bytes), Part::from_number(meta.part))
+        else {
+            return self.counters.drop(Drop::Malformed, 1);
+        };
+        let service = meta.stage.wrapping_sub(1);
+        if usize::from(service) >= self.services.len() {
+            return self.counters.drop(Drop::Malformed, 1);
+        }
+        let key = FlowKey {
+            service,
+            part,
+            tuple: view.tuple,
+            kind: view.kind,
+        };
+        if let Some(at) = self.store.find(&key) {
+            let own_entry = meta.entry == at.entry_id(part);
+            let state = self.store.get(at).map(|f| (f.phase, f.progress));
+            if own_entry {
+                self.first_data(at, part, view.events);
+            }
+            match state {
+                Some((Phase::Installing(_), _)) => {
+                    if self.reserve(&packet, service)
+                        && let Some(flow) = self.store.get_mut(at)
+                    {
+                        flow.held.push(packet);
+                    }
+                    return;
+                }
+                Some((Phase::Live, Progress::Closed)) if own_entry && view.flags & 0x12 == 0x02 => {
+                    // A new connection on the tuple of a closed one (A6.15).
+                    self.end(at, ReportCause::Closed, 0);
+                }
+                Some((Phase::Live, _)) if !own_entry => {
+                    // It was on its way here while the entry went in.
+                    self.counters.overtaken += 1;
+                    return self.resume_into(at, packet);
+                }
+                _ => {}
+            }
+        } else {
+            self.counters.misses += 1;
+        }
+        self.question(packet, key, &view);
+    }
+
+    fn question(&mut self, packet: Packet, key: FlowKey, view: &packet::View) {
+        let service = key.service;
+        if let Some(request) = self.asked.get(&key).copied() {
+            if self.reserve(&packet, service)
+                && let Some(question) = self.questions.get_mut(&request)
+            {
+                question.held.push(packet);
+            }
+            return;
+        }
+        let Some(holder) = (self.services.get(usize::from(service))).and_then(|s| s.holder) else {
+            self.counters.unanswered += 1;
+            return self.floor(packet, service);
+        };
+        if !self.reserve(&packet, service) {
+            return;
+        }
+        self.next_request += 1;
+        let request = self.next_request;
+        let interest = Interest {
+            request,
+            stage: packet.meta.stage,
+            part: key.part,
+            flow: key.tuple,
+            kind: key.kind,
+            events: view.events,
+            packet: packet.bytes.clone(),
+            state: self.carried(&packet.meta),
+        };
+        let hold = (self.plan.services.get(usize::from(service))).map_or(0, |s| s.limits.hold_ms);
+        let deadline = self.now + Duration::from_millis(hold);
+        self.timers.at(
+            self.now + Duration::from_millis(hold / 2),
+            Timer::Question(request),
+        );
+        self.asked.insert(key, request);
+        self.questions.insert(
+            request,
+            Question {
+                key,
+                held: vec![packet],
+                deadline,
+                repeated: false,
+                interest: interest.clone(),
+            },
+        );
+        self.counters.interests += 1;
+        self.send(holder, service, AgentBody::Interest(interest));
+    }
+
+    /// What crossed the stages; managers see their own numbers of criteria.
+    fn carried(&self, meta: &PacketMeta) -> CarriedState {
+        let entry = self
+            .criteria_ids
+            .get(&meta.entry)
+            .map_or(meta.entry, |(_, number)| *number);
+        CarriedState {
+            ingress_port: meta.port,
+            reply: meta.reply,
+            next_hop: meta.next_hop,
+            tunnel: meta.tunnel,
+            mark: meta.mark_set.then_some(meta.mark),
+            notices: meta.notices,
+            entry,
+        }
+    }
+
+    /// Takes room for a held packet. Without room the packet takes the floor: `false`.
+    fn reserve(&mut self, packet: &Packet, service: u8) -> bool {
+        let Some(limits) = (self.plan.services.get(usize::from(service))).map(|s| &s.limits) else {
+            return false;
+        };
+        let (packets, bytes) = (limits.hold_packets, u64::from(limits.hold_bytes));
+        let size = packet.bytes.len() as u64;
+        if let Some(state) = self.services.get_mut(usize::from(service))
+            && state.held_packets < packets
+            && state.held_bytes + size <= bytes
+        {
+            state.held_packets += 1;
+            state.held_bytes += size;
+            self.counters.held.add(1);
+            return true;
+        }
+        match self.fallback(service) {
+            Fallback::Drop => self.counters.drop(Drop::HoldFull, 1),
+            Fallback::Route => self.floor(packet.clone(), service),
+        }
+        false
+    }
+
+    /// Gives the room of held packets back.
+    pub(super) fn unreserve(&mut self, held: &[Packet], service: u8) {
+        let bytes: u64 = held.iter().map(|p| p.bytes.len() as u64).sum();
+        if let Some(state) = self.service(service) {
+            let packets = u32::try_from(held.len()).unwrap_or(u32::MAX);
+            state.held_packets = state.held_packets.saturating_sub(packets);
+            state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        }
+        self.counters.held.sub(held.len() as u64);
+    }
+
+    fn fallback(&self, service: u8) -> Fallback {
+        (self.plan.services.get(usize::from(service))).map_or(Fallback::Drop, |s| s.fallback)
+    }
+
+    /// Lets a packet take the service's floor.
+    pub(super) fn floor(&mut self, packet: Packet, service: u8) {
+        match self.fallback(service) {
+            Fallback::Drop => self.counters.drop(Drop::Floor, 1),
+            Fallback::Route => {
+                self.counters.floor_passed += 1;
+                self.resume(packet);
+            }
+        }
+    }
+
+    /// Lets held packets take the floor.
+    pub(super) fn floor_all(&mut self, held: Vec<Packet>, service: u8) {
+        self.unreserve(&held, service);
+        for packet in held {
+            self.floor(packet, service);
+        }
+    }
+
+    /// Hands a packet back to the stage that diverted it, with all that it carried (A4.4). That stage
+    /// does not divert it again.
+    pub(super) fn resume(&mut self, mut packet: Packet) {
+        packet.meta.kind = packet_out::RESUME;
+        packet.meta.answered = true;
+        self.counters.resumed += 1;
+        self.packet_out(packet);
+    }
+
+    /// Resumes a packet that will meet this flow's entry, and notes it for the byte counts.
+    pub(super) fn resume_into(&mut self, at: FlowRef, packet: Packet) {
+        if let Some(part) = Part::from_number(packet.meta.part)
+            && let Some(direction) = self.store.get_mut(at).and_then(|f| f.direction_mut(part))
+        {
+            direction.resumed += 1;
+        }
+        self.resume(packet);
+    }
+
+    pub(super) fn question_due(&mut self, request: u64) {
+        let now = self.now;
+        let Some(question) = self.questions.get_mut(&request) else {
+            return;
+        };
+        if now < question.deadline {
+            // The question or its answer may have been lost.
+            let again = (!question.repeated).then(|| question.interest.clone());
+            question.repeated = true;
+            let service = question.key.service;
+            self.timers.at(question.deadline, Timer::Question(request));
+            if let Some(interest) = again {
+                self.counters.interests_repeated += 1;
+                self.tell(service, AgentBody::Interest(interest));
+            }
+            return;
+        }
+        if let Some(question) = self.questions.remove(&request) {
+            self.asked.remove(&question.key);
+            self.counters.unanswered += 1;
+            self.late.insert(request, ());
+            self.timers.at(now + LATE, Timer::Forget(request));
+            self.floor_all(question.held, question.key.service);
+        }
+    }
+
+    pub(super) fn verdict(
+        &mut self,
+        id: SessionId,
+        service: u8,
+        manager: &Arc<str>,
+        verdict: Verdict,
+    ) {
+        let request = verdict.request;
+        let known = (self.questions.get(&request)).is_some_and(|q| q.key.service == service);
+        if !known {
+            if self.late.remove(&request).is_some() {
+                self.counters.late_verdicts += 1;
+                self.install(id, service, manager, request, &verdict.affinities);
+            } else {
+                self.counters.repeated_verdicts += 1;
+            }
+            return;
+        }
+        let Some(question) = self.questions.remove(&request) else {
+            return;
+        };
+        self.asked.remove(&question.key);
+        let installed = self.install(id, service, manager, request, &verdict.affinities);
+        let held = question.held;
+        if !installed {
+            return self.floor_all(held, service);
+        }
+        match verdict.decision {
+            Decision::Resume => {
+                let at = self.store.find(&question.key);
+                let installing = at
+                    .and_then(|at| self.store.get_mut(at))
+                    .filter(|flow| matches!(flow.phase, Phase::Installing(_)));
+                if let Some(flow) = installing {
+                    flow.held.extend(held);
+                    return;
+                }
+                self.unreserve(&held, service);
+                for packet in held {
+                    match at {
+                        Some(at) => self.resume_into(at, packet),
+                        None => self.resume(packet),
+                    }
+                }
+            }
+            Decision::Consume | Decision::Drop => {
+                self.unreserve(&held, service);
+                let why = if verdict.decision == Decision::Drop {
+                    Drop::Verdict
+                } else {
+                    Drop::Consumed
+                };
+                self.counters.drop(why, held.len() as u64);
+            }
+            Decision::Fallback => self.floor_all(held, service),
+        }
+    }
+
+    /// Lets go of every held packet: the switch is gone, and they with it.
+    pub(super) fn drop_held(&mut self) {
+        let questions = std::mem::take(&mut self.questions);
+        self.asked.clear();
+        for (request, question) in questions {
+            self.late.insert(request, ());
+            self.timers.at(self.now + LATE, Timer::Forget(request));
+            self.unreserve(&question.held, question.key.service);
+            self.counters
+                .drop(Drop::NoSwitch, question.held.len() as u64);
+        }
+    }
+
+    /// A copy of a packet that went on: closing flows are noted, and whoever asked is told.
+    pub(super) fn noticed(&mut self, packet: &Packet) {
+        let Some(view) = packet::view(&packet.bytes) else {
+            return self.counters.drop(Drop::Malformed, 1);
+        };
+        let met = self.store.by_entry_id(packet.meta.entry);
+        if let Some((at, part)) = met {
+            self.saw_flags(at, part, view.events);
+            self.first_data(at, part, view.events);
+        }
+        // The clone is the packet as it arrived; a fixed entry's flow is known by its id.
+        let own = met.and_then(|(at, part)| {
+            let flow = self.store.get(at)?;
+            let wanted = flow.direction(part)?.interest.notice_events;
+            Some((flow.service, part, flow.direction(part)?.tuple, wanted))
+        });
+        for bit in 0..32u8 {
+            if packet.meta.notices & (1 << bit) == 0 || usize::from(bit) >= self.services.len() {
+                continue;
+            }
+            let (part, flow) = match own {
+                Some((service, part, tuple, wanted)) if service == bit => {
+                    if wanted & view.events == 0 {
+                        // Asked for by the agent itself.
+                        continue;
+                    }
+                    (part, tuple)
+                }
+                _ => (
+                    Part::from_number(packet.meta.part).unwrap_or(Part::Forward),
+                    view.tuple,
+                ),
+            };
+            let notice = Interest {
+                request: 0,
+                stage: bit + 1,
+                part,
+                flow,
+                kind: view.kind,
+                events: view.events,
+                packet: packet.bytes.clone(),
+                state: self.carried(&packet.meta),
+            };
+            self.counters.notices += 1;
+            self.tell(bit, AgentBody::Interest(notice));
+        }
+    }
+
+    fn saw_flags(&mut self, at: FlowRef, part: Part, seen: u16) {
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        if !flow.track_close || flow.phase != Phase::Live || flow.progress == Progress::Closed {
+            return;
+        }
+        if seen & events::FIN != 0
+            && let Some(direction) = flow.direction_mut(part)
+        {
+            direction.fin = true;
+        }
+        let all_fins = [&flow.forward, &flow.reply]
+            .into_iter()
+            .flatten()
+            .all(|d| d.fin);
+        if seen & events::RST != 0 || all_fins {
+            self.closed(at);
+        }
+    }
+}

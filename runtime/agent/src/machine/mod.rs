@@ -1,0 +1,443 @@
+//! The agent as a deterministic state machine: everything that happens comes in as an [`Input`] with the
+//! time, everything that it wants done goes out as [`Output`]s.
+//!
+//! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
+//! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
+//! their leases), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
+//! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
+
+mod criteria;
+mod ending;
+mod host;
+mod install;
+mod interest;
+mod io;
+mod ndp;
+mod neighbours;
+mod sessions;
+mod startup;
+mod store;
+mod timers;
+mod watch;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use signalbox_lower::plan::{PartPlan, Plan};
+
+/// What `listing` shows of the store.
+pub(crate) mod listed {
+    pub(crate) use super::store::{Direction, Flow};
+}
+
+pub use io::{Found, Input, Output, SessionId, WriteError};
+pub use store::Progress;
+
+use crate::counters::{Counters, Drop};
+use crate::entry::{Cell, Change, Entry, Packet, packet_in};
+use crate::flow::{FlowKey, Part};
+use crate::listing::{FlowState, FlowStatus};
+use crate::message::{AgentBody, Denied, Reason, ToManager, Totals};
+use crate::target::Target;
+
+use criteria::CriteriaSet;
+use interest::Question;
+use neighbours::Neighbours;
+use sessions::Session;
+use store::{Phase, Slots, Store};
+use timers::{Timer, Timers};
+use watch::Reads;
+use writer::{Token, Writer};
+
+/// Where the switch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    Reconciling,
+    Opening,
+    Ready,
+}
+
+/// What the agent keeps of a service.
+#[derive(Debug)]
+struct Service {
+    name: Arc<str>,
+    epoch: u64,
+    /// The session that decides for it.
+    holder: Option<SessionId>,
+    criteria: BTreeMap<Arc<str>, CriteriaSet>,
+    slots: [Slots; 2],
+    fixed: [u32; 2],
+    held_packets: u32,
+    held_bytes: u64,
+}
+
+impl Service {
+    fn slots(&mut self, part: Part) -> &mut Slots {
+        let [forward, reply] = &mut self.slots;
+        match part {
+            Part::Forward => forward,
+            Part::Reply => reply,
+        }
+    }
+
+    fn fixed(&mut self, part: Part) -> &mut u32 {
+        let [forward, reply] = &mut self.fixed;
+        match part {
+            Part::Forward => forward,
+            Part::Reply => reply,
+        }
+    }
+}
+
+/// The forwarding agent of one switch.
+#[derive(Debug)]
+pub struct Agent {
+    name: Arc<str>,
+    plan: Arc<Plan>,
+    plan_hash: u64,
+    target: Target,
+    now: Duration,
+    link: Link,
+    out: Vec<Output>,
+    writer: Writer,
+    timers: Timers,
+    reads: Reads,
+    services: Vec<Service>,
+    sessions: BTreeMap<SessionId, Session>,
+    store: Store,
+    questions: FxHashMap<u64, Question>,
+    asked: FxHashMap<FlowKey, u64>,
+    /// Questions that had timed out: a verdict for one installs and sends nothing.
+    late: FxHashMap<u64, ()>,
+    next_request: u64,
+    /// Criteria by entry id: service and the manager's own number.
+    criteria_ids: FxHashMap<u32, (u8, u32)>,
+    next_criterion: u32,
+    neighbours: Neighbours,
+    /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
+    injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
+    counters: Counters,
+}
+
+impl Agent {
+    /// An agent named `name` that carries out `plan` on a target, which is not connected yet.
+    #[must_use]
+    pub fn new(name: &str, plan: Arc<Plan>, target: Target) -> Self {
+        let services = plan
+            .services
+            .iter()
+            .map(|s| Service {
+                name: s.name.as_str().into(),
+                epoch: 0,
+                holder: None,
+                criteria: BTreeMap::new(),
+                slots: [
+                    Slots::new(s.forward.first_fixed_slot(), s.forward.fixed_size),
+                    (s.reply.as_ref()).map_or_else(Slots::default, |r| {
+                        Slots::new(r.first_fixed_slot(), r.fixed_size)
+                    }),
+                ],
+                fixed: [0; 2],
+                held_packets: 0,
+                held_bytes: 0,
+            })
+            .collect();
+        Self {
+            name: name.into(),
+            plan_hash: crate::plan_hash(&plan),
+            neighbours: Neighbours::new(&plan),
+            plan,
+            target,
+            now: Duration::ZERO,
+            link: Link::Down,
+            out: Vec::new(),
+            writer: Writer::default(),
+            timers: Timers::default(),
+            reads: Reads::default(),
+            services,
+            sessions: BTreeMap::new(),
+            store: Store::default(),
+            questions: FxHashMap::default(),
+            asked: FxHashMap::default(),
+            late: FxHashMap::default(),
+            next_request: 0,
+            criteria_ids: FxHashMap::default(),
+            next_criterion: criteria::FIRST_ID,
+            injected: FxHashMap::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in what has happened and says what is to be done, in order. `now` never goes back.
+    pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
+        self.now = self.now.max(now);
+        match input {
+            Input::SwitchUp(found) => self.switch_up(found),
+            Input::Reconciled => self.reconciled(),
+            Input::SwitchDown { reason } => self.switch_down(&reason),
+            Input::PacketIn(packet) => self.packet_in(packet),
+            Input::WriteDone { batch, results } => self.write_done(batch, results),
+            Input::ReadDone { read, totals } => self.read_done(read, &totals),
+            Input::IdleNotice(keys) => self.idle_notice(&keys),
+            Input::SessionOpened(id) => {
+                self.sessions.insert(id, Session::default());
+            }
+            Input::SessionClosed(id) => self.session_closed(id),
+            Input::Message(id, message) => self.message(id, message),
+            Input::Refresh => self.refresh(),
+            Input::Tick => {}
+        }
+        self.run_timers();
+        if self.link != Link::Down && self.link != Link::Reconciling {
+            if let Some((batch, updates)) = self.writer.start(self.target.batch) {
+                self.out.push(Output::Write { batch, updates });
+            }
+            if let Some((read, cells)) = self.reads.start(self.target.read_batch) {
+                self.out.push(Output::Read { read, cells });
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Input::Tick`] is due, if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Whether the switch forwards.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.link == Link::Ready
+    }
+
+    /// Whether no write or read is under way or waiting.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.writer.is_idle() && self.reads.is_idle()
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut c = self.counters.clone();
+        let flows = self.store.iter().map(|(_, f)| f);
+        for direction in flows.flat_map(|f| [&f.forward, &f.reply]).flatten() {
+            c.hits += direction.totals.packets;
+        }
+        c
+    }
+
+    /// Its flows, in the order of their tuples. Counts are those of the last reading.
+    #[must_use]
+    pub fn flows(&self) -> Vec<FlowStatus> {
+        let mut list: Vec<FlowStatus> = self
+            .store
+            .iter()
+            .filter_map(|(_, flow)| {
+                let state = match flow.phase {
+                    Phase::Installing(_) => FlowState::Installing,
+                    Phase::Live => match flow.progress {
+                        Progress::HalfOpen => FlowState::HalfOpen,
+                        Progress::Established => FlowState::Established,
+                        Progress::Closed => FlowState::Closed,
+                    },
+                    Phase::Ending { .. } | Phase::Draining { .. } => FlowState::Ending,
+                };
+                let first = flow.forward.as_ref().or(flow.reply.as_ref())?;
+                let service = self.services.get(usize::from(flow.service))?;
+                Some(FlowStatus::new(
+                    first,
+                    flow,
+                    &service.name,
+                    state,
+                    self.now.saturating_sub(flow.created),
+                ))
+            })
+            .collect();
+        list.sort_by(|a, b| (&a.service, &a.flow).cmp(&(&b.service, &b.flow)));
+        list
+    }
+
+    // ------------------------------------------------------------ what the concerns share
+
+    fn part_plan(&self, service: u8, part: Part) -> Option<&PartPlan> {
+        let s = self.plan.services.get(usize::from(service))?;
+        match part {
+            Part::Forward => Some(&s.forward),
+            Part::Reply => s.reply.as_ref(),
+        }
+    }
+
+    fn service(&mut self, service: u8) -> Option<&mut Service> {
+        self.services.get_mut(usize::from(service))
+    }
+
+    fn send(&mut self, session: SessionId, service: u8, body: AgentBody) {
+        if let Some(s) = self.services.get(usize::from(service)) {
+            self.out.push(Output::Message(
+                session,
+                ToManager {
+                    service: s.name.clone(),
+                    epoch: s.epoch,
+                    body,
+                },
+            ));
+        }
+    }
+
+    /// To whoever decides for the service now; says whether there is anybody.
+    fn tell(&mut self, service: u8, body: AgentBody) -> bool {
+        let holder = self
+            .services
+            .get(usize::from(service))
+            .and_then(|s| s.holder);
+        if let Some(session) = holder {
+            self.send(session, service, body);
+        }
+        holder.is_some()
+    }
+
+    fn denied(&mut self, reason: Reason) {
+        *self.counters.denials.entry(reason).or_default() += 1;
+    }
+
+    fn deny(
+        &mut self,
+        session: SessionId,
+        service: u8,
+        request: u64,
+        reason: Reason,
+        text: String,
+    ) {
+        self.denied(reason);
+        self.send(
+            session,
+            service,
+            AgentBody::Denied(Denied {
+                request,
+                reason,
+                text,
+            }),
+        );
+    }
+
+    fn packet_out(&mut self, packet: Packet) {
+        if self.link == Link::Ready || self.link == Link::Opening {
+            self.out.push(Output::PacketOut(packet));
+        } else {
+            self.counters.drop(Drop::NoSwitch, 1);
+        }
+    }
+
+    fn packet_in(&mut self, packet: Packet) {
+        match packet.meta.kind {
+            packet_in::INTEREST => self.diverted(packet),
+            packet_in::NOTICE => self.noticed(&packet),
+            packet_in::LOCAL => self.local(&packet),
+            packet_in::ARP => self.arp(&packet),
+            packet_in::NDP => self.ndp(&packet),
+            packet_in::GLEAN | packet_in::UNRESOLVED => self.unresolved(packet),
+            // Later work answers these: fragments follow the first one's verdict, quoted errors are
+            // translated, spent TTLs are reported to their sender.
+            packet_in::FRAGMENT => self.counters.drop(Drop::Fragment, 1),
+            packet_in::ICMP_ERROR => self.counters.drop(Drop::IcmpError, 1),
+            packet_in::TTL => self.counters.drop(Drop::Ttl, 1),
+            _ => self.counters.drop(Drop::Malformed, 1),
+        }
+    }
+
+    fn write_done(&mut self, batch: u64, results: Vec<Result<(), WriteError>>) {
+        let Some(ops) = self.writer.finish(batch) else {
+            return;
+        };
+        let mut results = results.into_iter();
+        for op in ops {
+            let mut result = results
+                .next()
+                .unwrap_or_else(|| Err(WriteError::Refused("no result".into())));
+            if op.update.change == Change::Delete && result == Err(WriteError::NotFound) {
+                result = Ok(());
+            }
+            if result.is_err() {
+                self.counters.refused_updates += 1;
+            }
+            // What is there already was left by an agent before this one: make it ours.
+            if op.update.change == Change::Insert && result == Err(WriteError::AlreadyExists) {
+                self.writer.push(Change::Modify, op.update.entry, op.token);
+                continue;
+            }
+            match op.token {
+                Token::None => {
+                    if let Err(error) = result {
+                        self.out
+                            .push(Output::Log(format!("the switch refused an entry: {error}")));
+                    }
+                }
+                Token::Install(at, part) => self.installed(at, part, result),
+                Token::Remove(at, _) => self.removed(at),
+                Token::Neighbour(id) => self.neighbour_installed(id, &result),
+                Token::Criterion(service, id) => self.criterion_written(service, id, &result),
+                Token::Ready => self.opened(&result),
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        while let Some(timer) = self.timers.due(self.now) {
+            match timer {
+                Timer::Question(request) => self.question_due(request),
+                Timer::Forget(request) => {
+                    self.late.remove(&request);
+                }
+                Timer::Idle(at) => self.look(at),
+                Timer::Hard(at) => self.expire(at),
+                Timer::Report(at) => self.report_due(at),
+                Timer::Drained(at) => self.drained(at),
+                Timer::Criteria(service) => self.criteria_due(service),
+                Timer::Neighbour(address) => self.neighbour_due(address),
+            }
+        }
+    }
+
+    fn insert(&mut self, entry: Entry, token: Token) {
+        self.writer.push(Change::Insert, entry, token);
+    }
+
+    fn cell(service: u8, part: Part, slot: u32) -> Option<Cell> {
+        (slot != 0).then_some(Cell {
+            service,
+            part,
+            slot,
+        })
+    }
+}
+
+/// A fixed entry's totals: what its cell holds now, less what it held before, less the packet-out
+/// headers that some targets count along.
+fn totals_of(target: &Target, d: &store::Direction) -> Totals {
+    let mut bytes = d.holds.bytes.saturating_sub(d.base.bytes);
+    if target.counts_packet_out_header {
+        bytes = bytes.saturating_sub(d.resumed * crate::target::PACKET_OUT_HEADER);
+    }
+    Totals {
+        packets: d.carried.packets + d.holds.packets.saturating_sub(d.base.packets),
+        bytes: d.carried.bytes + bytes,
+    }
+}
+
+impl std::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AlreadyExists => f.write_str("it exists already"),
+            Self::NotFound => f.write_str("it does not exist"),
+            Self::Full => f.write_str("the table is full"),
+            Self::Refused(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! Who is where on the attached networks: resolution, ageing, and the packets that wait for it.
+//!
+//! A neighbour has an id in the `next_hop` table and a host route to it. Both go in when it has answered
+//! and out when it no longer does; the packets that asked for it wait in a short queue.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use rustc_hash::FxHashMap;
+use signalbox_lower::plan::Plan;
+
+use super::timers::Timer;
+use super::writer::Token;
+use super::{Agent, Output, WriteError};
+use crate::counters::Drop;
+use crate::entry::{Change, Entry, Packet, PacketMeta, packet_in, packet_out};
+use crate::flow::Part;
+use crate::packet::{self, TYPE_ARP, TYPE_IPV4};
+
+/// Between two requests for one neighbour.
+const RETRY: Duration = Duration::from_secs(1);
+/// Requests without an answer after which a neighbour counts as gone.
+const TRIES: u8 = 3;
+/// How long an answer is believed.
+const AGE: Duration = Duration::from_secs(300);
+/// Packets that wait for one neighbour.
+const QUEUE: usize = 32;
+/// Packets that wait for all of them.
+const QUEUE_ALL: usize = 2048;
+/// Neighbours at once; the pipeline's tables hold 16,384.
+const MAX: usize = 16_000;
+/// Past every stage, before the route: the pipeline numbers stages to 32.
+const AFTER_STAGES: u8 = 63;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The policy says where it is.
+    Static,
+    /// Named by a route, and nobody has asked for it yet.
+    Unknown,
+    /// Asked so many times.
+    Asking(u8),
+    /// It has answered.
+    Known { until: Duration },
+    /// Its answer is old; asked again so many times.
+    Probing(u8),
+}
+
+/// What waits for a neighbour.
+#[derive(Debug)]
+enum Waiting {
+    /// Resumes before the route.
+    Pipeline(Packet),
+    /// An IP packet of our own.
+    Own(Bytes),
+}
+
+#[derive(Debug)]
+struct Neighbour {
+    id: u16,
+    port: u16,
+    mac: Option<[u8; 6]>,
+    state: State,
+    /// Its entries are on the switch.
+    installed: bool,
+    /// A route or an affinity names its id: it keeps it.
+    named: bool,
+    waiting: VecDeque<Waiting>,
+    due: Duration,
+}
+
+/// All neighbours.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    by_address: BTreeMap<IpAddr, Neighbour>,
+    by_id: FxHashMap<u16, IpAddr>,
+    next_id: u16,
+    free: Vec<u16>,
+    waiting: usize,
+}
+
+impl Neighbours {
+    /// The plan's static neighbours and the routers that its routes name.
+    pub fn new(plan: &Plan) -> Self {
+        let mut all = Self::default();
+        for n in &plan.neighbours {
+            if let Some(neighbour) = all.add(n.address, n.port) {
+                neighbour.mac = Some(n.mac);
+                neighbour.state = State::Static;
+                neighbour.named = true;
+            }
+        }
+        for route in &plan.routes {
+            if let Some(neighbour) = all.add(route.via, route.port) {
+                neighbour.named = true;
+            }
+        }
+        all
+    }
+
+    fn add(&mut self, address: IpAddr, port: u16) -> Option<&mut Neighbour> {
+        if !self.by_address.contains_key(&address) {
+            if self.by_address.len() >= MAX {
+                return None;
+            }
+            let id = match self.free.pop() {
+                Some(id) => id,
+                None => {
+                    self.next_id = self.next_id.checked_add(1)?;
+                    self.next_id
+                }
+            };
+            self.by_id.insert(id, address);
+            self.by_address.insert(
+                address,
+                Neighbour {
+                    id,
+                    port,
+                    mac: None,
+                    state: State::Unknown,
+                    installed: false,
+                    named: false,
+                    waiting: VecDeque::new(),
+                    due: Duration::ZERO,
+                },
+            );
+        }
+        self.by_address.get_mut(&address)
+    }
+
+    pub fn address_of(&self, id: u16) -> Option<IpAddr> {
+        self.by_id.get(&id).copied()
+    }
+}
+
+impl Agent {
+    pub(super) fn port_mac(&self, port: u16) -> Option<[u8; 6]> {
+        (self.plan.ports.iter())
+            .find(|p| p.number == port)
+            .map(|p| p.mac)
+    }
+
+    /// Whether an address is the switch's own, on any port.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        (self.plan.ports.iter()).any(|p| p.addresses.iter().any(|net| net.addr() == address))
+    }
+
+    /// Whether the agent answers for an address on a port: the port's own and every service's.
+    pub(super) fn answers_for(&self, port: u16, address: IpAddr) -> bool {
+        let own = (self.plan.ports.iter())
+            .any(|p| p.number == port && p.addresses.iter().any(|net| net.addr() == address));
+        own || (self.plan.services.iter()).any(|s| s.addresses.contains(&address))
+    }
+
+    /// The port and neighbour that lead to an address: connected networks and routes, longest prefix first.
+    fn next_hop(&self, to: IpAddr) -> Option<(u16, IpAddr)> {
+        let connected = (self.plan.ports.iter()).flat_map(|p| {
+            p.addresses
+                .iter()
+                .map(move |net| (net.trunc(), p.number, to))
+        });
+        let routes = (self.plan.routes.iter()).map(|r| (r.prefix, r.port, r.via));
+        connected
+            .chain(routes)
+            .filter(|(net, ..)| net.contains(&to))
+            .max_by_key(|(net, ..)| net.prefix_len())
+            .map(|(_, port, via)| (port, via))
+    }
+
+    /// The id of the neighbour that packets for `to` go to; asks for it if nobody has.
+    pub(super) fn next_hop_id(&mut self, to: IpAddr) -> Option<u16> {
+        let (port, via) = self.next_hop(to)?;
+        let neighbour = self.neighbours.add(via, port)?;
+        neighbour.named = true;
+        let id = neighbour.id;
+        if neighbour.state == State::Unknown {
+            self.ask(via);
+        }
+        Some(id)
+    }
+
+    /// A packet that the pipeline could not send on for want of a neighbour.
+    pub(super) fn unresolved(&mut self, mut packet: Packet) {
+        let target = if packet.meta.kind == packet_in::GLEAN {
+            packet::view(&packet.bytes).map(|v| (v.tuple.dst, packet.meta.next_hop))
+        } else {
+            let id = packet.meta.next_hop;
+            (self.neighbours.address_of(id))
+                .and_then(|a| Some((a, self.neighbours.by_address.get(&a)?.port)))
+        };
+        let Some((address, port)) = target else {
+            return self.counters.drop(Drop::Malformed, 1);
+        };
+        if self.port_mac(port).is_none() || is_broadcast(&self.plan, port, address) {
+            return self.counters.drop(Drop::NotWanted, 1);
+        }
+        // It goes on where the route is looked up again.
+        packet.meta = PacketMeta {
+            part: Part::Forward as u8,
+            stage: AFTER_STAGES,
+            next_hop: 0,
+            answered: false,
+            ..packet.meta
+        };
+        self.wait(address, port, Waiting::Pipeline(packet));
+    }
+
+    /// Sends an IP packet of the agent's own or of a manager's.
+    pub(super) fn send_ip(&mut self, port: Option<u16>, ip: Bytes) {
+        let Some((_, dst, _)) = packet::addresses(&ip) else {
+            return self.counters.drop(Drop::Malformed, 1);
+        };
+        let hop = match (self.next_hop(dst), port) {
+            (Some((p, via)), Some(wanted)) if p == wanted => Some((p, via)),
+            (_, Some(wanted)) => Some((wanted, dst)),
+            (hop, None) => hop,
+        };
+        match hop {
+            Some((port, via)) => self.wait(via, port, Waiting::Own(ip)),
+            None => self.counters.drop(Drop::NoRoute, 1),
+        }
+    }
+
+    fn wait(&mut self, address: IpAddr, port: u16, what: Waiting) {
+        let total = self.neighbours.waiting;
+        let Some(neighbour) = self.neighbours.add(address, port) else {
+            return self.counters.drop(Drop::NeighbourQueueFull, 1);
+        };
+        let ready = match &what {
+            Waiting::Pipeline(_) => neighbour.installed,
+            Waiting::Own(_) => neighbour.mac.is_some(),
+        };
+        if ready {
+            let (port, mac) = (neighbour.port, neighbour.mac);
+            return self.dispatch_waiting(port, mac, what);
+        }
+        if neighbour.waiting.len() >= QUEUE || total >= QUEUE_ALL {
+            return self.counters.drop(Drop::NeighbourQueueFull, 1);
+        }
+        neighbour.waiting.push_back(what);
+        let unknown = neighbour.state == State::Unknown;
+        self.neighbours.waiting += 1;
+        if unknown {
+            self.ask(address);
+        }
+    }
+
+    fn dispatch_waiting(&mut self, port: u16, mac: Option<[u8; 6]>, what: Waiting) {
+        match what {
+            Waiting::Pipeline(mut packet) => {
+                packet.meta.kind = packet_out::RESUME;
+                self.packet_out(packet);
+            }
+            Waiting::Own(ip) => {
+                let (Some(src), Some(dst), Some((.., ether_type))) =
+                    (self.port_mac(port), mac, packet::addresses(&ip))
+                else {
+                    return self.counters.drop(Drop::Malformed, 1);
+                };
+                self.send_frame(port, packet::frame(dst, src, ether_type, &ip));
+            }
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, port: u16, frame: Vec<u8>) {
+        self.packet_out(Packet {
+            meta: PacketMeta {
+                kind: packet_out::SEND,
+                port,
+                ..PacketMeta::default()
+            },
+            bytes: frame.into(),
+        });
+    }
+
+    /// Sends one request and plans the next.
+    fn ask(&mut self, address: IpAddr) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        neighbour.state = match neighbour.state {
+            State::Unknown => State::Asking(1),
+            State::Asking(n) => State::Asking(n + 1),
+            State::Known { .. } => State::Probing(1),
+            State::Probing(n) => State::Probing(n + 1),
+            State::Static => return,
+        };
+        neighbour.due = now + RETRY;
+        let port = neighbour.port;
+        self.timers.at(now + RETRY, Timer::Neighbour(address));
+        let Some(mac) = self.port_mac(port) else {
+            return;
+        };
+        let frame = match address {
+            IpAddr::V4(target) => {
+                let Some(IpAddr::V4(own)) = self.source_for(port, address) else {
+                    return;
+                };
+                arp_frame(1, [0xff; 6], mac, own, [0; 6], target)
+            }
+            IpAddr::V6(target) => {
+                let Some(IpAddr::V6(own)) = self.source_for(port, address) else {
+                    return;
+                };
+                super::ndp::solicitation(mac, own, target)
+            }
+        };
+        self.send_frame(port, frame);
+    }
+
+    /// The own address on a port from which a neighbour is asked.
+    fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
+        let port = self.plan.ports.iter().find(|p| p.number == port)?;
+        let same = |net: &&IpNet| net.addr().is_ipv4() == target.is_ipv4();
+        (port.addresses.iter().find(|net| net.contains(&target)))
+            .or_else(|| port.addresses.iter().find(same))
+            .map(IpNet::addr)
+    }
+
+    pub(super) fn neighbour_due(&mut self, address: IpAddr) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        if now < neighbour.due {
+            return;
+        }
+        match neighbour.state {
+            State::Asking(n) | State::Probing(n) if n >= TRIES => self.gone(address),
+            State::Asking(_) | State::Probing(_) => self.ask(address),
+            State::Known { until } if until <= now => self.ask(address),
+            State::Known { .. } | State::Unknown | State::Static => {}
+        }
+    }
+
+    /// A neighbour does not answer.
+    fn gone(&mut self, address: IpAddr) {
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        let dropped = neighbour.waiting.len();
+        neighbour.waiting.clear();
+        let entries = neighbour
+            .installed
+            .then(|| entries_of(address, neighbour))
+            .flatten();
+        neighbour.installed = false;
+        neighbour.mac = None;
+        neighbour.state = State::Unknown;
+        let (id, named) = (neighbour.id, neighbour.named);
+        self.neighbours.waiting -= dropped.min(self.neighbours.waiting);
+        self.counters.drop(Drop::Unresolved, dropped as u64);
+        if let Some([next_hop, route]) = entries {
+            for entry in [route, next_hop] {
+                self.writer.push(Change::Delete, entry, Token::None);
+            }
+        }
+        if !named {
+            self.neighbours.by_address.remove(&address);
+            self.neighbours.by_id.remove(&id);
+            self.neighbours.free.push(id);
+        }
+    }
+
+    /// A neighbour that was asked has answered.
+    pub(super) fn answered(&mut self, port: u16, address: IpAddr, mac: [u8; 6]) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        let asked = matches!(neighbour.state, State::Asking(_) | State::Probing(_));
+        if !asked || neighbour.port != port || mac.first().is_none_or(|b| b & 1 == 1) {
+            return;
+        }
+        let changed = neighbour.mac != Some(mac);
+        let first = !neighbour.installed;
+        neighbour.mac = Some(mac);
+        neighbour.state = State::Known { until: now + AGE };
+        neighbour.due = now + AGE;
+        self.timers.at(now + AGE, Timer::Neighbour(address));
+        let (own, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut neighbour.waiting)
+            .into_iter()
+            .partition(|w| matches!(w, Waiting::Own(_)));
+        neighbour.waiting = rest;
+        let id = neighbour.id;
+        self.neighbours.waiting -= own.len().min(self.neighbours.waiting);
+        for what in own {
+            self.dispatch_waiting(port, Some(mac), what);
+        }
+        if !changed {
+            return;
+        }
+        let Some([next_hop, route]) = self.neighbour_entries(address) else {
+            return;
+        };
+        if first {
+            self.insert(next_hop, Token::None);
+            self.insert(route, Token::Neighbour(id));
+        } else {
+            self.writer.push(Change::Modify, next_hop, Token::None);
+        }
+    }
+
+    fn neighbour_entries(&self, address: IpAddr) -> Option<[Entry; 2]> {
+        let neighbour = self.neighbours.by_address.get(&address)?;
+        let [mut next_hop, route] = entries_of(address, neighbour)?;
+        if let Entry::NextHop { src_mac, .. } = &mut next_hop {
+            *src_mac = self.port_mac(neighbour.port)?;
+        }
+        Some([next_hop, route])
+    }
+
+    pub(super) fn neighbour_installed(&mut self, id: u16, result: &Result<(), WriteError>) {
+        let Some(address) = self.neighbours.address_of(id) else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        let waiting = std::mem::take(&mut neighbour.waiting);
+        let (port, mac) = (neighbour.port, neighbour.mac);
+        neighbour.installed = result.is_ok();
+        self.neighbours.waiting -= waiting.len().min(self.neighbours.waiting);
+        if let Err(error) = result {
+            self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.out.push(Output::Log(format!(
+                "no route to neighbour {address}: {error}"
+            )));
+            return;
+        }
+        for what in waiting {
+            self.dispatch_waiting(port, mac, what);
+        }
+    }
+
+    /// Everything that the switch should hold of neighbours and routes to them.
+    pub(super) fn neighbour_state(&mut self) -> Vec<Entry> {
+        let addresses: Vec<IpAddr> = self.neighbours.by_address.keys().copied().collect();
+        let mut entries = Vec::new();
+        for address in addresses {
+            if let Some(pair) = self.neighbour_entries(address) {
+                entries.extend(pair);
+                if let Some(n) = self.neighbours.by_address.get_mut(&address) {
+                    n.installed = true;
+                }
+            }
+        }
+        for route in &self.plan.routes {
+            if let Some(n) = self.neighbours.by_address.get(&route.via) {
+                entries.push(Entry::Route {
+                    prefix: route.prefix.trunc(),
+                    next_hop: n.id,
+                });
+            }
+        }
+        entries
+    }
+
+    /// The switch is gone, and the packets that wait with it.
+    pub(super) fn drop_waiting(&mut self) {
+        let mut dropped = 0;
+        for n in self.neighbours.by_address.values_mut() {
+            dropped += n.waiting.len();
+            n.waiting.clear();
+            n.installed = false;
+        }
+        self.neighbours.waiting = 0;
+        self.counters.drop(Drop::NoSwitch, dropped as u64);
+    }
+
+    /// ARP (RFC 826): answers for our addresses; believes only answers that were asked for.
+    pub(super) fn arp(&mut self, packet: &Packet) {
+        let b = &packet.bytes;
+        let at = packet::ETHERNET;
+        let port = packet.meta.port;
+        let fields = (|| {
+            let sane = packet::u16_at(b, at)? == 1
+                && packet::u16_at(b, at + 2)? == TYPE_IPV4
+                && packet::u16_at(b, at + 4)? == 0x0604;
+            sane.then_some(())?;
+            Some((
+                packet::u16_at(b, at + 6)?,
+                packet::mac_at(b, at + 8)?,
+                packet::v4_at(b, at + 14)?,
+                packet::v4_at(b, at + 24)?,
+                packet::mac_at(b, 0)?,
+            ))
+        })();
+        let Some((operation, sender_mac, sender, target, to)) = fields else {
+            return self.counters.drop(Drop::Malformed, 1);
+        };
+        let Some(mac) = self.port_mac(port) else {
+            return self.counters.drop(Drop::NotWanted, 1);
+        };
+        match operation {
+            1 if self.answers_for(port, target.into()) && !self.is_own(sender.into()) => {
+                self.send_frame(
+                    port,
+                    arp_frame(2, sender_mac, mac, target, sender_mac, sender),
+                );
+            }
+            2 if to == mac => self.answered(port, sender.into(), sender_mac),
+            _ => self.counters.drop(Drop::NotWanted, 1),
+        }
+    }
+}
+
+fn entries_of(address: IpAddr, neighbour: &Neighbour) -> Option<[Entry; 2]> {
+    let dst_mac = neighbour.mac?;
+    Some([
+        Entry::NextHop {
+            id: neighbour.id,
+            port: neighbour.port,
+            src_mac: [0; 6],
+            dst_mac,
+        },
+        Entry::Route {
+            prefix: IpNet::from(address),
+            next_hop: neighbour.id,
+        },
+    ])
+}
+
+fn is_broadcast(plan: &Plan, port: u16, address: IpAddr) -> bool {
+    let IpAddr::V4(_) = address else { return false };
+    (plan.ports.iter().filter(|p| p.number == port))
+        .flat_map(|p| &p.addresses)
+        .any(|net| {
+            net.prefix_len() < 31 && (net.broadcast() == address || net.network() == address)
+        })
+}
+
+fn arp_frame(
+    operation: u16,
+    to: [u8; 6],
+    mac: [u8; 6],
+    own: Ipv4Addr,
+    target_mac: [u8; 6],
+    target: Ipv4Addr,
+) -> Vec<u8> {
+    let mut b = Vec::with_capacity(28);
+    b.extend_from_slice(&[0, 1, 8, 0, 6, 4]);
+    b.extend_from_slice(&operation.to_be_bytes());
+    b.extend_from_slice(&mac);
+    b.extend_from_slice(&own.octets());
+    b.extend_from_slice(&target_mac);
+    b.extend_from_slice(&target.octets());
+    packet::frame(to, mac, TYPE_ARP, &b)
+}

@@ -1,0 +1,512 @@
+//! The affinity protocol as checked Rust values: what passes between an agent and a manager.
+//!
+//! `wire` turns these into the protobuf messages of proto/affinity.proto and back; in-memory
+//! channels carry them as they are. Field meanings and units are those of the .proto file.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use signalbox_lower::plan::Cube;
+
+use crate::flow::{PacketKind, Part, Tuple};
+
+/// The version that this crate speaks.
+pub const VERSION: u32 = 1;
+
+/// Longest cookie of an affinity, in bytes.
+pub const COOKIE_MAX: usize = 256;
+
+/// Any message of a manager.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToAgent {
+    /// The service it is about; empty for `Hello`.
+    pub service: Arc<str>,
+    /// The sender's epoch for that service.
+    pub epoch: u64,
+    /// The message.
+    pub body: ManagerBody,
+}
+
+/// What a manager can say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ManagerBody {
+    /// Opens the session.
+    Hello(Hello),
+    /// Renews the lease of the service's criteria.
+    Heartbeat(Heartbeat),
+    /// Replaces the service's criteria.
+    Criteria(Criteria),
+    /// Answers an interest.
+    Verdict(Verdict),
+    /// Installs affinities unasked.
+    Install {
+        /// Names the request in a denial.
+        request: u64,
+        /// What to install.
+        affinities: Vec<FixedAffinity>,
+    },
+    /// Ends affinities.
+    Delete {
+        /// Names the request in the answer.
+        request: u64,
+        /// Which ones.
+        which: Which,
+    },
+    /// Sends a packet of the manager's own.
+    Inject(Inject),
+    /// Asks for all fixed affinities of the service.
+    ListAffinities {
+        /// Names the request in the answer.
+        request: u64,
+    },
+}
+
+/// Any message of an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToManager {
+    /// The service it is about; empty for `Welcome` and `Refused`.
+    pub service: Arc<str>,
+    /// The highest epoch the agent has seen for it.
+    pub epoch: u64,
+    /// The message.
+    pub body: AgentBody,
+}
+
+/// What an agent can say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentBody {
+    /// The session is open.
+    Welcome(Welcome),
+    /// The session is refused.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// The same for people.
+        text: String,
+    },
+    /// A packet or a notice of one.
+    Interest(Interest),
+    /// Running totals of a flow.
+    Report(Report),
+    /// A request had no effect.
+    Denied(Denied),
+    /// A flow's lease has run out.
+    Expired(Ended),
+    /// A flow was deleted.
+    Deleted(Ended),
+    /// Answers a heartbeat.
+    HeartbeatAck(Heartbeat),
+    /// Asks for the criteria again.
+    Resync {
+        /// The version that is installed, 0 for none.
+        have_version: u64,
+    },
+    /// A piece of the service's fixed affinities.
+    Affinities {
+        /// The request that it answers.
+        request: u64,
+        /// The piece.
+        list: Vec<InstalledAffinity>,
+        /// Whether it is the last piece.
+        last: bool,
+    },
+    /// A packet that answers one that the manager injected.
+    Arrived {
+        /// From the IP header on.
+        packet: Bytes,
+        /// The port that it came in on.
+        port: u16,
+    },
+}
+
+/// Opens a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Protocol version.
+    pub version: u32,
+    /// The manager's name in the policy.
+    pub manager: Arc<str>,
+    /// Hash of its plan; 0 when it has none.
+    pub plan_hash: u64,
+    /// The services that it decides for, with its epoch for each.
+    pub services: Vec<(Arc<str>, u64)>,
+}
+
+/// Answers a `Hello`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// Protocol version.
+    pub version: u32,
+    /// The agent's name.
+    pub agent: Arc<str>,
+    /// Hash of its plan.
+    pub plan_hash: u64,
+    /// The services and the highest epoch seen of each.
+    pub services: Vec<(Arc<str>, u64)>,
+}
+
+/// A heartbeat, or its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Counts up.
+    pub sequence: u64,
+    /// The criteria's version, 0 for none.
+    pub criteria_version: u64,
+}
+
+/// Two independent event masks (see [`crate::flow::events`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InterestMask {
+    /// The packet is sent and held.
+    pub packet_events: u16,
+    /// Only a notice is sent.
+    pub notice_events: u16,
+}
+
+/// One wildcard affinity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Criterion {
+    /// Unique within (service, part); below 2^31.
+    pub id: u32,
+    /// Direction.
+    pub part: Part,
+    /// The higher wins.
+    pub priority: i32,
+    /// What the manager wants of matching packets.
+    pub interest: InterestMask,
+    /// Whether packets outside the interest are dropped (else they pass).
+    pub else_drop: bool,
+    /// Whether matching packets are counted.
+    pub count: bool,
+    /// The set of packets.
+    pub cubes: Vec<Cube>,
+}
+
+/// All criteria of a manager for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Criteria {
+    /// Rises with every change; above 0.
+    pub version: u64,
+    /// The criteria.
+    pub list: Vec<Criterion>,
+}
+
+/// What crossed the stages before a packet was diverted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CarriedState {
+    /// The port it came in on.
+    pub ingress_port: u16,
+    /// Whether a reply entry has translated it.
+    pub reply: bool,
+    /// The next hop that a stage chose, 0 for none.
+    pub next_hop: u16,
+    /// The tunnel that a stage chose, 0 for none.
+    pub tunnel: u16,
+    /// The DSCP that a stage set.
+    pub mark: Option<u8>,
+    /// The notice bitmap.
+    pub notices: u32,
+    /// The last entry that matched.
+    pub entry: u32,
+}
+
+/// A diverted packet, or with `request` 0 a notice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interest {
+    /// Names the question; 0 for a notice.
+    pub request: u64,
+    /// The service's place in the cascade.
+    pub stage: u8,
+    /// Direction.
+    pub part: Part,
+    /// The packet's flow, as this stage saw it.
+    pub flow: Tuple,
+    /// The packet's kind.
+    pub kind: PacketKind,
+    /// The packet's events.
+    pub events: u16,
+    /// From the Ethernet header on.
+    pub packet: Bytes,
+    /// What crossed the stages.
+    pub state: CarriedState,
+}
+
+/// What happens to held packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Go on at the diverting stage, once the affinities are in.
+    Resume,
+    /// The manager has taken them over.
+    Consume,
+    /// Dropped.
+    Drop,
+    /// The service's floor.
+    Fallback,
+}
+
+/// Answers an interest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The interest's number.
+    pub request: u64,
+    /// What happens to the packets.
+    pub decision: Decision,
+    /// What to install.
+    pub affinities: Vec<FixedAffinity>,
+}
+
+/// How a dispatched packet is wrapped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tunnel {
+    /// Not at all.
+    #[default]
+    None,
+    /// IP in IP (RFC 2003).
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+}
+
+/// What an affinity does to a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// On to the next stage.
+    Forward,
+    /// Dropped.
+    Drop,
+    /// To a next hop, addresses unchanged.
+    Dispatch {
+        /// The next hop's address.
+        next_hop: IpAddr,
+        /// How it gets there.
+        tunnel: Tunnel,
+    },
+    /// The whole new tuple.
+    Translate(Tuple),
+    /// Sequence and acknowledgement deltas, modulo 2^32.
+    Adjust {
+        /// Added to sequence numbers.
+        sequence: u32,
+        /// Added to acknowledgement numbers.
+        acknowledgement: u32,
+    },
+    /// Counted in a slot of its own.
+    Count,
+    /// Sets DSCP, 0 to 63.
+    MarkDscp(u8),
+}
+
+/// How long a flow lives, in milliseconds; `None` means without that lease.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Idle lease until the other side has answered.
+    pub half_open_ms: Option<u64>,
+    /// Idle lease of an established flow.
+    pub idle_ms: Option<u64>,
+    /// Idle lease of a closed flow.
+    pub closed_ms: Option<u64>,
+    /// Ends the flow even if it is busy.
+    pub hard_ms: Option<u64>,
+}
+
+/// What is reported of a flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Totals are kept and reported at the end.
+    pub count: bool,
+    /// Period of reports in milliseconds.
+    pub every_ms: Option<u64>,
+    /// A report when the flow closes.
+    pub on_close: bool,
+}
+
+/// One direction of a flow, exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedAffinity {
+    /// Direction.
+    pub part: Part,
+    /// The match.
+    pub tuple: Tuple,
+    /// The kind of packet that it matches.
+    pub kind: PacketKind,
+    /// What happens to matching packets.
+    pub actions: Vec<Action>,
+    /// The manager's number for the flow.
+    pub flow: u64,
+    /// The match of the other direction.
+    pub partner: Option<Tuple>,
+    /// What rebuilds the decision; at most [`COOKIE_MAX`] bytes.
+    pub cookie: Bytes,
+    /// How long it lives.
+    pub leases: Leases,
+    /// What the manager still wants to see of the flow.
+    pub interest: InterestMask,
+    /// Whether the agent watches FIN and RST itself.
+    pub track_close: bool,
+    /// What is reported.
+    pub statistics: Statistics,
+}
+
+/// Which affinities to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Both directions of the flow that this direction belongs to.
+    Match {
+        /// Direction of `tuple`.
+        part: Part,
+        /// One direction's match.
+        tuple: Tuple,
+        /// Its packet kind.
+        kind: PacketKind,
+    },
+    /// By the manager's number.
+    Flow(u64),
+    /// Every one of the service.
+    All,
+}
+
+/// A packet of the manager's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inject {
+    /// From the IP header on.
+    pub packet: Bytes,
+    /// Where it goes in.
+    pub place: Place,
+}
+
+/// Where an injected packet goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Straight out of a port, to the neighbour that the routes name.
+    Port(u16),
+    /// By the agent's routes, without passing a stage.
+    Route,
+    /// Into the pipeline at a stage.
+    Stage {
+        /// The stage.
+        stage: u8,
+        /// Its part.
+        part: Part,
+        /// The port that it pretends to have come in on.
+        ingress_port: u16,
+    },
+}
+
+/// Why a report was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportCause {
+    /// Its period has come.
+    Period,
+    /// Both FINs or a RST were seen.
+    Closed,
+    /// A lease has run out.
+    Expired,
+    /// Somebody deleted it.
+    Deleted,
+}
+
+/// Running totals of one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Packets.
+    pub packets: u64,
+    /// Layer-2 bytes.
+    pub bytes: u64,
+}
+
+/// Running totals of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The manager's number for the flow.
+    pub flow: u64,
+    /// Its forward match, if that direction is installed.
+    pub forward: Option<Tuple>,
+    /// Its reply match.
+    pub reply: Option<Tuple>,
+    /// Its cookie.
+    pub cookie: Bytes,
+    /// Counts up within the flow, from 1.
+    pub sequence: u64,
+    /// Why now.
+    pub cause: ReportCause,
+    /// Whether the entries are gone.
+    pub last: bool,
+    /// Totals of the forward direction.
+    pub forward_totals: Totals,
+    /// Totals of the reply direction.
+    pub reply_totals: Totals,
+    /// Since it was installed, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// A flow is gone from the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The manager's number for the flow.
+    pub flow: u64,
+    /// Its forward match.
+    pub forward: Option<Tuple>,
+    /// Its reply match.
+    pub reply: Option<Tuple>,
+    /// Its cookie.
+    pub cookie: Bytes,
+    /// The deletion that this answers, 0 if none.
+    pub request: u64,
+}
+
+/// Why something was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The plan does not let the service install this.
+    NotCovered,
+    /// The target cannot do that action.
+    Unsupported,
+    /// A table has no room.
+    TableFull,
+    /// This manager does not serve that service.
+    NotServing,
+    /// A newer epoch has been seen.
+    OldEpoch,
+    /// The message makes no sense.
+    Malformed,
+    /// The switch refused the entry.
+    TargetRefused,
+    /// The switch is away.
+    NoSwitch,
+    /// Another protocol version.
+    WrongVersion,
+    /// Another plan.
+    WrongPlan,
+    /// The policy has no such manager.
+    UnknownManager,
+}
+
+/// A request had no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// The request, 0 if it had no number.
+    pub request: u64,
+    /// Why.
+    pub reason: Reason,
+    /// The same for people.
+    pub text: String,
+}
+
+/// A fixed affinity as the agent holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledAffinity {
+    /// What was installed.
+    pub affinity: FixedAffinity,
+    /// Since when, in milliseconds.
+    pub age_ms: u64,
+    /// What it has counted, as last read.
+    pub totals: Totals,
+    /// Whether the other side has answered.
+    pub established: bool,
+    /// Whether it has closed.
+    pub closed: bool,
+}

@@ -1,0 +1,434 @@
+//! The switch's side of the shell: connects, brings the pipeline, reads what is there, and turns the state
+//! machine's wishes into calls. Every result comes back as an event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signalbox_p4runtime::proto::p4::config::v1::P4Info;
+use signalbox_p4runtime::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
+use signalbox_p4runtime::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
+use signalbox_p4runtime::proto::p4::v1::{Entity, PacketIn, TableEntry, entity, update};
+use signalbox_p4runtime::{
+    CatalogError, Client, ClientError, Code, Event as FromSwitch, Events, RpcError, Session,
+    Standing, Transport, WriteOptions, reconcile,
+};
+use tokio::sync::mpsc;
+
+use super::events::Event;
+use super::{Options, Pipeline};
+use crate::encode::{Encoder, of_table, totals};
+use crate::entry::{Cell, Entry, Packet, Update};
+use crate::machine::{Found, WriteError};
+
+/// Between two tries to reach a switch that was lost.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// Why there is no switch.
+#[derive(Debug)]
+pub(super) enum Lost {
+    Program(CatalogError),
+    Switch(String),
+}
+
+impl From<CatalogError> for Lost {
+    fn from(error: CatalogError) -> Self {
+        Self::Program(error)
+    }
+}
+
+impl From<ClientError> for Lost {
+    fn from(error: ClientError) -> Self {
+        Self::Switch(format!("the switch cannot be reached: {error}"))
+    }
+}
+
+fn refused(what: &str) -> impl FnOnce(RpcError) -> Lost + '_ {
+    move |error| Lost::Switch(format!("the switch refused {what}: {error}"))
+}
+
+/// A switch with the right pipeline, and what is on it.
+#[derive(Debug)]
+pub(super) struct Up {
+    client: Client,
+    generation: u64,
+    actual: Vec<Entity>,
+    found: Found,
+}
+
+pub(super) struct Device {
+    transport: Arc<dyn Transport>,
+    encoder: Encoder,
+    events: mpsc::UnboundedSender<Event>,
+    session: Session,
+    pipeline: Pipeline,
+    p4info: P4Info,
+    cookie: u64,
+    batch: usize,
+    generation: u64,
+    client: Option<Client>,
+    actual: Vec<Entity>,
+}
+
+impl Device {
+    pub fn new(
+        options: &Options,
+        transport: Arc<dyn Transport>,
+        encoder: Encoder,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            transport,
+            encoder,
+            events,
+            session: Session::new(options.device_id, options.election_id),
+            pipeline: options.pipeline.clone(),
+            p4info: options.p4info.clone(),
+            cookie: u64::from(options.plan.program_id),
+            batch: options.target.batch,
+            generation: 0,
+            client: None,
+            actual: Vec::new(),
+        }
+    }
+
+    /// Sets out for the switch, after a pause.
+    pub fn connect(&mut self, after: Duration) {
+        self.generation += 1;
+        let approach = Approach {
+            transport: self.transport.clone(),
+            encoder: self.encoder.clone(),
+            events: self.events.clone(),
+            session: self.session.clone(),
+            pipeline: self.pipeline.clone(),
+            p4info: self.p4info.clone(),
+            cookie: self.cookie,
+            generation: self.generation,
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let up = approach.run().await;
+            let _ = events.send(Event::Connected(Box::new(up)));
+        });
+    }
+
+    pub fn connected(&mut self, up: Up) -> Found {
+        self.client = Some(up.client);
+        self.generation = up.generation;
+        self.actual = up.actual;
+        up.found
+    }
+
+    /// Whether the connection that was lost is the one in use.
+    pub fn lost(&mut self, generation: u64) -> bool {
+        if !self.is_current(generation) {
+            return false;
+        }
+        self.client = None;
+        true
+    }
+
+    pub fn is_current(&self, generation: u64) -> bool {
+        generation == self.generation
+    }
+
+    pub fn packet_in(&self, generation: u64, packet: PacketIn) -> Option<Packet> {
+        if !self.is_current(generation) {
+            return None;
+        }
+        match self.encoder.packet_in(packet) {
+            Ok(packet) => Some(packet),
+            Err(error) => {
+                tracing::warn!(%error, "a packet-in is not of this program");
+                None
+            }
+        }
+    }
+
+    pub async fn packet_out(&self, packet: Packet) {
+        let Some(client) = &self.client else { return };
+        match self.encoder.packet_out(packet) {
+            Ok(packet) => {
+                let Err(error) = client.try_packet_out(packet.clone()) else {
+                    return;
+                };
+                // The way is full for the moment; when it is closed, the stream's end says so.
+                if error.code == Code::ResourceExhausted {
+                    let _ = client.packet_out(packet.payload, packet.metadata).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a packet-out does not fit this program"),
+        }
+    }
+
+    pub fn reconcile(&mut self, desired: Vec<Entry>) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let (encoder, events) = (self.encoder.clone(), self.events.clone());
+        let (generation, actual) = (self.generation, std::mem::take(&mut self.actual));
+        tokio::spawn(async move {
+            match bring_in_line(&client, &encoder, &desired, &actual).await {
+                Ok(()) => {
+                    let _ = events.send(Event::Reconciled { generation });
+                }
+                Err(error) => {
+                    let reason = match error {
+                        Lost::Switch(text) => text,
+                        Lost::Program(error) => error.to_string(),
+                    };
+                    let reason = ClientError::Rpc(RpcError::new(Code::FailedPrecondition, reason));
+                    let _ = events.send(Event::Lost { generation, reason });
+                }
+            }
+        });
+    }
+
+    pub fn write(&self, batch: u64, updates: &[Update]) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let mut results: Vec<Result<(), WriteError>> = Vec::with_capacity(updates.len());
+        let mut places = Vec::with_capacity(updates.len());
+        let mut encoded = Vec::with_capacity(updates.len());
+        for (place, update) in updates.iter().enumerate() {
+            match self.encoder.update(update) {
+                Ok(update) => {
+                    places.push(place);
+                    encoded.push(update);
+                    results.push(Ok(()));
+                }
+                Err(error) => results.push(Err(WriteError::Refused(error.to_string()))),
+            }
+        }
+        let options = WriteOptions {
+            chunk: self.batch,
+            ..WriteOptions::default()
+        };
+        let (events, generation) = (self.events.clone(), self.generation);
+        tokio::spawn(async move {
+            if let Err(error) = client.write_with(encoded, options).await {
+                for failure in error.failures {
+                    let place = places.get(failure.index).copied();
+                    if let Some(result) = place.and_then(|p| results.get_mut(p)) {
+                        *result = Err(match failure.code {
+                            Code::AlreadyExists => WriteError::AlreadyExists,
+                            Code::NotFound => WriteError::NotFound,
+                            Code::ResourceExhausted => WriteError::Full,
+                            _ => WriteError::Refused(failure.message),
+                        });
+                    }
+                }
+            }
+            let _ = events.send(Event::Written {
+                generation,
+                batch,
+                results,
+            });
+        });
+    }
+
+    pub fn read(&self, read: u64, cells: Vec<Cell>) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let filters = cells.iter().map(|c| self.encoder.cell(*c)).collect();
+        let (encoder, events) = (self.encoder.clone(), self.events.clone());
+        let generation = self.generation;
+        tokio::spawn(async move {
+            let read_cells = match client.read_all(filters).await {
+                Ok(entities) => entities,
+                Err(error) => {
+                    tracing::warn!(%error, "counters cannot be read");
+                    Vec::new()
+                }
+            };
+            let by_cell: HashMap<Cell, _> = (read_cells.iter())
+                .filter_map(|e| match e.entity.as_ref()? {
+                    entity::Entity::CounterEntry(c) => Some((encoder.decode_cell(c)?.0, totals(c))),
+                    _ => None,
+                })
+                .collect();
+            let totals = cells.iter().map(|c| by_cell.get(c).copied()).collect();
+            let _ = events.send(Event::Read {
+                generation,
+                read,
+                totals,
+            });
+        });
+    }
+}
+
+/// What it takes to reach a switch.
+struct Approach {
+    transport: Arc<dyn Transport>,
+    encoder: Encoder,
+    events: mpsc::UnboundedSender<Event>,
+    session: Session,
+    pipeline: Pipeline,
+    p4info: P4Info,
+    cookie: u64,
+    generation: u64,
+}
+
+impl Approach {
+    async fn run(self) -> Result<Up, Lost> {
+        let (client, from_switch) =
+            Client::open(self.transport.clone(), self.session.clone()).await?;
+        if let Standing::Backup { primary } = from_switch.standing() {
+            return Err(Lost::Switch(format!(
+                "another controller owns the switch (election id {primary})"
+            )));
+        }
+        let fresh = self.pipeline(&client).await?;
+        let (actual, found) = if fresh {
+            (Vec::new(), Found::default())
+        } else {
+            self.read(&client).await?
+        };
+        tokio::spawn(listen(
+            from_switch,
+            self.encoder,
+            self.generation,
+            self.events,
+        ));
+        Ok(Up {
+            client,
+            generation: self.generation,
+            actual,
+            found,
+        })
+    }
+
+    /// Makes sure that the right pipeline runs; says whether it was put there just now.
+    async fn pipeline(&self, client: &Client) -> Result<bool, Lost> {
+        let running = (client.get_pipeline(ResponseType::P4infoAndCookie).await)
+            .map_err(refused("to tell its pipeline"))?;
+        let same = running.as_ref().is_some_and(|config| {
+            let cookie = config.cookie.as_ref().map(|c| c.cookie);
+            match self.pipeline {
+                Pipeline::Push { .. } => {
+                    cookie == Some(self.cookie) && config.p4info.as_ref() == Some(&self.p4info)
+                }
+                Pipeline::Running => config.p4info.as_ref() == Some(&self.p4info),
+            }
+        });
+        match &self.pipeline {
+            _ if same => Ok(false),
+            Pipeline::Push { device_config } => {
+                client
+                    .set_pipeline(
+                        Action::VerifyAndCommit,
+                        self.p4info.clone(),
+                        device_config.clone(),
+                        self.cookie,
+                    )
+                    .await
+                    .map_err(refused("the pipeline"))?;
+                Ok(true)
+            }
+            Pipeline::Running => Err(Lost::Switch(
+                "the switch runs another pipeline than the policy's".into(),
+            )),
+        }
+    }
+
+    async fn read(&self, client: &Client) -> Result<(Vec<Entity>, Found), Lost> {
+        let all = Entity {
+            entity: Some(entity::Entity::TableEntry(TableEntry::default())),
+        };
+        let actual = (client.read_all(vec![all]).await).map_err(refused("to show its entries"))?;
+        let cells = (client.read_all(self.encoder.all_cells()).await)
+            .map_err(refused("to show its counters"))?;
+        let fixed = (actual.iter())
+            .filter_map(|e| match e.entity.as_ref()? {
+                entity::Entity::TableEntry(t) => self.encoder.decode_fixed(t),
+                _ => None,
+            })
+            .collect();
+        let cells = (cells.iter())
+            .filter_map(|e| match e.entity.as_ref()? {
+                entity::Entity::CounterEntry(c) => self.encoder.decode_cell(c),
+                _ => None,
+            })
+            .filter(|(_, t)| t.packets != 0)
+            .collect();
+        Ok((actual, Found { fixed, cells }))
+    }
+}
+
+async fn bring_in_line(
+    client: &Client,
+    encoder: &Encoder,
+    desired: &[Entry],
+    actual: &[Entity],
+) -> Result<(), Lost> {
+    // A clone session cannot be read back everywhere: it is written, and may be there.
+    let session = encoder.clone_session();
+    let write = |kind: update::Type| signalbox_p4runtime::proto::p4::v1::Update {
+        r#type: kind as i32,
+        entity: Some(session.clone()),
+    };
+    if client
+        .write(vec![write(update::Type::Insert)])
+        .await
+        .is_err()
+    {
+        (client.write(vec![write(update::Type::Modify)]).await)
+            .map_err(|e| Lost::Switch(format!("the switch refused the clone session: {e}")))?;
+    }
+    let mut wanted = encoder.statics()?;
+    for entry in desired {
+        wanted.push(of_table(encoder.entry(entry)?));
+    }
+    // The ready entry stays if it is there: established flows go on while the agent is back to work.
+    let ready = of_table(encoder.entry(&Entry::Ready)?);
+    if is_there(&ready, actual) {
+        wanted.push(ready);
+    }
+    let updates = reconcile(&wanted, actual);
+    client
+        .write(updates)
+        .await
+        .map_err(|e| Lost::Switch(format!("the switch refused static entries: {e}")))
+}
+
+fn is_there(wanted: &Entity, actual: &[Entity]) -> bool {
+    let table = |e: &Entity| match e.entity.as_ref() {
+        Some(entity::Entity::TableEntry(t)) => Some((t.table_id, t.r#match.clone())),
+        _ => None,
+    };
+    let wanted = table(wanted);
+    actual.iter().any(|e| table(e) == wanted)
+}
+
+async fn listen(
+    mut from_switch: Events,
+    encoder: Encoder,
+    generation: u64,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    loop {
+        let event = match from_switch.next().await {
+            Ok(FromSwitch::Packet(packet)) => Event::Packet { generation, packet },
+            Ok(FromSwitch::Idle(entries)) => Event::Idle {
+                generation,
+                keys: entries
+                    .iter()
+                    .filter_map(|e| encoder.decode_key(e))
+                    .collect(),
+            },
+            Ok(FromSwitch::Refused(error)) => {
+                tracing::warn!(message = error.message, "the switch refused a packet");
+                continue;
+            }
+            Ok(FromSwitch::Standing(_) | FromSwitch::Digest(_)) => continue,
+            Err(reason) => Event::Lost { generation, reason },
+        };
+        let last = matches!(event, Event::Lost { .. });
+        if events.send(event).is_err() || last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The thin shell around the state machine: one task that feeds it from the switch, the managers and the
+//! clock, and carries out what it says.
+//!
+//! There is no task a flow. While a write travels, all that happens gathers for the next one; that is
+//! what carries set-up rates.
+
+mod device;
+mod events;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use signalbox_lower::plan::Plan;
+use signalbox_p4runtime::proto::p4::config::v1::P4Info;
+use signalbox_p4runtime::{Catalog, CatalogError, Transport};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::channel::{AgentChannel, Sender};
+use crate::counters::Counters;
+use crate::encode::Encoder;
+use crate::listing::FlowStatus;
+use crate::machine::{Agent, Input, Output, SessionId};
+use crate::message::ToManager;
+use crate::target::Target;
+
+use device::{Device, Lost};
+use events::Event;
+
+/// Whether the agent gives the switch its pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pipeline {
+    /// It does, unless the same one runs there already.
+    Push {
+        /// What the target wants: bmv2's JSON.
+        device_config: Vec<u8>,
+    },
+    /// Somebody else has; it must have the same P4Info.
+    Running,
+}
+
+/// What an agent needs to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name, unique in the policy's network.
+    pub name: String,
+    /// What it carries out.
+    pub plan: Arc<Plan>,
+    /// The plan's program.
+    pub p4info: P4Info,
+    /// How the pipeline gets onto the switch.
+    pub pipeline: Pipeline,
+    /// What the target is like.
+    pub target: Target,
+    /// The device behind the transport.
+    pub device_id: u64,
+    /// The agent is the only writer: its election id must be the highest.
+    pub election_id: u128,
+}
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The image is not the plan's.
+    #[error("the program does not fit its plan: {0}")]
+    Program(#[from] CatalogError),
+    /// The switch could not be reached, or refused something at the start.
+    #[error("{0}")]
+    Switch(String),
+    /// It was stopped.
+    #[error("the agent has stopped")]
+    Stopped,
+}
+
+impl From<Lost> for AgentError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Program(error) => Self::Program(error),
+            Lost::Switch(text) => Self::Switch(text),
+        }
+    }
+}
+
+/// An agent's state for `signalbox status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The agent's name.
+    pub agent: String,
+    /// The policy's name.
+    pub policy: String,
+    /// Whether the switch forwards.
+    pub ready: bool,
+    /// Managers with a session now.
+    pub managers: usize,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// What can be asked of a running agent. Clones share it; dropping the last one stops the agent.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    events: mpsc::UnboundedSender<Event>,
+    sessions: mpsc::UnboundedSender<AgentChannel>,
+    ready: watch::Receiver<bool>,
+    _alive: Arc<watch::Sender<()>>,
+}
+
+impl Handle {
+    /// Adds a manager's session.
+    pub fn attach(&self, channel: AgentChannel) {
+        let _ = self.sessions.send(channel);
+    }
+
+    /// Where sessions come in, for [`crate::grpc::serve`].
+    #[must_use]
+    pub fn sessions(&self) -> mpsc::UnboundedSender<AgentChannel> {
+        self.sessions.clone()
+    }
+
+    /// Waits until the switch forwards.
+    ///
+    /// # Errors
+    /// The agent has stopped; the task's own result says why.
+    pub async fn ready(&self) -> Result<(), AgentError> {
+        let mut ready = self.ready.clone();
+        ready
+            .wait_for(|r| *r)
+            .await
+            .map(|_| ())
+            .map_err(|_| AgentError::Stopped)
+    }
+
+    /// Its state. With `fresh`, counters are read from the switch before.
+    ///
+    /// # Errors
+    /// The agent has stopped.
+    pub async fn status(&self, fresh: bool) -> Result<Status, AgentError> {
+        let (tx, rx) = oneshot::channel();
+        let query = Event::Status { fresh, reply: tx };
+        self.events.send(query).map_err(|_| AgentError::Stopped)?;
+        rx.await.map_err(|_| AgentError::Stopped)
+    }
+
+    /// Its flows, with counts read from the switch now.
+    ///
+    /// # Errors
+    /// The agent has stopped.
+    pub async fn flows(&self) -> Result<Vec<FlowStatus>, AgentError> {
+        let (tx, rx) = oneshot::channel();
+        (self.events.send(Event::Flows { reply: tx })).map_err(|_| AgentError::Stopped)?;
+        rx.await.map_err(|_| AgentError::Stopped)
+    }
+}
+
+/// Starts an agent on a tokio runtime. The task ends with an error if the start fails; once the switch
+/// forwards, a lost switch is reported in the log and tried again until it is back.
+///
+/// # Errors
+/// The P4Info contradicts itself.
+pub fn start(
+    options: Options,
+    transport: Arc<dyn Transport>,
+) -> Result<(Handle, tokio::task::JoinHandle<Result<(), AgentError>>), AgentError> {
+    let catalog = Catalog::shared(options.p4info.clone())?;
+    let encoder = Encoder::new(catalog, options.plan.clone());
+    let (events_tx, events) = mpsc::unbounded_channel();
+    let (sessions_tx, sessions) = mpsc::unbounded_channel();
+    let (ready_tx, ready) = watch::channel(false);
+    let (alive, gone) = watch::channel(());
+    let handle = Handle {
+        events: events_tx.clone(),
+        sessions: sessions_tx,
+        ready,
+        _alive: Arc::new(alive),
+    };
+    let shell = Shell {
+        agent: Agent::new(&options.name, options.plan.clone(), options.target.clone()),
+        start: Instant::now(),
+        device: Device::new(&options, transport, encoder, events_tx.clone()),
+        events_tx,
+        managers: BTreeMap::new(),
+        next_session: 0,
+        ready: ready_tx,
+        was_ready: false,
+        queries: Vec::new(),
+        options,
+    };
+    let task = tokio::spawn(shell.run(events, sessions, gone));
+    Ok((handle, task))
+}
+
+struct Shell {
+    agent: Agent,
+    start: Instant,
+    device: Device,
+    events_tx: mpsc::UnboundedSender<Event>,
+    managers: BTreeMap<SessionId, Box<dyn Sender<ToManager>>>,
+    next_session: SessionId,
+    ready: watch::Sender<bool>,
+    was_ready: bool,
+    /// Questions that wait for fresh counters.
+    queries: Vec<Event>,
+    options: Options,
+}
+
+/// Events that are taken together before their outputs' writes start.
+const GATHER: usize = 256;
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        mut sessions: mpsc::UnboundedReceiver<AgentChannel>,
+        mut gone: watch::Receiver<()>,
+    ) -> Result<(), AgentError> {
+        self.device.connect(Duration::ZERO);
+        let mut gathered = Vec::with_capacity(GATHER);
+        loop {
+            let deadline = self.agent.next_deadline();
+            let at = deadline.map_or_else(
+                || Instant::now() + Duration::from_secs(3600),
+                |d| self.start + d,
+            );
+            tokio::select! {
+                n = events.recv_many(&mut gathered, GATHER) => {
+                    if n == 0 {
+                        return Ok(());
+                    }
+                    for event in gathered.drain(..) {
+                        self.event(event).await?;
+                    }
+                }
+                Some(channel) = sessions.recv() => self.attach(channel).await,
+                () = tokio::time::sleep_until(at) => self.feed(Input::Tick).await,
+                changed = gone.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            self.answer_queries();
+        }
+    }
+
+    async fn attach(&mut self, channel: AgentChannel) {
+        self.next_session += 1;
+        let id = self.next_session;
+        let (tx, mut rx) = channel.split();
+        self.managers.insert(id, tx);
+        let events = self.events_tx.clone();
+        tokio::spawn(async move {
+            while let Some(message) = rx.recv().await {
+                if events.send(Event::Message(id, message)).is_err() {
+                    return;
+                }
+            }
+            let _ = events.send(Event::ManagerGone(id));
+        });
+        self.feed(Input::SessionOpened(id)).await;
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), AgentError> {
+        match event {
+            Event::Connected(up) => match *up {
+                Ok(up) => {
+                    let found = self.device.connected(up);
+                    self.feed(Input::SwitchUp(found)).await;
+                }
+                Err(lost) => {
+                    if !self.was_ready {
+                        return Err(lost.into());
+                    }
+                    self.device.connect(device::RETRY);
+                }
+            },
+            Event::Lost { generation, reason } => {
+                if self.device.lost(generation) {
+                    let _ = self.ready.send(false);
+                    let reason = reason.to_string();
+                    if !self.was_ready {
+                        return Err(AgentError::Switch(reason));
+                    }
+                    self.feed(Input::SwitchDown { reason }).await;
+                    self.device.connect(device::RETRY);
+                }
+            }
+            Event::Packet { generation, packet } => {
+                if let Some(packet) = self.device.packet_in(generation, packet) {
+                    self.feed(Input::PacketIn(packet)).await;
+                }
+            }
+            Event::Idle { generation, keys } => {
+                if self.device.is_current(generation) {
+                    self.feed(Input::IdleNotice(keys)).await;
+                }
+            }
+            Event::Reconciled { generation } => {
+                if self.device.is_current(generation) {
+                    self.feed(Input::Reconciled).await;
+                }
+            }
+            Event::Written {
+                generation,
+                batch,
+                results,
+            } => {
+                if self.device.is_current(generation) {
+                    self.feed(Input::WriteDone { batch, results }).await;
+                }
+            }
+            Event::Read {
+                generation,
+                read,
+                totals,
+            } => {
+                if self.device.is_current(generation) {
+                    self.feed(Input::ReadDone { read, totals }).await;
+                }
+            }
+            Event::Message(id, message) => self.feed(Input::Message(id, message)).await,
+            Event::ManagerGone(id) => {
+                self.managers.remove(&id);
+                self.feed(Input::SessionClosed(id)).await;
+            }
+            Event::Status { fresh: true, .. } | Event::Flows { .. } if self.agent.is_ready() => {
+                self.feed(Input::Refresh).await;
+                self.queries.push(event);
+            }
+            Event::Status { .. } | Event::Flows { .. } => self.answer(event),
+        }
+        Ok(())
+    }
+
+    async fn feed(&mut self, input: Input) {
+        let outputs = self.agent.handle(self.start.elapsed(), input);
+        for output in outputs {
+            match output {
+                Output::Reconcile(desired) => self.device.reconcile(desired),
+                Output::Write { batch, updates } => self.device.write(batch, &updates),
+                Output::Read { read, cells } => self.device.read(read, cells),
+                Output::PacketOut(packet) => self.device.packet_out(packet).await,
+                Output::Message(id, message) => {
+                    if let Some(manager) = self.managers.get(&id) {
+                        // A manager that is gone is noticed by the end of what it sends.
+                        let _ = manager.send(message);
+                    }
+                }
+                Output::CloseSession(id) => {
+                    self.managers.remove(&id);
+                }
+                Output::Ready => {
+                    self.was_ready = true;
+                    let _ = self.ready.send(true);
+                }
+                Output::Log(line) => tracing::warn!(agent = %self.options.name, "{line}"),
+            }
+        }
+    }
+
+    fn answer_queries(&mut self) {
+        if self.queries.is_empty() || (self.agent.is_ready() && !self.agent.is_settled()) {
+            return;
+        }
+        for query in std::mem::take(&mut self.queries) {
+            self.answer(query);
+        }
+    }
+
+    fn answer(&self, query: Event) {
+        match query {
+            Event::Status { reply, .. } => {
+                let _ = reply.send(Status {
+                    agent: self.options.name.clone(),
+                    policy: self.options.plan.policy.clone(),
+                    ready: self.agent.is_ready(),
+                    managers: self.managers.len(),
+                    counters: self.agent.counters(),
+                });
+            }
+            Event::Flows { reply } => {
+                let _ = reply.send(self.agent.flows());
+            }
+            _ => {}
+        }
+    }
+}
