@@ -47,7 +47,9 @@ pub fn folder() -> PathBuf {
 fn user_id() -> u32 {
     use std::os::unix::fs::MetadataExt;
     // /proc/self belongs to the user that runs the program.
-    std::fs::metadata("/proc/self").map(|about| about.uid()).unwrap_or(0)
+    std::fs::metadata("/proc/self")
+        .map(|about| about.uid())
+        .unwrap_or(0)
 }
 
 /// A listening socket, taken away when dropped.
@@ -67,8 +69,13 @@ impl Server {
         F: Fn(Request) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Value, String>> + Send + 'static,
     {
-        let problem = |error: std::io::Error| Failure::Failed(format!("cannot listen at `{}`: {error}", path.display()));
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let problem = |error: std::io::Error| {
+            Failure::Failed(format!("cannot listen at `{}`: {error}", path.display()))
+        };
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             std::fs::create_dir_all(parent).map_err(problem)?;
         }
         if UnixStream::connect(path).is_ok() {
@@ -91,7 +98,10 @@ impl Server {
                 });
             }
         });
-        Ok(Self { path: path.to_owned(), task })
+        Ok(Self {
+            path: path.to_owned(),
+            task,
+        })
     }
 }
 
@@ -135,7 +145,10 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "sock") && UnixStream::connect(path).is_ok())
+        .filter(|path| {
+            path.extension().is_some_and(|ending| ending == "sock")
+                && UnixStream::connect(path).is_ok()
+        })
         .collect();
     live.sort();
     match live.as_slice() {
@@ -153,19 +166,39 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
 /// # Errors
 /// One line: nobody listens, no answer came, or the service's own error.
 pub fn ask(path: &Path, request: &Request) -> Result<Value, Failure> {
-    let problem = |error: std::io::Error| Failure::Failed(format!("no answer from the service at `{}`: {error}", path.display()));
+    let problem = |error: std::io::Error| {
+        Failure::Failed(format!(
+            "no answer from the service at `{}`: {error}",
+            path.display()
+        ))
+    };
     let mut stream = UnixStream::connect(path).map_err(problem)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(problem)?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .map_err(problem)?;
     let text = serde_json::to_string(request).map_err(Failure::failed)?;
-    stream.write_all(format!("{text}\n").as_bytes()).map_err(problem)?;
+    stream
+        .write_all(format!("{text}\n").as_bytes())
+        .map_err(problem)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(problem)?;
-    let reply: Value = serde_json::from_str(&line)
-        .map_err(|_| Failure::Failed(format!("the service at `{}` ended before it answered", path.display())))?;
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .map_err(problem)?;
+    let reply: Value = serde_json::from_str(&line).map_err(|_| {
+        Failure::Failed(format!(
+            "the service at `{}` ended before it answered",
+            path.display()
+        ))
+    })?;
     match (reply.get("ok"), reply.get("error")) {
         (Some(value), _) => Ok(value.clone()),
-        (None, Some(error)) => Err(Failure::Failed(error.as_str().unwrap_or("unknown error").to_owned())),
-        (None, None) => Err(Failure::Failed(format!("the answer from `{}` was not understood", path.display()))),
+        (None, Some(error)) => Err(Failure::Failed(
+            error.as_str().unwrap_or("unknown error").to_owned(),
+        )),
+        (None, None) => Err(Failure::Failed(format!(
+            "the answer from `{}` was not understood",
+            path.display()
+        ))),
     }
 }
 
@@ -175,7 +208,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_request_is_answered_and_a_second_service_is_refused() {
-        let path = std::env::temp_dir().join(format!("signalbox-control-{}.sock", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("signalbox-control-{}.sock", std::process::id()));
         let server = Server::start(&path, |request| async move {
             match request {
                 Request::Status => Ok(json!(7)),
@@ -184,7 +218,11 @@ mod tests {
         })
         .unwrap();
         let asked = path.clone();
-        let (good, bad) = tokio::task::spawn_blocking(move || (ask(&asked, &Request::Status), ask(&asked, &Request::Flows))).await.unwrap();
+        let (good, bad) = tokio::task::spawn_blocking(move || {
+            (ask(&asked, &Request::Status), ask(&asked, &Request::Flows))
+        })
+        .await
+        .unwrap();
         assert_eq!(good.unwrap(), json!(7));
         assert!(matches!(bad, Err(Failure::Failed(text)) if text == "no Flows"));
         let second = Server::start(&path, |_| async { Ok(Value::Null) });

@@ -11,10 +11,14 @@ use crate::failure::Failure;
 /// # Errors
 /// One line that names the file; input that is not UTF-8 is [`Failure::Input`].
 pub fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path).map_err(|error| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))?;
+    let bytes = fs::read(path)
+        .map_err(|error| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::Input(format!("signalbox: `{}` is not UTF-8 text: byte {at} is not valid", path.display()))
+        Failure::Input(format!(
+            "signalbox: `{}` is not UTF-8 text: byte {at} is not valid",
+            path.display()
+        ))
     })
 }
 
@@ -23,7 +27,9 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 /// # Errors
 /// One line that names the file.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let problem = |error: std::io::Error| Failure::Failed(format!("cannot write `{}`: {error}", path.display()));
+    let problem = |error: std::io::Error| {
+        Failure::Failed(format!("cannot write `{}`: {error}", path.display()))
+    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
@@ -45,7 +51,9 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// One line that names the folder.
 pub fn make_folder(path: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(path).map_err(|error| Failure::Failed(format!("cannot make folder `{}`: {error}", path.display())))
+    fs::create_dir_all(path).map_err(|error| {
+        Failure::Failed(format!("cannot make folder `{}`: {error}", path.display()))
+    })
 }
 
 #[cfg(test)]
@@ -58,7 +66,10 @@ mod tests {
         fs::create_dir_all(folder.join("taken")).unwrap();
         assert!(write_whole(&folder.join("taken"), b"x").is_err());
         assert!(write_whole(&folder.join("free"), b"x").is_ok());
-        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["free", "taken"]);
         fs::remove_dir_all(&folder).unwrap();

@@ -23,14 +23,13 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let mut unformed = Vec::new();
     for path in &arguments.policies {
         let text = files::read_text(path)?;
-        let formed = match signalbox_policy::fmt(&text) {
-            Ok(formed) => formed,
-            Err(diagnostics) => {
-                let name = path.display().to_string();
-                let report = signalbox_policy::render::render(&diagnostics, &text, &name, format.for_policies());
-                return Err(Failure::Input(report));
-            }
-        };
+        let errors = signalbox_policy::parse::parse(&text).errors;
+        if !errors.is_empty() {
+            let name = path.display().to_string();
+            let report = signalbox_policy::render::render(&errors, &text, &name, format.for_policies());
+            return Err(Failure::Input(report));
+        }
+        let formed = signalbox_policy::fmt(&text);
         if formed == text {
             continue;
         }

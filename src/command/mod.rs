@@ -6,9 +6,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod check;
 mod flows;
+mod fmt;
+mod listing;
 mod manager_stop;
+mod policy_input;
 mod status;
+mod switch_flags;
 
 /// Turns a short policy file into a running network service on programmable switches.
 #[derive(Debug, Parser)]
@@ -34,6 +39,10 @@ pub enum ErrorFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what is wrong with policies
+    Check(check::Arguments),
+    /// Write policies in their one form
+    Fmt(fmt::Arguments),
     /// Show what runs and its counters
     Status(status::Arguments),
     /// List the flows that a running service's agent knows
@@ -46,7 +55,10 @@ enum Command {
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
+    let format = line.error_format;
     let result = match line.command {
+        Command::Check(arguments) => check::run(&arguments, format),
+        Command::Fmt(arguments) => fmt::run(&arguments, format),
         Command::Status(arguments) => status::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),
         Command::ManagerStop(arguments) => manager_stop::run(&arguments),
