@@ -9,10 +9,17 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod output;
+pub mod ports;
+pub mod runner;
 pub mod schema;
 pub mod trace;
 
+mod code;
+mod exec;
+mod load;
+mod meter;
 mod switch;
+mod table;
 
 pub use bits::Bits;
 pub use config::{Config, Quirks};

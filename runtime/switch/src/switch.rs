@@ -1,74 +1,134 @@
-//! The running switch.
+//! The switch: a pipeline, its state, and the step that takes a packet through it.
 
-use crate::control::*;
-use crate::*;
+use crate::code::program::Program;
+use crate::control::EntryHandle;
+use crate::exec::machine::{Machine, Registers, Scratch};
+use crate::exec::state::State;
+use crate::load;
+use crate::trace::{Event, Silent, Trace, Tracer};
+use crate::{
+    ActionCall, Config, DropReason, Drops, Entry, EntryAction, IdleNotice, LoadError, Micros,
+    Output, Schema, TableId,
+};
+
+/// The longest packet a switch takes, in bytes.
+const MAX_PACKET: usize = 65_535;
 
 /// A compiled pipeline, not yet running: what [`Pipeline::parse`] makes of a bmv2 JSON.
 #[derive(Debug)]
 pub struct Pipeline {
-    schema: Schema,
+    program: Program,
 }
 
 impl Pipeline {
     /// Compiles a bmv2 JSON (format version 2.x, as p4c writes it). It may run on any thread.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the place in the JSON and what should stand there, or what this switch
+    /// does not do.
     pub fn parse(json: &str) -> Result<Self, LoadError> {
-        let _ = json;
-        Err(LoadError::Unsupported {
-            at: String::new(),
-            what: "loading".into(),
-        })
+        let program = load::load(json)?;
+        let pipeline = Pipeline { program };
+        // Entries of the program are tried on a switch of its own, so that a swap cannot fail.
+        Switch::new(Config::default()).start(&pipeline.program)?;
+        Ok(pipeline)
     }
 
     /// What it offers to the control plane.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        &self.program.schema
     }
 }
 
 /// A switch: a pipeline, its state, and the step that takes a packet through it.
+///
+/// It has no thread, clock or lock: whoever owns it says what time it is. A step allocates nothing
+/// once its buffers have grown, except for digests, values of more than 64 bits in unusual places
+/// and traces.
 #[derive(Debug)]
 pub struct Switch {
-    config: Config,
-    schema: Schema,
+    pub(crate) config: Config,
+    pub(crate) program: Option<Box<Program>>,
+    pub(crate) state: State,
+    scratch: Scratch,
     drops: Drops,
+    empty: Schema,
+    pub(crate) last_sweep: Option<Micros>,
 }
 
-type Result<T, E = ControlError> = std::result::Result<T, E>;
-const STUB: ControlError = ControlError::NoPipeline;
-
-#[allow(unused_variables, missing_docs)]
 impl Switch {
     /// A switch without pipeline: it drops everything.
     pub fn new(config: Config) -> Self {
         Switch {
             config,
-            schema: Schema::default(),
+            program: None,
+            state: State::default(),
+            scratch: Scratch::default(),
             drops: Drops::default(),
+            empty: Schema::default(),
+            last_sweep: None,
         }
     }
+
+    /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
     }
-    /// Parses and swaps. On an error the old pipeline and its state stay.
+
+    /// Parses and swaps.
+    ///
+    /// # Errors
+    /// As [`Pipeline::parse`]; the old pipeline and its state stay.
     pub fn load(&mut self, json: &str) -> Result<(), LoadError> {
         self.swap(Pipeline::parse(json)?);
         Ok(())
     }
-    /// Runs `pipeline` from now on. All state (entries, counters, groups, sessions …) is new.
+
+    /// Runs `pipeline` from now on. All state is new: entries, counters, groups, sessions.
     pub fn swap(&mut self, pipeline: Pipeline) {
-        self.schema = pipeline.schema;
+        // What can fail was tried by `Pipeline::parse`.
+        let _ = self.start(&pipeline.program);
+        self.program = Some(Box::new(pipeline.program));
     }
+
+    fn start(&mut self, program: &Program) -> Result<(), LoadError> {
+        let mut state = State::new(program, &self.config);
+        for (table, (compiled, schema)) in state
+            .tables
+            .iter_mut()
+            .zip(program.tables.iter().zip(&program.schema.tables))
+        {
+            crate::control::start_table(program, compiled, schema, table)?;
+        }
+        self.state = state;
+        self.scratch.words.clone_from(&program.words);
+        if let Some(word) = self.scratch.words.get_mut(program.drop_slot as usize) {
+            *word = u64::from(self.config.drop_port);
+        }
+        self.last_sweep = None;
+        Ok(())
+    }
+
+    /// Whether a pipeline is loaded.
     pub fn is_loaded(&self) -> bool {
-        false
+        self.program.is_some()
     }
+
     /// What the loaded pipeline offers; empty without one.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.program
+            .as_ref()
+            .map_or(&self.empty, |program| &program.schema)
     }
+
     /// Takes one packet through the pipeline and appends what comes out. Time never goes back.
-    pub fn step(&mut self, now: Micros, port: u16, packet: &[u8], out: &mut Output) {}
+    pub fn step(&mut self, now: Micros, port: u16, packet: &[u8], out: &mut Output) {
+        self.step_with(now, port, packet, None, out, &mut Silent);
+    }
+
     /// As [`Switch::step`], with the length that counters, meters and `packet_length` see: for a
-    /// packet-out this is its length without the packet-out header.
+    /// packet-out this is its length without the packet-out header, unless
+    /// [`crate::Quirks::count_packet_out_header`] is on.
     pub fn step_counted(
         &mut self,
         now: Micros,
@@ -77,7 +137,9 @@ impl Switch {
         counted_length: u32,
         out: &mut Output,
     ) {
+        self.step_with(now, port, packet, Some(counted_length), out, &mut Silent);
     }
+
     /// As [`Switch::step_counted`] (`None`: the packet's own length), and tells what happened.
     pub fn step_traced(
         &mut self,
@@ -86,217 +148,110 @@ impl Switch {
         packet: &[u8],
         counted_length: Option<u32>,
         out: &mut Output,
-    ) -> trace::Trace {
-        trace::Trace::default()
+    ) -> Trace {
+        let mut trace = Trace::default();
+        self.step_with(now, port, packet, counted_length, out, &mut trace);
+        trace
     }
+
+    fn step_with<T: Tracer>(
+        &mut self,
+        now: Micros,
+        port: u16,
+        packet: &[u8],
+        counted_length: Option<u32>,
+        out: &mut Output,
+        tracer: &mut T,
+    ) {
+        let before = out.drops;
+        let refused = match &self.program {
+            None => Some(DropReason::NoPipeline),
+            Some(_) if packet.len() > MAX_PACKET => Some(DropReason::TooLong),
+            Some(_) => None,
+        };
+        if let Some(reason) = refused {
+            out.drops.count(reason);
+            tracer.event(|| Event::Drop { reason });
+        } else if let Some(program) = &self.program {
+            let counted = u64::from(counted_length.unwrap_or(packet.len() as u32));
+            let mut machine = Machine {
+                program,
+                state: &mut self.state,
+                scratch: &mut self.scratch,
+                out,
+                tracer,
+                regs: Registers::new(counted, counted),
+                now,
+                drop_port: u64::from(self.config.drop_port),
+                priority_queues: u64::from(self.config.priority_queues),
+                passes: self.config.max_passes,
+            };
+            machine.packet(port, packet);
+        }
+        self.drops.add_difference(&before, &out.drops);
+    }
+
     /// Drops and parser errors since the start.
     pub fn drops(&self) -> &Drops {
         &self.drops
     }
-    /// Appends a notice for every entry idle for longer than its timeout.
-    pub fn idle_sweep(&mut self, now: Micros, notices: &mut Vec<IdleNotice>) {}
 
-    // Tables. `now` starts the idle timer.
-    pub fn table_insert(
-        &mut self,
-        now: Micros,
-        table: TableId,
-        entry: Entry,
-    ) -> Result<EntryHandle> {
-        Err(STUB)
+    /// Appends a notice for every entry that was idle for longer than its timeout: once until it is
+    /// hit or modified again; with [`crate::Quirks::idle_sweep_each_second`] at whole seconds only,
+    /// and again after every further timeout.
+    pub fn idle_sweep(&mut self, now: Micros, notices: &mut Vec<IdleNotice>) {
+        let quirk = self.config.quirks.idle_sweep_each_second;
+        if quirk {
+            if self
+                .last_sweep
+                .is_some_and(|last| now.saturating_sub(last) < 1_000_000)
+            {
+                return;
+            }
+            self.last_sweep = Some(now);
+        }
+        for (index, table) in self.state.tables.iter_mut().enumerate() {
+            for at in table.places().collect::<Vec<_>>() {
+                let last_hit = table.hot(at).last_hit;
+                let generation = table.generation(at);
+                let Some(cold) = table.cold_mut(at) else {
+                    continue;
+                };
+                let timeout = cold.entry.idle_timeout;
+                if timeout == 0 || now.saturating_sub(last_hit) < timeout {
+                    cold.noticed = false;
+                    continue;
+                }
+                if cold.noticed && !(quirk && now >= cold.next_notice) {
+                    continue;
+                }
+                cold.noticed = true;
+                cold.next_notice = now + timeout;
+                notices.push(IdleNotice {
+                    table: TableId(index as u32),
+                    entry: EntryHandle {
+                        index: at,
+                        generation,
+                    },
+                });
+            }
+        }
     }
-    /// Replaces action, idle timeout and metadata; keeps counters, restarts the idle timer.
-    pub fn table_modify(
-        &mut self,
-        now: Micros,
-        table: TableId,
-        entry: EntryHandle,
-        action: EntryAction,
-        idle_timeout: Micros,
-        metadata: Vec<u8>,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn table_delete(&mut self, table: TableId, entry: EntryHandle) -> Result<()> {
-        Err(STUB)
-    }
-    /// The entry of exactly this key and priority.
-    pub fn table_find(&self, table: TableId, key: &[Match], priority: i32) -> Result<EntryHandle> {
-        Err(STUB)
-    }
-    pub fn table_get(&self, table: TableId, entry: EntryHandle) -> Result<EntryView> {
-        Err(STUB)
-    }
-    /// All entries, in order of insertion as far as deletions left it.
-    pub fn table_entries(&self, table: TableId) -> Result<Vec<EntryHandle>> {
-        Err(STUB)
-    }
-    pub fn table_len(&self, table: TableId) -> Result<usize> {
-        Err(STUB)
-    }
-    pub fn table_default(&self, table: TableId) -> Result<Option<EntryAction>> {
-        Err(STUB)
-    }
-    /// `None` goes back to the program's own default.
-    pub fn table_set_default(&mut self, table: TableId, action: Option<EntryAction>) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn entry_counter_set(
-        &mut self,
-        table: TableId,
-        entry: EntryHandle,
-        value: CounterValue,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    /// Misses that ran the default action, if the table has a direct counter.
-    pub fn default_counter(&self, table: TableId) -> Result<CounterValue> {
-        Err(STUB)
-    }
-    pub fn default_counter_set(&mut self, table: TableId, value: CounterValue) -> Result<()> {
-        Err(STUB)
-    }
-    /// `None` takes the rates away: every packet is green.
-    pub fn entry_meter_set(
-        &mut self,
-        table: TableId,
-        entry: EntryHandle,
-        rates: Option<[MeterRate; 2]>,
-    ) -> Result<()> {
-        Err(STUB)
-    }
+}
 
-    // Indirect counters, meters, registers.
-    pub fn counter_read(&self, counter: CounterId, index: usize) -> Result<CounterValue> {
-        Err(STUB)
-    }
-    pub fn counter_write(
-        &mut self,
-        counter: CounterId,
-        index: usize,
-        value: CounterValue,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    /// Zeroes the whole array; a direct one in all entries.
-    pub fn counter_reset(&mut self, counter: CounterId) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn meter_config(&self, meter: MeterId, index: usize) -> Result<Option<[MeterRate; 2]>> {
-        Err(STUB)
-    }
-    pub fn meter_set(
-        &mut self,
-        meter: MeterId,
-        index: usize,
-        rates: Option<[MeterRate; 2]>,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn register_read(&self, register: RegisterId, index: usize) -> Result<Bits> {
-        Err(STUB)
-    }
-    pub fn register_write(
-        &mut self,
-        register: RegisterId,
-        index: usize,
-        value: Bits,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn register_reset(&mut self, register: RegisterId) -> Result<()> {
-        Err(STUB)
-    }
-
-    // Action profiles.
-    pub fn member_create(
-        &mut self,
-        profile: ActionProfileId,
-        id: MemberId,
-        action: ActionCall,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn member_modify(
-        &mut self,
-        profile: ActionProfileId,
-        id: MemberId,
-        action: ActionCall,
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn member_delete(&mut self, profile: ActionProfileId, id: MemberId) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn members(&self, profile: ActionProfileId) -> Result<Vec<(MemberId, ActionCall)>> {
-        Err(STUB)
-    }
-    /// The members with their weights; a member of weight n is chosen n times as often.
-    pub fn group_create(
-        &mut self,
-        profile: ActionProfileId,
-        id: GroupId,
-        members: &[(MemberId, u32)],
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn group_modify(
-        &mut self,
-        profile: ActionProfileId,
-        id: GroupId,
-        members: &[(MemberId, u32)],
-    ) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn group_delete(&mut self, profile: ActionProfileId, id: GroupId) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn groups(&self, profile: ActionProfileId) -> Result<Vec<(GroupId, Vec<(MemberId, u32)>)>> {
-        Err(STUB)
-    }
-
-    // Parser value sets.
-    pub fn value_set_insert(&mut self, set: ValueSetId, member: ValueSetMember) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn value_set_delete(&mut self, set: ValueSetId, member: &ValueSetMember) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn value_set_members(&self, set: ValueSetId) -> Result<Vec<ValueSetMember>> {
-        Err(STUB)
-    }
-
-    // Packet replication. These need no pipeline; `load` and `swap` empty them.
-    pub fn multicast_create(&mut self, group: u16, replicas: Vec<Replica>) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn multicast_modify(&mut self, group: u16, replicas: Vec<Replica>) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn multicast_delete(&mut self, group: u16) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn multicast_group(&self, group: u16) -> Option<&[Replica]> {
-        None
-    }
-    /// In order of id.
-    pub fn multicast_groups(&self) -> Vec<u16> {
-        Vec::new()
-    }
-    pub fn clone_session_create(&mut self, id: u16, session: CloneSession) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn clone_session_modify(&mut self, id: u16, session: CloneSession) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn clone_session_delete(&mut self, id: u16) -> Result<()> {
-        Err(STUB)
-    }
-    pub fn clone_session(&self, id: u16) -> Option<&CloneSession> {
-        None
-    }
-    /// In order of id.
-    pub fn clone_sessions(&self) -> Vec<u16> {
-        Vec::new()
+/// An entry of the program as the control plane would write it.
+pub(crate) fn initial_entry(
+    entry: &crate::code::program::InitialEntry,
+    has_priority: bool,
+) -> Entry {
+    Entry {
+        key: entry.key.clone(),
+        priority: if has_priority { entry.priority } else { 0 },
+        action: EntryAction::Call(ActionCall {
+            action: entry.action.action,
+            params: entry.action.params.clone(),
+        }),
+        idle_timeout: 0,
+        metadata: Vec::new(),
     }
 }

@@ -2,9 +2,20 @@
 //!
 //! All of it is by typed index (see [`crate::Schema`]) and value; a refused operation has no effect.
 
+mod arrays;
+mod profiles;
+mod replication;
+mod tables;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use tables::start_table;
 pub use values::{
     ActionCall, CloneSession, CounterValue, Entry, EntryAction, EntryHandle, EntryView, GroupId,
     IdleNotice, Match, MemberId, MeterColor, MeterRate, Replica, ValueSetMember,
 };
+
+/// What control operations give.
+pub(crate) type Result<T> = std::result::Result<T, crate::ControlError>;

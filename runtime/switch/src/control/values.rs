@@ -106,6 +106,12 @@ pub struct EntryHandle {
     pub(crate) generation: u32,
 }
 
+impl std::fmt::Display for EntryHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
 /// An entry as it stands in its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryView {

@@ -1,0 +1,161 @@
+//! The instructions. Operands are word indices; constants are words as well, so that no operand
+//! needs a case distinction. `…2` works on pairs of words (128 bits).
+
+use super::layout::Slot;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// `d = a`
+    Mov {
+        d: Slot,
+        a: Slot,
+    },
+    /// `d = a & mask`
+    Mask {
+        d: Slot,
+        a: Slot,
+        mask: u64,
+    },
+    /// `d = a op b` on 64 wrapping bits.
+    Alu {
+        op: Alu,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    /// `d = a op n`
+    AluImm {
+        op: Alu,
+        d: Slot,
+        a: Slot,
+        n: u32,
+    },
+    /// `d = (a op b) ? 1 : 0`
+    Test {
+        op: Test,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Not {
+        d: Slot,
+        a: Slot,
+    },
+    IsZero {
+        d: Slot,
+        a: Slot,
+    },
+    /// The lowest `n` bits with their sign.
+    SignExtend {
+        d: Slot,
+        a: Slot,
+        n: u32,
+    },
+    /// `d = min(a, max)`
+    Min {
+        d: Slot,
+        a: Slot,
+        max: u64,
+    },
+    /// `d = clamp(a, low, high)` of signed values whose bounds are `bits` wide.
+    ClampSigned {
+        d: Slot,
+        a: Slot,
+        bits: u32,
+    },
+    /// Clamp a signed value to 0 up to `max`.
+    ClampUnsigned {
+        d: Slot,
+        a: Slot,
+        max: u64,
+    },
+    Jump {
+        to: u32,
+    },
+    JumpIfZero {
+        a: Slot,
+        to: u32,
+    },
+    /// `d = a` zero-extended to a pair.
+    Widen2 {
+        d: Slot,
+        a: Slot,
+    },
+    /// `d = a` sign-extended to a pair.
+    WidenSigned2 {
+        d: Slot,
+        a: Slot,
+    },
+    Alu2 {
+        op: Alu,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    /// Shifts of a pair by a word.
+    Shift2 {
+        op: Alu,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Test2 {
+        op: Test,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Not2 {
+        d: Slot,
+        a: Slot,
+    },
+    SignExtend2 {
+        d: Slot,
+        a: Slot,
+        n: u32,
+    },
+    /// `d = a` cut to `n` bits (65 to 128).
+    Mask2 {
+        d: Slot,
+        a: Slot,
+        n: u32,
+    },
+    /// `n` words from `a` to `d`.
+    Copy {
+        d: Slot,
+        a: Slot,
+        n: u32,
+    },
+    /// What needs more than words: see `Effect`.
+    Effect {
+        index: u32,
+    },
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alu {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    And,
+    Or,
+    Xor,
+    Shl,
+    /// Logical.
+    Shr,
+    /// Arithmetic.
+    Sar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    Eq,
+    Ne,
+    LtUnsigned,
+    LeUnsigned,
+    LtSigned,
+    LeSigned,
+}

@@ -1,0 +1,224 @@
+//! The instructions that work on words alone.
+
+use crate::code::layout::mask;
+use crate::code::op::{Alu, Op, Test};
+
+/// What ended a run of arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    End,
+    /// The effect to run, and where to go on.
+    Effect {
+        index: u32,
+        next: usize,
+    },
+    /// More backward jumps than any finite action makes.
+    Endless,
+}
+
+/// Backward jumps that one run may make.
+const MAX_LOOPS: u32 = 1 << 20;
+
+/// Runs instructions from `pc` up to the next effect or end.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the emitter hands out every slot and jump target"
+)]
+pub(crate) fn run(code: &[Op], mut pc: usize, words: &mut [u64]) -> Stop {
+    let mut loops = 0;
+    loop {
+        match code[pc] {
+            Op::Mov { d, a } => words[d as usize] = words[a as usize],
+            Op::Mask { d, a, mask } => words[d as usize] = words[a as usize] & mask,
+            Op::Alu { op, d, a, b } => {
+                words[d as usize] = alu(op, words[a as usize], words[b as usize]);
+            }
+            Op::AluImm { op, d, a, n } => {
+                words[d as usize] = alu(op, words[a as usize], u64::from(n));
+            }
+            Op::Test { op, d, a, b } => {
+                words[d as usize] = u64::from(test(op, words[a as usize], words[b as usize]));
+            }
+            Op::Not { d, a } => words[d as usize] = !words[a as usize],
+            Op::IsZero { d, a } => words[d as usize] = u64::from(words[a as usize] == 0),
+            Op::SignExtend { d, a, n } => words[d as usize] = sign_extend(words[a as usize], n),
+            Op::Min { d, a, max } => words[d as usize] = words[a as usize].min(max),
+            Op::ClampSigned { d, a, bits } => {
+                let high = (mask(bits) >> 1) as i64;
+                words[d as usize] = (words[a as usize] as i64).clamp(!high, high) as u64;
+            }
+            Op::ClampUnsigned { d, a, max } => {
+                let value = words[a as usize];
+                words[d as usize] = if (value as i64) < 0 {
+                    0
+                } else {
+                    value.min(max)
+                };
+            }
+            Op::Jump { to } => {
+                if (to as usize) <= pc {
+                    loops += 1;
+                    if loops > MAX_LOOPS {
+                        return Stop::Endless;
+                    }
+                }
+                pc = to as usize;
+                continue;
+            }
+            Op::JumpIfZero { a, to } => {
+                if words[a as usize] == 0 {
+                    if (to as usize) <= pc {
+                        loops += 1;
+                        if loops > MAX_LOOPS {
+                            return Stop::Endless;
+                        }
+                    }
+                    pc = to as usize;
+                    continue;
+                }
+            }
+            Op::Widen2 { d, a } => set2(words, d, u128::from(words[a as usize])),
+            Op::WidenSigned2 { d, a } => {
+                let value = i128::from(words[a as usize] as i64);
+                set2(words, d, value as u128);
+            }
+            Op::Alu2 { op, d, a, b } => {
+                let value = alu2(op, get2(words, a), get2(words, b));
+                set2(words, d, value);
+            }
+            Op::Shift2 { op, d, a, b } => {
+                let value = shift2(op, get2(words, a), words[b as usize]);
+                set2(words, d, value);
+            }
+            Op::Test2 { op, d, a, b } => {
+                words[d as usize] = u64::from(test2(op, get2(words, a), get2(words, b)));
+            }
+            Op::Not2 { d, a } => set2(words, d, !get2(words, a)),
+            Op::SignExtend2 { d, a, n } => {
+                let shift = 128 - n.clamp(1, 128);
+                let value = ((get2(words, a) << shift) as i128) >> shift;
+                set2(words, d, value as u128);
+            }
+            Op::Mask2 { d, a, n } => {
+                let low = words[a as usize];
+                words[d as usize + 1] = words[a as usize + 1] & mask(n - 64);
+                words[d as usize] = low;
+            }
+            Op::Copy { d, a, n } => {
+                let (d, a, n) = (d as usize, a as usize, n as usize);
+                words.copy_within(a..a + n, d);
+            }
+            Op::Effect { index } => {
+                return Stop::Effect {
+                    index,
+                    next: pc + 1,
+                };
+            }
+            Op::End => return Stop::End,
+        }
+        pc += 1;
+    }
+}
+
+#[inline]
+fn alu(op: Alu, a: u64, b: u64) -> u64 {
+    match op {
+        Alu::Add => a.wrapping_add(b),
+        Alu::Sub => a.wrapping_sub(b),
+        Alu::Mul => a.wrapping_mul(b),
+        // Division by zero has no meaning in P4; it gives 0 here.
+        Alu::Div => a.checked_div(b).unwrap_or(0),
+        Alu::Rem => a.checked_rem(b).unwrap_or(0),
+        Alu::And => a & b,
+        Alu::Or => a | b,
+        Alu::Xor => a ^ b,
+        Alu::Shl => {
+            if b < 64 {
+                a << b
+            } else {
+                0
+            }
+        }
+        Alu::Shr => {
+            if b < 64 {
+                a >> b
+            } else {
+                0
+            }
+        }
+        Alu::Sar => ((a as i64) >> b.min(63)) as u64,
+    }
+}
+
+fn alu2(op: Alu, a: u128, b: u128) -> u128 {
+    match op {
+        Alu::Add => a.wrapping_add(b),
+        Alu::Sub => a.wrapping_sub(b),
+        Alu::Mul => a.wrapping_mul(b),
+        Alu::Div => a.checked_div(b).unwrap_or(0),
+        Alu::Rem => a.checked_rem(b).unwrap_or(0),
+        Alu::And => a & b,
+        Alu::Or => a | b,
+        Alu::Xor => a ^ b,
+        Alu::Shl | Alu::Shr | Alu::Sar => shift2(op, a, b as u64),
+    }
+}
+
+fn shift2(op: Alu, a: u128, b: u64) -> u128 {
+    match op {
+        Alu::Shl => {
+            if b < 128 {
+                a << b
+            } else {
+                0
+            }
+        }
+        Alu::Sar => ((a as i128) >> b.min(127)) as u128,
+        _ => {
+            if b < 128 {
+                a >> b
+            } else {
+                0
+            }
+        }
+    }
+}
+
+#[inline]
+fn test(op: Test, a: u64, b: u64) -> bool {
+    match op {
+        Test::Eq => a == b,
+        Test::Ne => a != b,
+        Test::LtUnsigned => a < b,
+        Test::LeUnsigned => a <= b,
+        Test::LtSigned => (a as i64) < (b as i64),
+        Test::LeSigned => (a as i64) <= (b as i64),
+    }
+}
+
+fn test2(op: Test, a: u128, b: u128) -> bool {
+    match op {
+        Test::Eq => a == b,
+        Test::Ne => a != b,
+        Test::LtUnsigned => a < b,
+        Test::LeUnsigned => a <= b,
+        Test::LtSigned => (a as i128) < (b as i128),
+        Test::LeSigned => (a as i128) <= (b as i128),
+    }
+}
+
+fn sign_extend(value: u64, bits: u32) -> u64 {
+    let shift = 64 - bits.clamp(1, 64);
+    (((value << shift) as i64) >> shift) as u64
+}
+
+#[expect(clippy::indexing_slicing, reason = "the emitter reserves pairs whole")]
+fn get2(words: &[u64], at: u32) -> u128 {
+    u128::from(words[at as usize]) | u128::from(words[at as usize + 1]) << 64
+}
+
+#[expect(clippy::indexing_slicing, reason = "the emitter reserves pairs whole")]
+fn set2(words: &mut [u64], at: u32, value: u128) {
+    words[at as usize] = value as u64;
+    words[at as usize + 1] = (value >> 64) as u64;
+}

@@ -1,0 +1,189 @@
+//! One packet's run through a program: the words, the registers beside them, and what is reused.
+
+use super::alu::{self, Stop};
+use super::exact::Reader;
+use super::state::State;
+use crate::Output;
+use crate::code::layout::{HeaderId, Place};
+use crate::code::program::{Entry, Program};
+use crate::trace::Tracer;
+
+/// `instance_type`, as simple_switch counts them.
+pub(crate) mod instance {
+    pub(crate) const NORMAL: u64 = 0;
+    pub(crate) const INGRESS_CLONE: u64 = 1;
+    pub(crate) const EGRESS_CLONE: u64 = 2;
+    pub(crate) const RECIRCULATED: u64 = 4;
+    pub(crate) const REPLICATED: u64 = 5;
+    pub(crate) const RESUBMITTED: u64 = 6;
+}
+
+/// What primitives leave for the traffic manager, beside the words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registers {
+    /// What counters and meters count.
+    pub(crate) counted: u64,
+    /// The packet's length, kept up to date when headers come and go.
+    pub(crate) length: u64,
+    pub(crate) clone: Option<(u64, u64)>,
+    pub(crate) digest: Option<u32>,
+    pub(crate) resubmit: u64,
+    pub(crate) recirculate: u64,
+    pub(crate) truncate: usize,
+    pub(crate) exit: bool,
+    /// An assertion failed: the packet goes no further.
+    pub(crate) failed: bool,
+}
+
+impl Registers {
+    pub(crate) fn new(counted: u64, length: u64) -> Self {
+        Registers {
+            counted,
+            length,
+            clone: None,
+            digest: None,
+            resubmit: 0,
+            recirculate: 0,
+            truncate: usize::MAX,
+            exit: false,
+            failed: false,
+        }
+    }
+}
+
+/// A packet on its way through egress while another one runs, or one that enters again.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Metadata and headers.
+    pub(crate) words: Vec<u64>,
+    /// Payload for egress, the whole packet for ingress.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) port: u16,
+    pub(crate) counted: u64,
+    pub(crate) length: u64,
+    pub(crate) truncate: usize,
+    pub(crate) ingress: bool,
+}
+
+/// Buffers that outlive a packet, so that the next one allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) words: Vec<u64>,
+    pub(crate) key: Vec<u64>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) waiting: std::collections::VecDeque<Waiting>,
+    pub(crate) spare: Vec<Waiting>,
+    pub(crate) saved: Vec<u64>,
+}
+
+pub(crate) struct Machine<'a, T: Tracer> {
+    pub(crate) program: &'a Program,
+    pub(crate) state: &'a mut State,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) out: &'a mut Output,
+    pub(crate) tracer: &'a mut T,
+    pub(crate) regs: Registers,
+    pub(crate) now: u64,
+    pub(crate) drop_port: u64,
+    pub(crate) priority_queues: u64,
+    pub(crate) passes: u32,
+}
+
+impl<T: Tracer> Machine<'_, T> {
+    /// Runs code from `entry` to its end.
+    #[inline]
+    pub(crate) fn run(&mut self, entry: Entry) {
+        let mut pc = entry as usize;
+        loop {
+            match alu::run(&self.program.code, pc, &mut self.scratch.words) {
+                Stop::End => return,
+                Stop::Effect { index, next } => {
+                    self.effect(index);
+                    pc = next;
+                }
+                Stop::Endless => {
+                    self.regs.failed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the loader hands out every slot")]
+    #[inline]
+    pub(crate) fn word(&self, slot: u32) -> u64 {
+        self.scratch.words[slot as usize]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the loader hands out every slot")]
+    #[inline]
+    pub(crate) fn set_word(&mut self, slot: u32, value: u64) {
+        self.scratch.words[slot as usize] = value;
+    }
+
+    /// Stores a number of 64 bits, cut to the place's width.
+    #[inline]
+    pub(crate) fn set(&mut self, place: Place, value: u64) {
+        let words = place.words();
+        if words == 1 {
+            self.set_word(place.slot, value & place.top_mask());
+        } else if words > 1 {
+            self.set_word(place.slot, value);
+            for i in 1..words {
+                self.set_word(place.slot + i, 0);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, place: Place) -> u64 {
+        self.word(place.slot)
+    }
+
+    pub(crate) fn valid(&self, header: HeaderId) -> bool {
+        self.word(self.program.layout.header(header).valid) != 0
+    }
+
+    /// Sets a header's validity; in a union, a header that becomes valid makes its peers invalid.
+    pub(crate) fn set_valid(&mut self, header: HeaderId, valid: bool) {
+        let program = self.program;
+        let header = program.layout.header(header);
+        self.set_word(header.valid, u64::from(valid));
+        if valid {
+            for peer in &header.peers {
+                self.set_word(*peer, 0);
+            }
+        }
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader {
+            layout: &self.program.layout,
+            words: &self.scratch.words,
+            state: self.state,
+        }
+    }
+
+    /// All words of a new packet.
+    pub(crate) fn reset(&mut self) {
+        let layout = &self.program.layout;
+        let end = layout.reset_end as usize;
+        if let Some(words) = self.scratch.words.get_mut(..end) {
+            words.fill(0);
+        }
+        for slot in &layout.always_valid {
+            self.set_word(*slot, 1);
+        }
+    }
+
+    /// Metadata as it is when a packet arrives.
+    pub(crate) fn reset_metadata(&mut self) {
+        let layout = &self.program.layout;
+        if let Some(words) = self.scratch.words.get_mut(..layout.metadata_end as usize) {
+            words.fill(0);
+        }
+        for slot in &layout.always_valid {
+            self.set_word(*slot, 1);
+        }
+    }
+}

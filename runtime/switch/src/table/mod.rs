@@ -1,0 +1,296 @@
+//! Tables: entries with their action data, and the indices that find them.
+//!
+//! An entry keeps its place (its index) while it lives; the lowest free place is taken first, since
+//! ties of priority go to the lowest place, as in bmv2. Keys come packed by the loader's plan.
+
+mod hash;
+mod key;
+mod tuple;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use hash::{HashIndex, hash_words};
+pub(crate) use key::{CompiledKey, compile};
+use tuple::TupleSpace;
+
+use crate::code::program::Table;
+use crate::control::{CounterValue, Entry, MeterRate};
+use crate::meter::Meter;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// What a hit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// Nothing at all, and without a next node of its own.
+    Nothing,
+    /// The table's action by its own index, with the entry's data.
+    Action(u32),
+    Member(u32),
+    Group(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hot {
+    pub(crate) run: Run,
+    pub(crate) last_hit: u64,
+}
+
+/// What the packet path does not read.
+#[derive(Clone, Debug)]
+pub(crate) struct Cold {
+    pub(crate) entry: Entry,
+    pub(crate) key: CompiledKey,
+    pub(crate) initial: bool,
+    /// An idle notice went out since the last hit.
+    pub(crate) noticed: bool,
+    pub(crate) next_notice: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Index {
+    Exact(HashIndex),
+    Tuple(TupleSpace),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TableState {
+    key_words: usize,
+    data_words: usize,
+    seed: u64,
+    hot: Vec<Hot>,
+    keys: Vec<u64>,
+    data: Vec<u64>,
+    cold: Vec<Option<Box<Cold>>>,
+    generations: Vec<u32>,
+    counters: Vec<CounterValue>,
+    meters: Vec<Option<Box<Meter>>>,
+    free: BinaryHeap<Reverse<u32>>,
+    len: usize,
+    index: Index,
+    counting: bool,
+    pub(crate) default: Run,
+    pub(crate) default_data: Vec<u64>,
+    pub(crate) default_counter: CounterValue,
+    pub(crate) const_entries: bool,
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "places come from this table's own index and handles that were checked"
+)]
+impl TableState {
+    pub(crate) fn new(table: &Table, seed: u64, ranges: Vec<(u32, u32)>) -> Self {
+        let key_words = table.key_words as usize;
+        TableState {
+            key_words,
+            data_words: table.data_words as usize,
+            seed,
+            hot: Vec::new(),
+            keys: Vec::new(),
+            data: Vec::new(),
+            cold: Vec::new(),
+            generations: Vec::new(),
+            counters: Vec::new(),
+            meters: Vec::new(),
+            free: BinaryHeap::new(),
+            len: 0,
+            index: if table.exact {
+                Index::Exact(HashIndex::default())
+            } else {
+                Index::Tuple(TupleSpace::new(table.range_start as usize, ranges))
+            },
+            counting: table.count,
+            default: Run::Nothing,
+            default_data: Vec::new(),
+            default_counter: CounterValue::default(),
+            const_entries: false,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The place of the entry that `key` (packed) hits.
+    #[inline]
+    pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
+        match &self.index {
+            Index::Exact(index) => {
+                let n = self.key_words;
+                index.find(hash_words(key, self.seed), |at| {
+                    let at = at as usize * n;
+                    self.keys[at..at + n] == *key
+                })
+            }
+            Index::Tuple(space) => space.lookup(key, &self.keys, self.key_words, self.seed),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn hot(&self, at: u32) -> Hot {
+        self.hot[at as usize]
+    }
+
+    #[inline]
+    pub(crate) fn touch(&mut self, at: u32, now: u64) {
+        self.hot[at as usize].last_hit = now;
+    }
+
+    #[inline]
+    pub(crate) fn data(&self, at: u32) -> &[u64] {
+        let at = at as usize * self.data_words;
+        &self.data[at..at + self.data_words]
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, at: u32, bytes: u64) {
+        let counter = &mut self.counters[at as usize];
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+
+    pub(crate) fn meter_mut(&mut self, at: u32) -> Option<&mut Meter> {
+        self.meters[at as usize].as_deref_mut()
+    }
+
+    pub(crate) fn set_meter(&mut self, at: u32, rates: Option<[MeterRate; 2]>) {
+        self.meters[at as usize] = rates.map(|rates| Box::new(Meter::new(rates)));
+    }
+
+    pub(crate) fn meter_rates(&self, at: u32) -> Option<[MeterRate; 2]> {
+        self.meters[at as usize].as_ref().map(|meter| meter.rates())
+    }
+
+    pub(crate) fn counter(&self, at: u32) -> CounterValue {
+        if self.counting {
+            self.counters[at as usize]
+        } else {
+            CounterValue::default()
+        }
+    }
+
+    pub(crate) fn set_counter(&mut self, at: u32, value: CounterValue) {
+        if self.counting {
+            self.counters[at as usize] = value;
+        }
+    }
+
+    pub(crate) fn reset_counters(&mut self) {
+        self.counters.fill(CounterValue::default());
+        self.default_counter = CounterValue::default();
+    }
+
+    pub(crate) fn cold(&self, at: u32) -> Option<&Cold> {
+        self.cold.get(at as usize)?.as_deref()
+    }
+
+    pub(crate) fn cold_mut(&mut self, at: u32) -> Option<&mut Cold> {
+        self.cold.get_mut(at as usize)?.as_deref_mut()
+    }
+
+    pub(crate) fn generation(&self, at: u32) -> u32 {
+        self.generations.get(at as usize).copied().unwrap_or(0)
+    }
+
+    /// The places in use, in rising order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        self.cold
+            .iter()
+            .enumerate()
+            .filter(|(_, cold)| cold.is_some())
+            .map(|(at, _)| at as u32)
+    }
+
+    /// The place of the entry with exactly this key and priority.
+    pub(crate) fn find(&self, key: &CompiledKey, priority: i32) -> Option<u32> {
+        match &self.index {
+            Index::Exact(_) => self.lookup(&key.value),
+            Index::Tuple(space) => space.find(key, priority, &self.keys, self.key_words, self.seed),
+        }
+    }
+
+    /// Adds an entry that is not there yet.
+    pub(crate) fn insert(&mut self, run: Run, data: &[u64], cold: Cold, now: u64) -> u32 {
+        let hot = Hot { run, last_hit: now };
+        let at = match self.free.pop() {
+            Some(Reverse(at)) => at,
+            None => {
+                self.hot.push(hot);
+                self.keys.resize(self.keys.len() + self.key_words, 0);
+                self.data.resize(self.data.len() + self.data_words, 0);
+                self.cold.push(None);
+                self.generations.push(0);
+                self.meters.push(None);
+                if self.counting {
+                    self.counters.push(CounterValue::default());
+                }
+                (self.hot.len() - 1) as u32
+            }
+        };
+        let i = at as usize;
+        self.hot[i] = hot;
+        self.keys[i * self.key_words..(i + 1) * self.key_words].copy_from_slice(&cold.key.value);
+        self.write_data(at, data);
+        self.meters[i] = None;
+        if self.counting {
+            self.counters[i] = CounterValue::default();
+        }
+        match &mut self.index {
+            Index::Exact(index) => index.insert(hash_words(&cold.key.value, self.seed), at),
+            Index::Tuple(space) => {
+                let priority = cold.key.rank(cold.entry.priority);
+                space.insert(
+                    at,
+                    &cold.key,
+                    priority,
+                    &self.keys,
+                    self.key_words,
+                    self.seed,
+                );
+            }
+        }
+        self.cold[i] = Some(Box::new(cold));
+        self.len += 1;
+        at
+    }
+
+    /// Replaces what an entry runs.
+    pub(crate) fn set_run(&mut self, at: u32, run: Run, data: &[u64]) {
+        self.hot[at as usize].run = run;
+        self.write_data(at, data);
+    }
+
+    fn write_data(&mut self, at: u32, data: &[u64]) {
+        let at = at as usize * self.data_words;
+        let place = &mut self.data[at..at + self.data_words];
+        place.fill(0);
+        for (word, value) in place.iter_mut().zip(data) {
+            *word = *value;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Cold> {
+        let cold = *self.cold.get_mut(at as usize)?.take()?;
+        match &mut self.index {
+            Index::Exact(index) => index.remove(hash_words(&cold.key.value, self.seed), at),
+            Index::Tuple(space) => {
+                let priority = cold.key.rank(cold.entry.priority);
+                space.remove(
+                    at,
+                    &cold.key,
+                    priority,
+                    &self.keys,
+                    self.key_words,
+                    self.seed,
+                );
+            }
+        }
+        self.generations[at as usize] = self.generations[at as usize].wrapping_add(1);
+        self.meters[at as usize] = None;
+        self.free.push(Reverse(at));
+        self.len -= 1;
+        Some(cold)
+    }
+}
