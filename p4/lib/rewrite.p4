@@ -3,11 +3,9 @@
 // complements and of the new fields. The mapped prefix of IPv4 addresses cancels itself out.
 
 control Rewrite(inout headers_t hdr, in flow_t flow) {
-    addr_t src;
-    addr_t dst;
     bit<16> identifier;
 
-    action tcp() {
+    action tcp(in addr_t src, in addr_t dst) {
         hash(hdr.tcp.checksum, HashAlgorithm.csum16, 16w0,
             { ~hdr.tcp.checksum, ~src, ~dst, ~hdr.tcp.sport, ~hdr.tcp.dport,
               flow.src, flow.dst, flow.sport, flow.dport }, 32w65536);
@@ -16,7 +14,7 @@ control Rewrite(inout headers_t hdr, in flow_t flow) {
     }
 
     // Zero means that the sender computed none; a sum that comes to zero is sent as its other form.
-    action udp() {
+    action udp(in addr_t src, in addr_t dst) {
         if (hdr.udp.checksum != 0) {
             hash(hdr.udp.checksum, HashAlgorithm.csum16, 16w0,
                 { ~hdr.udp.checksum, ~src, ~dst, ~hdr.udp.sport, ~hdr.udp.dport,
@@ -38,7 +36,7 @@ control Rewrite(inout headers_t hdr, in flow_t flow) {
     }
 
 #ifdef DUAL_STACK
-    action echo6() {
+    action echo6(in addr_t src, in addr_t dst) {
         identifier = flow.sport | flow.dport;
         hash(hdr.icmp6.checksum, HashAlgorithm.csum16, 16w0,
             { ~hdr.icmp6.checksum, ~src, ~dst, ~hdr.echo.identifier,
@@ -47,13 +45,13 @@ control Rewrite(inout headers_t hdr, in flow_t flow) {
     }
 
     // ICMPv6 sums a pseudo header; ICMP does not.
-    action icmp6() {
+    action icmp6(in addr_t src, in addr_t dst) {
         hash(hdr.icmp6.checksum, HashAlgorithm.csum16, 16w0,
             { ~hdr.icmp6.checksum, ~src, ~dst, flow.src, flow.dst }, 32w65536);
     }
 #endif
 
-    action ipv4() {
+    action ipv4(in addr_t src, in addr_t dst) {
         hash(hdr.ipv4.checksum, HashAlgorithm.csum16, 16w0,
             { ~hdr.ipv4.checksum, ~src, ~dst, flow.src, flow.dst }, 32w65536);
         hdr.ipv4.src = flow.src[31:0];
@@ -62,6 +60,8 @@ control Rewrite(inout headers_t hdr, in flow_t flow) {
 
     apply {
 #ifdef DUAL_STACK
+        addr_t src;
+        addr_t dst;
         if (hdr.ipv6.isValid()) {
             src = hdr.ipv6.src;
             dst = hdr.ipv6.dst;
@@ -69,34 +69,34 @@ control Rewrite(inout headers_t hdr, in flow_t flow) {
             src = MAPPED ++ hdr.ipv4.src;
             dst = MAPPED ++ hdr.ipv4.dst;
         }
-#else
-        src = hdr.ipv4.src;
-        dst = hdr.ipv4.dst;
-#endif
         if (hdr.tcp.isValid()) {
-            tcp();
+            tcp(src, dst);
         } else if (hdr.udp.isValid()) {
-            udp();
-#ifdef DUAL_STACK
+            udp(src, dst);
         } else if (hdr.icmp6.isValid()) {
             if (hdr.echo.isValid()) {
-                echo6();
+                echo6(src, dst);
             } else {
-                icmp6();
+                icmp6(src, dst);
             }
-#endif
         } else if (hdr.echo.isValid()) {
             echo();
         }
-#ifdef DUAL_STACK
         if (hdr.ipv6.isValid()) {
             hdr.ipv6.src = flow.src;
             hdr.ipv6.dst = flow.dst;
         } else {
-            ipv4();
+            ipv4(src, dst);
         }
 #else
-        ipv4();
+        if (hdr.tcp.isValid()) {
+            tcp(hdr.ipv4.src, hdr.ipv4.dst);
+        } else if (hdr.udp.isValid()) {
+            udp(hdr.ipv4.src, hdr.ipv4.dst);
+        } else if (hdr.echo.isValid()) {
+            echo();
+        }
+        ipv4(hdr.ipv4.src, hdr.ipv4.dst);
 #endif
     }
 }

@@ -43,6 +43,7 @@ pub struct PortPlan {
     /// The switch's own addresses on it, each with its connected prefix.
     pub addresses: Vec<IpNet>,
     /// The switch's own MAC address on it (derived from policy name and port when the policy gives none).
+    #[serde(with = "mac_text")]
     pub mac: [u8; 6],
 }
 
@@ -63,6 +64,7 @@ pub struct NeighbourPlan {
     /// Its address.
     pub address: IpAddr,
     /// Its MAC address.
+    #[serde(with = "mac_text")]
     pub mac: [u8; 6],
     /// The port that it is on.
     pub port: u16,
@@ -166,22 +168,31 @@ pub enum CriterionAction {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cube {
     /// Ingress port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_port: Option<u16>,
     /// Source prefix or masked address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src: Option<MaskedAddr>,
     /// Destination prefix or masked address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dst: Option<MaskedAddr>,
     /// IP protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proto: Option<Masked<u8>>,
     /// Source port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sport: Option<Masked<u16>>,
     /// Destination port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dport: Option<Masked<u16>>,
     /// TCP flags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<Masked<u8>>,
     /// ICMP or ICMPv6 type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Masked<u8>>,
     /// Packet kind: 0 whole, 1 first fragment, 2 later fragment, 3 ICMP error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Masked<u8>>,
 }
 
@@ -297,4 +308,28 @@ pub struct ManagerPlan {
     pub name: String,
     /// The services that it decides for.
     pub serves: Vec<String>,
+}
+
+/// MAC addresses as people write them: `02:53:42:00:00:01`.
+mod mac_text {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub fn serialize<S: Serializer>(mac: &[u8; 6], out: S) -> Result<S::Ok, S::Error> {
+        let [a, b, c, d, e, f] = mac;
+        out.collect_str(&format_args!(
+            "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
+        ))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<[u8; 6], D::Error> {
+        let text = String::deserialize(input)?;
+        let bytes: Option<Vec<u8>> = text
+            .split(':')
+            .map(|part| u8::from_str_radix(part, 16).ok())
+            .collect();
+        bytes
+            .and_then(|b| b.try_into().ok())
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no MAC address")))
+    }
 }
