@@ -1,1 +1,17 @@
-//! What every service manager needs.
+//! What every service manager needs: sessions to many agents, criteria and heartbeats, memory of flows,
+//! health checks through the switch, and a place for shared state.
+//!
+//! [`Manager`] is all of it as a deterministic state machine; [`shell`] drives it on a clock and channels. A
+//! service's own decisions come in as a [`Decide`]; nothing here knows any one service.
+
+pub mod decide;
+pub mod health;
+pub mod manager;
+pub mod memory;
+pub mod segment;
+pub mod session;
+pub mod shell;
+pub mod state;
+
+pub use decide::{Choice, Decide, Decided, Opening, Target, TargetStatus};
+pub use manager::{Input, Manager, Output, ServiceStatus, Status};

@@ -1,0 +1,162 @@
+//! The thin shell around a manager: one task that feeds it from its agents' channels and the clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signalbox_agent::channel::{ManagerChannel, Sender};
+use signalbox_agent::message::{ToAgent, ToManager};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::manager::{Input, Manager, Output, Status};
+use crate::memory::AgentId;
+
+enum Event {
+    Attach(ManagerChannel),
+    Message(AgentId, ToManager),
+    Gone(AgentId),
+    Status(oneshot::Sender<Status>),
+}
+
+/// What can be asked of a running manager. Clones share it; when the last one is dropped, the manager stops.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    events: mpsc::UnboundedSender<Event>,
+    _alive: Arc<watch::Sender<()>>,
+}
+
+/// The manager has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the manager has stopped")]
+pub struct Stopped;
+
+impl Handle {
+    /// Gives the manager a way to an agent.
+    pub fn attach(&self, channel: ManagerChannel) {
+        let _ = self.events.send(Event::Attach(channel));
+    }
+
+    /// Its state.
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub async fn status(&self) -> Result<Status, Stopped> {
+        let (tx, rx) = oneshot::channel();
+        self.events.send(Event::Status(tx)).map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+}
+
+/// Starts a manager on a tokio runtime. Aborting the task is a manager's sudden death: it says no goodbye.
+#[must_use]
+pub fn start(manager: Manager) -> (Handle, tokio::task::JoinHandle<()>) {
+    let (events_tx, events) = mpsc::unbounded_channel();
+    let (alive, gone) = watch::channel(());
+    let handle = Handle {
+        events: events_tx.clone(),
+        _alive: Arc::new(alive),
+    };
+    let shell = Shell {
+        manager,
+        start: Instant::now(),
+        events_tx,
+        agents: BTreeMap::new(),
+        next: 0,
+    };
+    (handle, tokio::spawn(shell.run(events, gone)))
+}
+
+struct Shell {
+    manager: Manager,
+    start: Instant,
+    events_tx: mpsc::UnboundedSender<Event>,
+    agents: BTreeMap<AgentId, Agent>,
+    next: AgentId,
+}
+
+struct Agent {
+    tx: Box<dyn Sender<ToAgent>>,
+    listener: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        mut gone: watch::Receiver<()>,
+    ) {
+        let mut gathered = Vec::with_capacity(256);
+        loop {
+            let at = self.manager.next_deadline().map_or_else(
+                || Instant::now() + Duration::from_secs(3600),
+                |d| self.start + d,
+            );
+            tokio::select! {
+                n = events.recv_many(&mut gathered, 256) => {
+                    if n == 0 {
+                        return;
+                    }
+                    for event in gathered.drain(..) {
+                        self.event(event);
+                    }
+                }
+                () = tokio::time::sleep_until(at) => self.feed(Input::Tick),
+                changed = gone.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Attach(channel) => {
+                self.next += 1;
+                let id = self.next;
+                let (tx, mut rx) = channel.split();
+                let events = self.events_tx.clone();
+                let listener = tokio::spawn(async move {
+                    while let Some(message) = rx.recv().await {
+                        if events.send(Event::Message(id, message)).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = events.send(Event::Gone(id));
+                });
+                self.agents.insert(id, Agent { tx, listener });
+                self.feed(Input::Connected(id));
+            }
+            Event::Message(id, message) => self.feed(Input::Message(id, message)),
+            Event::Gone(id) => {
+                self.agents.remove(&id);
+                self.feed(Input::Disconnected(id));
+            }
+            Event::Status(reply) => {
+                let _ = reply.send(self.manager.status());
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        for output in self.manager.handle(self.start.elapsed(), input) {
+            match output {
+                Output::Message(id, message) => {
+                    if let Some(agent) = self.agents.get(&id) {
+                        // An agent that is gone is noticed by the end of what it sends.
+                        let _ = agent.tx.send(message);
+                    }
+                }
+                Output::Log(line) => tracing::info!("{line}"),
+            }
+        }
+    }
+}
