@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -224,12 +224,17 @@ impl StreamSink for ChannelSink {
 #[derive(Clone)]
 pub struct Service {
     device: Arc<dyn Transport>,
+    running: watch::Receiver<()>,
 }
 
 impl Service {
-    /// A tonic service with the message sizes that pipelines need.
-    pub fn new(device: Arc<dyn Transport>) -> p4_runtime_server::P4RuntimeServer<Service> {
-        p4_runtime_server::P4RuntimeServer::new(Service { device })
+    /// A tonic service with the message sizes that pipelines need. Its streams end when the sender
+    /// of `running` is dropped: a server could not stop while controllers keep them open.
+    pub fn new(
+        device: Arc<dyn Transport>,
+        running: watch::Receiver<()>,
+    ) -> p4_runtime_server::P4RuntimeServer<Service> {
+        p4_runtime_server::P4RuntimeServer::new(Service { device, running })
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }
@@ -294,9 +299,15 @@ impl p4_runtime_server::P4Runtime for Service {
         let (sink, responses) = self.device.stream().await?;
         let requests = request.into_inner();
         Ok(Response::new(
-            with_requests(requests, sink, responses).boxed(),
+            with_requests(requests, sink, responses)
+                .take_until(stopped(self.running.clone()))
+                .boxed(),
         ))
     }
+}
+
+async fn stopped(mut running: watch::Receiver<()>) {
+    while running.changed().await.is_ok() {}
 }
 
 /// The device's responses, while the controller's requests are forwarded to it. When the

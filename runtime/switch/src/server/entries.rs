@@ -119,6 +119,7 @@ fn insert(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     }
     let (core, key) = (table.core, key(table, entry)?);
     let rates = entry.meter_config.as_ref().map(meter_rates).transpose()?;
+    let counter = entry.counter_data.as_ref().map(counter_value).transpose()?;
     let Some(action) = entry.action.as_ref().and_then(|a| a.r#type.as_ref()) else {
         return Err(Refusal::invalid("the entry has no action"));
     };
@@ -147,9 +148,8 @@ fn insert(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     if let Some(rates) = rates {
         t.switch.entry_meter_set(core, handle, Some(rates))?;
     }
-    if let Some(data) = &entry.counter_data {
-        t.switch
-            .entry_counter_set(core, handle, counter_value(data)?)?;
+    if let Some(value) = counter {
+        t.switch.entry_counter_set(core, handle, value)?;
     }
     let priority = entry.priority;
     note(&mut t.undo, move |switch, _| {
@@ -175,7 +175,9 @@ fn modify(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     let handle = find(t.switch, core, &key, entry.priority)?;
     let immutable = not_immutable(t, table);
     let rates = entry.meter_config.as_ref().map(meter_rates).transpose()?;
+    let counter = entry.counter_data.as_ref().map(counter_value).transpose()?;
     let old = t.switch.table_get(core, handle)?;
+    let mut replaced = None;
 
     let given = entry.action.as_ref().and_then(|a| a.r#type.as_ref());
     match (given, immutable) {
@@ -200,18 +202,10 @@ fn modify(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
                 }
                 return Err(full(t, error.into()));
             }
-            if action != old.entry.action {
-                profiles::drop_one_shot(t, entry.table_id, &old.entry.action);
-            }
+            replaced = (action != old.entry.action).then(|| old.entry.action.clone());
         }
     }
-    if has_meter {
-        t.switch.entry_meter_set(core, handle, rates)?;
-    }
-    if let Some(data) = &entry.counter_data {
-        t.switch
-            .entry_counter_set(core, handle, counter_value(data)?)?;
-    }
+    // Noted before the old one-shot goes: taking back is in reverse, and an entry needs its group.
     note(&mut t.undo, move |switch, now| {
         let handle = switch.table_find(core, &old.entry.key, old.entry.priority)?;
         switch.table_modify(
@@ -224,6 +218,15 @@ fn modify(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
         )?;
         restore_direct(switch, core, handle, &old)
     });
+    if let Some(action) = replaced {
+        profiles::drop_one_shot(t, entry.table_id, &action);
+    }
+    if has_meter {
+        t.switch.entry_meter_set(core, handle, rates)?;
+    }
+    if let Some(value) = counter {
+        t.switch.entry_counter_set(core, handle, value)?;
+    }
     Ok(())
 }
 
@@ -238,11 +241,12 @@ fn delete(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     let handle = find(t.switch, core, &key, entry.priority)?;
     let old = t.switch.table_get(core, handle)?;
     t.switch.table_delete(core, handle)?;
-    profiles::drop_one_shot(t, entry.table_id, &old.entry.action);
+    let action = old.entry.action.clone();
     note(&mut t.undo, move |switch, now| {
         let handle = switch.table_insert(now, core, old.entry.clone())?;
         restore_direct(switch, core, handle, &old)
     });
+    profiles::drop_one_shot(t, entry.table_id, &action);
     Ok(())
 }
 
@@ -255,10 +259,11 @@ fn restore_direct(
     if let Some(counter) = old.counter {
         switch.entry_counter_set(table, handle, counter)?;
     }
-    if old.meter.is_some() {
-        switch.entry_meter_set(table, handle, old.meter)?;
+    match old.meter {
+        Some(_) => switch.entry_meter_set(table, handle, old.meter),
+        // A table without meters refuses, and has nothing to be restored.
+        None => Ok(switch.entry_meter_set(table, handle, None).unwrap_or(())),
     }
-    Ok(())
 }
 
 fn write_default(t: &mut Target<'_>, kind: update::Type, entry: &TableEntry) -> Outcome<()> {

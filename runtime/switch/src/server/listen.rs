@@ -4,7 +4,11 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use signalbox_p4runtime::grpc::{MAX_METADATA, Service};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
@@ -64,11 +68,13 @@ pub enum ListenError {
     NoCa,
 }
 
-/// A server that listens; it stops when this is dropped.
+/// A server that listens. When this is dropped it takes no more connections, ends its streams and
+/// finishes the calls that are open.
 #[derive(Debug)]
 pub struct Listening {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    /// Dropped to stop: the one ends the listener, the other the streams.
+    stop: (oneshot::Sender<()>, watch::Sender<()>),
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -78,26 +84,17 @@ impl Listening {
         self.address
     }
 
-    /// Stops listening and waits until open calls are over.
+    /// Stops, and waits until open calls are over.
     ///
     /// # Errors
     /// What went wrong while serving.
-    pub async fn stop(mut self) -> Result<(), tonic::transport::Error> {
-        if let Some(stop) = self.stop.take() {
-            // The task may have ended by itself.
-            let _ = stop.send(());
-        }
-        match (&mut self.task).await {
+    pub async fn stop(self) -> Result<(), tonic::transport::Error> {
+        drop(self.stop);
+        match self.task.await {
             Ok(result) => result,
             // Nobody cancels it, and it does not panic.
             Err(_) => Ok(()),
         }
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -134,8 +131,9 @@ pub async fn listen(
         .await
         .map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
+    let (stop_streams, running) = watch::channel(());
     let router = server
-        .add_service(Service::new(Arc::new(device)))
+        .add_service(Service::new(Arc::new(device), running))
         .add_optional_service(dataplane.map(crate::dataplane::Dataplane::into_service));
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(router.serve_with_incoming_shutdown(
@@ -147,7 +145,7 @@ pub async fn listen(
     ));
     Ok(Listening {
         address,
-        stop: Some(stop),
+        stop: (stop, stop_streams),
         task,
     })
 }

@@ -33,9 +33,12 @@ impl Refusal {
         Refusal::new(Code::PermissionDenied, message)
     }
 
-    /// Puts the place before the message.
+    /// Puts the place before the message; simple_switch_grpc's own words stay as they are.
     #[must_use]
     pub fn at(mut self, place: &str) -> Refusal {
+        if self.code == Code::Unknown {
+            return self;
+        }
         self.message = format!("{place}: {}", self.message);
         self
     }

@@ -2,11 +2,13 @@
 //! constant tables, direct resources, atomic batches.
 
 use signalbox_p4runtime::proto::p4::v1::{
-    Action, CounterData, DirectCounterEntry, DirectMeterEntry, FieldMatch, MeterConfig, TableAction,
+    Action, CounterData, DirectCounterEntry, DirectMeterEntry, FieldMatch, MeterConfig,
+    TableAction,
     action::Param,
     entity::Entity as E,
     field_match::{Exact, FieldMatchType, Ternary},
-    table_action, table_entry::IdleTimeout,
+    table_action,
+    table_entry::IdleTimeout,
     update::Type,
 };
 
@@ -165,31 +167,158 @@ async fn each_mistake_in_an_entry_is_named() {
         insert(entry)
     };
     let cases: Vec<(Update, Code, &str)> = vec![
-        (change(&good, &|e| e.table_id = 0), Code::InvalidArgument, "no table id"),
-        (change(&good, &|e| e.table_id = 99), Code::InvalidArgument, "0x00000063"),
-        (change(&good, &|e| e.r#match.clear()), Code::InvalidArgument, "`hdr.ethernet.dst` of `l2` is exact and is missing"),
-        (change(&good, &|e| e.r#match[0].field_id = 9), Code::InvalidArgument, "no match field with id 9"),
-        (change(&good, &|e| e.r#match.push(e.r#match[0].clone())), Code::InvalidArgument, "twice"),
-        (change(&good, &|e| e.r#match[0].field_match_type = ternary(&[1], &[1])), Code::InvalidArgument, "takes exact matches, not ternary"),
-        (change(&good, &|e| e.priority = 1), Code::InvalidArgument, "priority 1 is not 0"),
-        (change(&filter, &|e| e.priority = 0), Code::InvalidArgument, "priority 0 is not above 0"),
-        (change(&filter, &|e| e.priority = -3), Code::InvalidArgument, "priority -3"),
-        (change(&filter, &|e| e.r#match[0].field_match_type = ternary(&[2, 1], &[0xff, 0])), Code::InvalidArgument, "bits outside its mask"),
-        (change(&filter, &|e| e.r#match[0].field_match_type = ternary(&[0], &[0])), Code::InvalidArgument, "leave the field out"),
-        (change(&good, &|e| e.action = None), Code::InvalidArgument, "no action"),
-        (change(&good, &|e| e.action = action(rewrite, vec![])), Code::InvalidArgument, "none of the actions of `l2`"),
-        (change(&good, &|e| e.action = action(no_action, vec![])), Code::PermissionDenied, "only be the default"),
-        (change(&good, &|e| e.action = action(forward, vec![])), Code::InvalidArgument, "lacks its parameter `port`"),
-        (change(&good, &|e| e.action = action(forward, vec![Param { param_id: 4, value: vec![1] }])), Code::InvalidArgument, "no parameter with id 4"),
-        (change(&good, &|e| e.action = action(forward, vec![Param { param_id: 1, value: vec![2, 0] }])), Code::OutOfRange, "parameter `port`"),
-        (change(&good, &|e| e.is_const = true), Code::InvalidArgument, "is_const"),
-        (change(&good, &|e| e.time_since_last_hit = Some(IdleTimeout::default())), Code::InvalidArgument, "only for reading"),
-        (change(&filter, &|e| e.idle_timeout_ns = 1), Code::InvalidArgument, "do not age"),
-        (change(&filter, &|e| e.counter_data = Some(CounterData::default())), Code::InvalidArgument, "no direct counter"),
-        (delete(good.clone()), Code::NotFound, "no entry with this key"),
-        (modify(good.clone()), Code::NotFound, "no entry with this key"),
-        (update(Type::Unspecified, E::TableEntry(good.clone())), Code::InvalidArgument, "neither INSERT"),
-        (Update { r#type: Type::Insert as i32, entity: None }, Code::InvalidArgument, "no entity"),
+        (
+            change(&good, &|e| e.table_id = 0),
+            Code::InvalidArgument,
+            "no table id",
+        ),
+        (
+            change(&good, &|e| e.table_id = 99),
+            Code::InvalidArgument,
+            "0x00000063",
+        ),
+        (
+            change(&good, &|e| e.r#match.clear()),
+            Code::InvalidArgument,
+            "`hdr.ethernet.dst` of `l2` is exact and is missing",
+        ),
+        (
+            change(&good, &|e| e.r#match[0].field_id = 9),
+            Code::InvalidArgument,
+            "no match field with id 9",
+        ),
+        (
+            change(&good, &|e| e.r#match.push(e.r#match[0].clone())),
+            Code::InvalidArgument,
+            "twice",
+        ),
+        (
+            change(&good, &|e| {
+                e.r#match[0].field_match_type = ternary(&[1], &[1])
+            }),
+            Code::InvalidArgument,
+            "takes exact matches, not ternary",
+        ),
+        (
+            change(&good, &|e| e.priority = 1),
+            Code::InvalidArgument,
+            "priority 1 is not 0",
+        ),
+        (
+            change(&filter, &|e| e.priority = 0),
+            Code::InvalidArgument,
+            "priority 0 is not above 0",
+        ),
+        (
+            change(&filter, &|e| e.priority = -3),
+            Code::InvalidArgument,
+            "priority -3",
+        ),
+        (
+            change(&filter, &|e| {
+                e.r#match[0].field_match_type = ternary(&[2, 1], &[0xff, 0])
+            }),
+            Code::InvalidArgument,
+            "bits outside its mask",
+        ),
+        (
+            change(&filter, &|e| {
+                e.r#match[0].field_match_type = ternary(&[0], &[0])
+            }),
+            Code::InvalidArgument,
+            "leave the field out",
+        ),
+        (
+            change(&good, &|e| e.action = None),
+            Code::InvalidArgument,
+            "no action",
+        ),
+        (
+            change(&good, &|e| e.action = action(rewrite, vec![])),
+            Code::InvalidArgument,
+            "none of the actions of `l2`",
+        ),
+        (
+            change(&good, &|e| e.action = action(no_action, vec![])),
+            Code::PermissionDenied,
+            "only be the default",
+        ),
+        (
+            change(&good, &|e| e.action = action(forward, vec![])),
+            Code::InvalidArgument,
+            "lacks its parameter `port`",
+        ),
+        (
+            change(&good, &|e| {
+                e.action = action(
+                    forward,
+                    vec![Param {
+                        param_id: 4,
+                        value: vec![1],
+                    }],
+                )
+            }),
+            Code::InvalidArgument,
+            "no parameter with id 4",
+        ),
+        (
+            change(&good, &|e| {
+                e.action = action(
+                    forward,
+                    vec![Param {
+                        param_id: 1,
+                        value: vec![2, 0],
+                    }],
+                )
+            }),
+            Code::OutOfRange,
+            "parameter `port`",
+        ),
+        (
+            change(&good, &|e| e.is_const = true),
+            Code::InvalidArgument,
+            "is_const",
+        ),
+        (
+            change(&good, &|e| {
+                e.time_since_last_hit = Some(IdleTimeout::default())
+            }),
+            Code::InvalidArgument,
+            "only for reading",
+        ),
+        (
+            change(&filter, &|e| e.idle_timeout_ns = 1),
+            Code::InvalidArgument,
+            "do not age",
+        ),
+        (
+            change(&filter, &|e| e.counter_data = Some(CounterData::default())),
+            Code::InvalidArgument,
+            "no direct counter",
+        ),
+        (
+            delete(good.clone()),
+            Code::NotFound,
+            "no entry with this key",
+        ),
+        (
+            modify(good.clone()),
+            Code::NotFound,
+            "no entry with this key",
+        ),
+        (
+            update(Type::Unspecified, E::TableEntry(good.clone())),
+            Code::InvalidArgument,
+            "neither INSERT",
+        ),
+        (
+            Update {
+                r#type: Type::Insert as i32,
+                entity: None,
+            },
+            Code::InvalidArgument,
+            "no entity",
+        ),
     ];
     for (update, expected, words) in cases {
         let (code, message) = lab.refused(update).await;
@@ -348,7 +477,10 @@ async fn direct_counters_are_read_set_and_kept_by_a_modify() {
         }),
         data: None,
     };
-    assert_eq!(lab.read(E::DirectCounterEntry(of_table)).await, counted(3, 180));
+    assert_eq!(
+        lab.read(E::DirectCounterEntry(of_table)).await,
+        counted(3, 180)
+    );
     let asked = TableEntry {
         counter_data: Some(CounterData::default()),
         ..key.clone()
@@ -362,14 +494,19 @@ async fn direct_counters_are_read_set_and_kept_by_a_modify() {
         packet_count: 100,
         byte_count: 1000,
     });
-    lab.write(vec![update(Type::Modify, E::DirectCounterEntry(set.clone()))])
-        .await
-        .unwrap();
+    lab.write(vec![update(
+        Type::Modify,
+        E::DirectCounterEntry(set.clone()),
+    )])
+    .await
+    .unwrap();
     assert_eq!(
         lab.read(E::DirectCounterEntry(direct.clone())).await,
         counted(100, 1000)
     );
-    let (code, _) = lab.refused(update(Type::Insert, E::DirectCounterEntry(set))).await;
+    let (code, _) = lab
+        .refused(update(Type::Insert, E::DirectCounterEntry(set)))
+        .await;
     assert_eq!(code, Code::InvalidArgument);
     let mut absent = direct;
     absent.table_entry = Some(TableEntry {
@@ -455,7 +592,14 @@ async fn an_atomic_batch_leaves_nothing_behind_when_it_fails() {
         let aborted = Code::Aborted as i32;
         assert_eq!(
             codes,
-            [aborted, aborted, aborted, aborted, aborted, Code::AlreadyExists as i32]
+            [
+                aborted,
+                aborted,
+                aborted,
+                aborted,
+                aborted,
+                Code::AlreadyExists as i32
+            ]
         );
         assert_eq!(sorted(lab.entries(everything.clone()).await), before);
     }
@@ -469,14 +613,19 @@ async fn an_atomic_batch_leaves_nothing_behind_when_it_fails() {
 async fn time_since_last_hit_is_told_when_asked_for() {
     let lab = Lab::start().await;
     lab.write(vec![insert(lab.l2(1, 1))]).await.unwrap();
-    lab.clock.0.store(5_000_000, std::sync::atomic::Ordering::SeqCst);
+    lab.clock
+        .0
+        .store(5_000_000, std::sync::atomic::Ordering::SeqCst);
     let asked = TableEntry {
         table_id: lab.id("l2"),
         time_since_last_hit: Some(IdleTimeout::default()),
         ..TableEntry::default()
     };
     let read = lab.entries(asked.clone()).await;
-    assert_eq!(read[0].time_since_last_hit.unwrap().elapsed_ns, 5_000_000_000);
+    assert_eq!(
+        read[0].time_since_last_hit.unwrap().elapsed_ns,
+        5_000_000_000
+    );
     let not_ageing = TableEntry {
         table_id: lab.id("filter"),
         ..asked

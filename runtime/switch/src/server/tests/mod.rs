@@ -16,7 +16,8 @@ use std::{
 };
 
 use signalbox_p4runtime::{
-    Catalog, Client, Code, Event, Events, RpcError, Session, Standing, Transport, Value, WriteError,
+    Catalog, Client, Code, Event, Events, RpcError, Session, Standing, Transport, Value,
+    WriteError,
     client::uint128,
     proto::p4::v1::{
         Entity, ReadRequest, TableEntry, Update, WriteRequest, entity,

@@ -58,15 +58,33 @@ async fn indirect_counters_count_and_are_set() {
     assert_eq!(lab.read(filter(seen, at(5))).await, [cell(at(5), 0, 0)]);
     for (update, expected) in [
         (update(Type::Modify, cell(at(16), 0, 0)), Code::OutOfRange),
-        (update(Type::Modify, cell(at(-1), 0, 0)), Code::InvalidArgument),
-        (update(Type::Modify, cell(at(1), -1, 0)), Code::InvalidArgument),
-        (update(Type::Insert, cell(at(1), 0, 0)), Code::InvalidArgument),
+        (
+            update(Type::Modify, cell(at(-1), 0, 0)),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Modify, cell(at(1), -1, 0)),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Insert, cell(at(1), 0, 0)),
+            Code::InvalidArgument,
+        ),
     ] {
         assert_eq!(lab.refused(update).await.0, expected);
     }
-    assert_eq!(lab.read_refused(filter(seen, at(16))).await.0, Code::OutOfRange);
-    assert_eq!(lab.read_refused(filter(0, at(1))).await.0, Code::InvalidArgument);
-    assert_eq!(lab.read_refused(filter(42, None)).await.0, Code::InvalidArgument);
+    assert_eq!(
+        lab.read_refused(filter(seen, at(16))).await.0,
+        Code::OutOfRange
+    );
+    assert_eq!(
+        lab.read_refused(filter(0, at(1))).await.0,
+        Code::InvalidArgument
+    );
+    assert_eq!(
+        lab.read_refused(filter(42, None)).await.0,
+        Code::InvalidArgument
+    );
 }
 
 #[tokio::test]
@@ -98,9 +116,15 @@ async fn meters_read_back_their_rates() {
         .unwrap();
     assert_eq!(lab.read(entry(None)).await, [entry(None)]);
     for bad in [
-        MeterConfig { eburst: 1, ..config },
+        MeterConfig {
+            eburst: 1,
+            ..config
+        },
         MeterConfig { pir: 1, ..config },
-        MeterConfig { cburst: -1, ..config },
+        MeterConfig {
+            cburst: -1,
+            ..config
+        },
     ] {
         let (code, _) = lab.refused(update(Type::Modify, entry(Some(bad)))).await;
         assert_eq!(code, Code::InvalidArgument);
@@ -297,12 +321,24 @@ async fn groups_choose_among_their_members() {
     let gone = |m: &ActionProfileMember| update(Type::Delete, E::ActionProfileMember(m.clone()));
     for (update, expected) in [
         (gone(&members[0]), Code::FailedPrecondition),
-        (update(Type::Delete, group_of(&[])), Code::FailedPrecondition),
+        (
+            update(Type::Delete, group_of(&[])),
+            Code::FailedPrecondition,
+        ),
         (update(Type::Modify, group_of(&[(9, 1)])), Code::NotFound),
-        (update(Type::Modify, group_of(&[(1, 0)])), Code::InvalidArgument),
-        (update(Type::Modify, group_of(&[(1, 1), (1, 2)])), Code::InvalidArgument),
+        (
+            update(Type::Modify, group_of(&[(1, 0)])),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Modify, group_of(&[(1, 1), (1, 2)])),
+            Code::InvalidArgument,
+        ),
         (update(Type::Insert, group_of(&[])), Code::AlreadyExists),
-        (update(Type::Insert, E::ActionProfileMember(members[0].clone())), Code::AlreadyExists),
+        (
+            update(Type::Insert, E::ActionProfileMember(members[0].clone())),
+            Code::AlreadyExists,
+        ),
         (gone(&member(&lab, 5, 1)), Code::NotFound),
     ] {
         let (code, message) = lab.refused(update).await;
@@ -348,9 +384,15 @@ async fn one_shots_read_back_as_written_and_leave_nothing_behind() {
     assert_eq!(lab.entries(of_spread.clone()).await, [entry.clone()]);
     let port = lab.packet(1, &frame(1, 2, 0x800)).await[0].0;
     assert!([4, 5].contains(&port), "{port}");
-    assert_eq!(lab.refused(insert(entry.clone())).await.0, Code::AlreadyExists);
+    assert_eq!(
+        lab.refused(insert(entry.clone())).await.0,
+        Code::AlreadyExists
+    );
     let (code, message) = lab
-        .refused(update(Type::Insert, E::ActionProfileMember(member(&lab, 60, 2))))
+        .refused(update(
+            Type::Insert,
+            E::ActionProfileMember(member(&lab, 60, 2)),
+        ))
         .await;
     assert_eq!(code, Code::InvalidArgument, "{message}");
 
@@ -361,9 +403,11 @@ async fn one_shots_read_back_as_written_and_leave_nothing_behind() {
     // A batch that fails keeps the one-shot that it had replaced.
     let bad = insert(lab.l2(1, 1));
     let batch = vec![modify(spread(&lab, set(&[5]))), bad.clone(), bad];
-    lab.batch(batch, Atomicity::RollbackOnError)
+    let error = lab
+        .batch(batch, Atomicity::RollbackOnError)
         .await
         .unwrap_err();
+    assert_eq!(error.code, Code::Unknown, "{error}");
     assert_eq!(lab.entries(of_spread.clone()).await, [changed.clone()]);
     assert_eq!(lab.packet(1, &frame(1, 2, 0x800)).await[0].0, 6);
     lab.write(vec![delete(changed)]).await.unwrap();
@@ -427,8 +471,17 @@ async fn multicast_groups_flood() {
     for (update, expected) in [
         (update(Type::Insert, flood.clone()), Code::AlreadyExists),
         (update(Type::Insert, group(0, &[])), Code::InvalidArgument),
-        (update(Type::Insert, group(3, &[replica(&[1], 1), replica(&[1], 1)])), Code::InvalidArgument),
-        (update(Type::Insert, group(3, &[replica(&[1], 70_000)])), Code::InvalidArgument),
+        (
+            update(
+                Type::Insert,
+                group(3, &[replica(&[1], 1), replica(&[1], 1)]),
+            ),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Insert, group(3, &[replica(&[1], 70_000)])),
+            Code::InvalidArgument,
+        ),
         (update(Type::Modify, group(3, &[])), Code::NotFound),
         (update(Type::Delete, group(3, &[])), Code::NotFound),
     ] {
@@ -473,9 +526,18 @@ async fn clone_sessions_read_back_as_written() {
     assert_eq!(kept.truncate, Some(64));
     for (update, expected) in [
         (update(Type::Insert, to_cpu.clone()), Code::AlreadyExists),
-        (update(Type::Insert, session(0, &[], 0)), Code::InvalidArgument),
-        (update(Type::Insert, session(32_768, &[], 0)), Code::InvalidArgument),
-        (update(Type::Insert, session(2, &[], -1)), Code::InvalidArgument),
+        (
+            update(Type::Insert, session(0, &[], 0)),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Insert, session(32_768, &[], 0)),
+            Code::InvalidArgument,
+        ),
+        (
+            update(Type::Insert, session(2, &[], -1)),
+            Code::InvalidArgument,
+        ),
     ] {
         let (code, message) = lab.refused(update).await;
         assert_eq!(code, expected, "{message}");

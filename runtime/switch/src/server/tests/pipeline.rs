@@ -10,7 +10,10 @@ use super::*;
 #[tokio::test]
 async fn before_any_pipeline_the_answer_is_empty_and_writes_fail_a_precondition() {
     let lab = Lab::bare(Quirks::default()).await;
-    assert_eq!(lab.client.get_pipeline(ResponseType::All).await.unwrap(), None);
+    assert_eq!(
+        lab.client.get_pipeline(ResponseType::All).await.unwrap(),
+        None
+    );
     let (code, _) = lab.refused(insert(lab.l2(1, 1))).await;
     assert_eq!(code, Code::FailedPrecondition);
     let error = lab
@@ -19,7 +22,10 @@ async fn before_any_pipeline_the_answer_is_empty_and_writes_fail_a_precondition(
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::FailedPrecondition);
-    assert_eq!(lab.client.commit_pipeline().await.unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        lab.client.commit_pipeline().await.unwrap_err().code,
+        Code::NotFound
+    );
     assert_eq!(lab.client.capabilities().await.unwrap(), "1.5.0");
 }
 
@@ -34,7 +40,12 @@ async fn the_pipeline_reads_back_in_the_parts_asked_for() {
     let cookie = get(ResponseType::CookieOnly).await;
     assert!(cookie.p4info.is_none() && cookie.p4_device_config.is_empty());
     assert!(get(ResponseType::P4infoAndCookie).await.p4info.is_some());
-    assert!(get(ResponseType::DeviceConfigAndCookie).await.p4info.is_none());
+    assert!(
+        get(ResponseType::DeviceConfigAndCookie)
+            .await
+            .p4info
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -67,7 +78,11 @@ async fn configs_that_do_not_fit_are_refused_with_the_place_and_change_nothing()
     }
     lab.push(Action::Verify, 3).await.unwrap();
     assert_eq!(lab.packet(2, &frame(1, 2, 0x800)).await[0].0, 1);
-    let config = lab.client.get_pipeline(ResponseType::CookieOnly).await.unwrap();
+    let config = lab
+        .client
+        .get_pipeline(ResponseType::CookieOnly)
+        .await
+        .unwrap();
     assert_eq!(config.unwrap().cookie.unwrap().cookie, 7);
 }
 
@@ -81,9 +96,16 @@ async fn a_commit_replays_what_was_written_since_the_save() {
     assert_eq!(lab.packet(2, &frame(1, 2, 0x800)).await[0].0, 1);
     lab.client.commit_pipeline().await.unwrap();
     assert_eq!(lab.packet(2, &frame(1, 2, 0x800)).await[0].0, 4);
-    let config = lab.client.get_pipeline(ResponseType::CookieOnly).await.unwrap();
+    let config = lab
+        .client
+        .get_pipeline(ResponseType::CookieOnly)
+        .await
+        .unwrap();
     assert_eq!(config.unwrap().cookie.unwrap().cookie, 8);
-    assert_eq!(lab.client.commit_pipeline().await.unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        lab.client.commit_pipeline().await.unwrap_err().code,
+        Code::NotFound
+    );
 }
 
 #[tokio::test]
@@ -132,9 +154,9 @@ async fn verify_and_commit_clears_and_reconcile_keeps_the_state() {
 
     // A program that has no place for the entries is refused, and nothing changes.
     let mut smaller = info;
-    smaller.tables[0].action_refs.retain(|a| {
-        a.id != lab.catalog.actions.named("forward").unwrap().id
-    });
+    smaller.tables[0]
+        .action_refs
+        .retain(|a| a.id != lab.catalog.actions.named("forward").unwrap().id);
     let error = lab
         .client
         .set_pipeline(Action::ReconcileAndCommit, smaller, JSON.into(), 10)

@@ -62,7 +62,10 @@ async fn what_simple_switch_grpc_lacks_is_unimplemented() {
 async fn a_full_table_gives_no_reason_and_the_rest_of_a_batch_is_done() {
     let lab = Lab::with(Quirks::simple_switch_grpc()).await;
     let updates = (1..=9).map(|n| insert(lab.l2(n, 1))).collect();
-    let error = lab.batch(updates, Atomicity::ContinueOnError).await.unwrap_err();
+    let error = lab
+        .batch(updates, Atomicity::ContinueOnError)
+        .await
+        .unwrap_err();
     let last = error.updates.last().unwrap();
     assert_eq!(last.canonical_code, Code::Unknown as i32);
     assert_eq!(last.message, "Error when adding match entry to target");

@@ -1,11 +1,11 @@
 //! What the device tells of its own accord, and packets from the controller.
 
 use signalbox_p4runtime::{
-    proto::p4::v1::{
-        DigestEntry, PacketMetadata, digest_entry::Config as DigestConfig,
-        entity::Entity as E, p4_data::Data, stream_error, update::Type,
-    },
     packet_out,
+    proto::p4::v1::{
+        DigestEntry, PacketMetadata, digest_entry::Config as DigestConfig, entity::Entity as E,
+        p4_data::Data, stream_error, update::Type,
+    },
 };
 
 use super::*;
@@ -85,20 +85,37 @@ async fn only_the_primary_sends_and_gets_packets() {
         panic!("no error");
     };
     assert_eq!(error.canonical_code, Code::PermissionDenied as i32);
-    assert!(backup.write(vec![insert(lab.l2(1, 1))]).await.unwrap_err().all_are(Code::PermissionDenied));
+    assert!(
+        backup
+            .write(vec![insert(lab.l2(1, 1))])
+            .await
+            .unwrap_err()
+            .all_are(Code::PermissionDenied)
+    );
 
     // With a higher id the newcomer takes over, and both are told.
     let (newcomer, new_events) = Client::open(Arc::new(lab.device.clone()), Session::new(1, 11))
         .await
         .unwrap();
     assert_eq!(new_events.standing(), Standing::Primary);
-    assert_eq!(lab.event().await, Event::Standing(Standing::Backup { primary: 11 }));
+    assert_eq!(
+        lab.event().await,
+        Event::Standing(Standing::Backup { primary: 11 })
+    );
     newcomer.write(vec![insert(lab.l2(1, 1))]).await.unwrap();
     // When it leaves, nobody is promoted.
     drop((newcomer, new_events));
-    assert_eq!(lab.event().await, Event::Standing(Standing::NoPrimary { highest: 11 }));
+    assert_eq!(
+        lab.event().await,
+        Event::Standing(Standing::NoPrimary { highest: 11 })
+    );
     assert!(lab.write(vec![]).await.is_ok());
-    assert!(lab.write(vec![insert(lab.l2(2, 1))]).await.unwrap_err().all_are(Code::PermissionDenied));
+    assert!(
+        lab.write(vec![insert(lab.l2(2, 1))])
+            .await
+            .unwrap_err()
+            .all_are(Code::PermissionDenied)
+    );
 }
 
 #[tokio::test]
@@ -160,7 +177,9 @@ async fn digests_come_in_lists_without_repetition_until_acknowledged() {
         .await
         .unwrap();
     assert_eq!(lab.read(digest(&lab, None)).await, [digest(&lab, config)]);
-    let (code, _) = lab.refused(update(Type::Insert, digest(&lab, config))).await;
+    let (code, _) = lab
+        .refused(update(Type::Insert, digest(&lab, config)))
+        .await;
     assert_eq!(code, Code::AlreadyExists);
 
     let learn = |src| frame(1, src, 0x88b5);
@@ -187,6 +206,7 @@ async fn digests_come_in_lists_without_repetition_until_acknowledged() {
 
     // Known until acknowledged; then news again, after the time-out as a list of one.
     lab.packet(4, &learn(0x0a)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     lab.client.acknowledge(&list).await.unwrap();
     lab.packet(4, &learn(0x0b)).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
