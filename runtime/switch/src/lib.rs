@@ -18,6 +18,8 @@ mod code;
 mod exec;
 mod load;
 mod meter;
+#[cfg(test)]
+mod sample;
 mod switch;
 mod table;
 

@@ -6,7 +6,7 @@
 //! `/`, `%` and saturation need whole values: there the interval of each operand has to fit.
 
 use super::expr::{BinOp, Bool, Cmp, HeaderRef, Num, Target};
-use super::interval::{self, Interval};
+use super::interval::{self, Interval, Known};
 use super::layout::{Layout, Place, Slot, mask};
 use super::op::{Alu, Op, Test};
 use super::program::{Effect, Entry};
@@ -22,6 +22,7 @@ pub(crate) struct Emitter {
     pub(crate) words: Vec<u64>,
     constants: FxHashMap<Vec<u64>, Slot>,
     free: FxHashMap<u32, Vec<Slot>>,
+    bounds: Known,
     taken: Vec<(u32, Slot)>,
     /// Validity words, to read `valid` of a fixed header.
     valid: Vec<Slot>,
@@ -36,6 +37,7 @@ impl Emitter {
             words,
             constants: FxHashMap::default(),
             free: FxHashMap::default(),
+            bounds: Known::default(),
             taken: Vec::new(),
             valid: layout.headers.iter().map(|h| h.valid).collect(),
             union_members: layout
@@ -96,8 +98,13 @@ impl Emitter {
         self.code.push(Op::Effect { index });
     }
 
+    fn of(&mut self, num: &Num) -> Option<Interval> {
+        interval::of(num, &mut self.bounds)
+    }
+
     /// A word with the lowest 64 bits of `num`, exact if the value fits.
     pub(crate) fn value(&mut self, num: &Num) -> Slot {
+        self.bounds.clear();
         let start = self.code.len();
         if let Some(slot) = self.low64(num) {
             return slot;
@@ -127,6 +134,7 @@ impl Emitter {
 
     /// `target = num`, cut to the target's width.
     pub(crate) fn assign(&mut self, target: &Target, num: &Num) {
+        self.bounds.clear();
         let Target::Place(place) = target else {
             return self.effect(Effect::Assign {
                 target: target.clone(),
@@ -153,7 +161,7 @@ impl Emitter {
         let start = self.code.len();
         let a = self.low64(num)?;
         let d = place.slot;
-        let fits = interval::of(num).is_some_and(|i| i.fits_unsigned(place.width));
+        let fits = self.of(num).is_some_and(|i| i.fits_unsigned(place.width));
         if fits || place.width == 64 {
             // Let the last instruction write to the target itself if its value came from there.
             let last = self.code.len().checked_sub(1).filter(|last| *last >= start);
@@ -196,7 +204,7 @@ impl Emitter {
                 });
                 Some(())
             }
-            Num::Const(value) if interval::of(num)?.fits_unsigned(place.width) => {
+            Num::Const(value) if self.of(num)?.fits_unsigned(place.width) => {
                 let a = self.constant(value, place.words());
                 self.push(Op::Copy {
                     d: place.slot,
@@ -242,9 +250,9 @@ impl Emitter {
                 })?;
                 d
             }
-            Num::FromBool(value) => self.decide(value),
+            Num::FromBool(value) => self.truth(value),
             Num::TwoComplement(a, bits) if *bits <= 64 => {
-                let exact = interval::of(a).is_some_and(|i| i.fits_signed(*bits));
+                let exact = self.of(a).is_some_and(|i| i.fits_signed(*bits));
                 let a = self.low64(a)?;
                 if exact {
                     return Some(a);
@@ -255,7 +263,7 @@ impl Emitter {
             }
             Num::TwoComplement(a, _) => return self.low64(a),
             Num::SaturateUnsigned(a, bits) if *bits <= 64 => {
-                let interval = interval::of(a)?;
+                let interval = self.of(a)?;
                 let max = mask(*bits);
                 let a = self.low64(a)?;
                 let d = self.temp(1);
@@ -269,7 +277,7 @@ impl Emitter {
                 d
             }
             Num::SaturateSigned(a, bits) if *bits <= 64 => {
-                if !interval::of(a)?.fits_signed(64) {
+                if !self.of(a)?.fits_signed(64) {
                     return None;
                 }
                 let a = self.low64(a)?;
@@ -317,16 +325,16 @@ impl Emitter {
             BinOp::Or => Alu::Or,
             BinOp::Xor => Alu::Xor,
             BinOp::Shl => {
-                if !interval::of(b)?.fits_unsigned(64) {
+                if !self.of(b)?.fits_unsigned(64) {
                     return None;
                 }
                 Alu::Shl
             }
             BinOp::Shr => {
-                if !interval::of(b)?.fits_unsigned(64) {
+                if !self.of(b)?.fits_unsigned(64) {
                     return None;
                 }
-                let of_a = interval::of(a)?;
+                let of_a = self.of(a)?;
                 if of_a.fits_unsigned(64) {
                     Alu::Shr
                 } else if of_a.fits_signed(64) {
@@ -336,7 +344,7 @@ impl Emitter {
                 }
             }
             BinOp::Div | BinOp::Rem => {
-                if !interval::of(a)?.fits_unsigned(64) || !interval::of(b)?.fits_unsigned(64) {
+                if !self.of(a)?.fits_unsigned(64) || !self.of(b)?.fits_unsigned(64) {
                     return None;
                 }
                 if op == BinOp::Div { Alu::Div } else { Alu::Rem }
@@ -356,7 +364,7 @@ impl Emitter {
 
     /// A pair with the lowest 128 bits.
     fn low128(&mut self, num: &Num) -> Option<Slot> {
-        if let Some(interval) = interval::of(num)
+        if let Some(interval) = self.of(num)
             && !matches!(num, Num::Const(_))
         {
             let signed = !interval.fits_unsigned(64);
@@ -424,10 +432,10 @@ impl Emitter {
             BinOp::Or => Alu::Or,
             BinOp::Xor => Alu::Xor,
             BinOp::Shl | BinOp::Shr => {
-                if !interval::of(b)?.fits_unsigned(64) {
+                if !self.of(b)?.fits_unsigned(64) {
                     return None;
                 }
-                let of_a = interval::of(a)?;
+                let of_a = self.of(a)?;
                 let op = match op {
                     BinOp::Shl => Alu::Shl,
                     _ if of_a.fits_unsigned(128) => Alu::Shr,
@@ -441,7 +449,7 @@ impl Emitter {
                 return Some(d);
             }
             BinOp::Div | BinOp::Rem => {
-                if !interval::of(a)?.fits_unsigned(128) || !interval::of(b)?.fits_unsigned(128) {
+                if !self.of(a)?.fits_unsigned(128) || !self.of(b)?.fits_unsigned(128) {
                     return None;
                 }
                 if op == BinOp::Div { Alu::Div } else { Alu::Rem }
@@ -461,7 +469,7 @@ impl Emitter {
         b: &T,
         mut branch: impl FnMut(&mut Self, &T) -> Option<()>,
     ) -> Option<()> {
-        let condition = self.decide(condition);
+        let condition = self.truth(condition);
         let to_else = self.code.len();
         self.push(Op::End);
         branch(self, a)?;
@@ -484,6 +492,11 @@ impl Emitter {
 
     /// A word with 1 or 0.
     pub(crate) fn decide(&mut self, value: &Bool) -> Slot {
+        self.bounds.clear();
+        self.truth(value)
+    }
+
+    fn truth(&mut self, value: &Bool) -> Slot {
         let start = self.code.len();
         if let Some(slot) = self.decide_fast(value) {
             return slot;
@@ -502,7 +515,7 @@ impl Emitter {
             Bool::Const(value) => self.constant(&BigInt::from(u8::from(*value)), 1),
             Bool::Compare(cmp, a, b) => return self.compare(*cmp, a, b),
             Bool::Same(equal, a, b) => {
-                let (a, b) = (self.decide(a), self.decide(b));
+                let (a, b) = (self.truth(a), self.truth(b));
                 let d = self.temp(1);
                 self.push(Op::Test {
                     op: if *equal { Test::Eq } else { Test::Ne },
@@ -515,7 +528,7 @@ impl Emitter {
             Bool::And(a, b) => self.logic(Alu::And, a, b),
             Bool::Or(a, b) => self.logic(Alu::Or, a, b),
             Bool::Not(a) => {
-                let a = self.decide(a);
+                let a = self.truth(a);
                 let d = self.temp(1);
                 self.push(Op::IsZero { d, a });
                 d
@@ -536,7 +549,7 @@ impl Emitter {
                 d
             }
             Bool::FromNum(num) => {
-                let bound = interval::of(num)?;
+                let bound = self.of(num)?;
                 if let (Num::Load(place), true) = (num.as_ref(), bound.fits_unsigned(1)) {
                     return Some(place.slot);
                 }
@@ -557,7 +570,7 @@ impl Emitter {
             Bool::Choose(condition, a, b) => {
                 let d = self.temp(1);
                 self.choose(condition, a, b, |emitter, value| {
-                    let a = emitter.decide(value);
+                    let a = emitter.truth(value);
                     emitter.push(Op::Mov { d, a });
                     Some(())
                 })?;
@@ -568,14 +581,14 @@ impl Emitter {
     }
 
     fn logic(&mut self, op: Alu, a: &Bool, b: &Bool) -> Slot {
-        let (a, b) = (self.decide(a), self.decide(b));
+        let (a, b) = (self.truth(a), self.truth(b));
         let d = self.temp(1);
         self.push(Op::Alu { op, d, a, b });
         d
     }
 
     fn compare(&mut self, cmp: Cmp, a: &Num, b: &Num) -> Option<Slot> {
-        let (of_a, of_b) = (interval::of(a)?, interval::of(b)?);
+        let (of_a, of_b) = (self.of(a)?, self.of(b)?);
         // Greater is less with the sides changed.
         let (cmp, a, b) = match cmp {
             Cmp::Gt => (Cmp::Lt, b, a),

@@ -5,6 +5,7 @@ use super::expr::{BinOp, Num};
 use super::layout::Place;
 use num_bigint::BigInt;
 use num_traits::{One, Signed, ToPrimitive, Zero};
+use rustc_hash::FxHashMap;
 
 /// Bounds, both included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,22 @@ pub(crate) fn of_place(place: Place) -> Interval {
 
 /// The bounds of `num`; `None` when they are unknown or astronomical (a shift by a variable of
 /// many bits), which leaves the expression to the exact evaluator.
-pub(crate) fn of(num: &Num) -> Option<Interval> {
+///
+/// `known` remembers the bounds of subexpressions by address: it must not outlive the expression.
+pub(crate) fn of(num: &Num, known: &mut Known) -> Option<Interval> {
+    let address = std::ptr::from_ref(num) as usize;
+    if let Some(found) = known.get(&address) {
+        return found.clone();
+    }
+    let found = compute(num, known);
+    known.insert(address, found.clone());
+    found
+}
+
+/// Bounds of the subexpressions of one expression.
+pub(crate) type Known = FxHashMap<usize, Option<Interval>>;
+
+fn compute(num: &Num, known: &mut Known) -> Option<Interval> {
     Some(match num {
         Num::Const(value) => Interval::new(value.clone(), value.clone()),
         Num::Load(place) => of_place(*place),
@@ -71,17 +87,17 @@ pub(crate) fn of(num: &Num) -> Option<Interval> {
         Num::LastIndex(_) => Interval::new(-BigInt::one(), power(32)),
         Num::StackCount(_) => Interval::unsigned(32),
         Num::Complement(a) => {
-            let a = of(a)?;
+            let a = of(a, known)?;
             Interval::new(-a.high - 1, -a.low - 1)
         }
         Num::Choose(_, a, b) => {
-            let (a, b) = (of(a)?, of(b)?);
+            let (a, b) = (of(a, known)?, of(b, known)?);
             Interval::new(a.low.min(b.low), a.high.max(b.high))
         }
         Num::TwoComplement(_, bits) | Num::SaturateSigned(_, bits) => Interval::signed(*bits),
         Num::SaturateUnsigned(_, bits) => Interval::unsigned(*bits),
         Num::FieldOf(..) | Num::Register(..) => return None,
-        Num::Binary(op, a, b) => binary(*op, of(a), of(b))?,
+        Num::Binary(op, a, b) => binary(*op, of(a, known), of(b, known))?,
     })
 }
 

@@ -8,9 +8,6 @@ mod replication;
 mod tables;
 mod values;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use tables::start_table;
 pub use values::{
     ActionCall, CloneSession, CounterValue, Entry, EntryAction, EntryHandle, EntryView, GroupId,

@@ -1,0 +1,7 @@
+//! Programs of a few lines, one a feature.
+
+mod arithmetic;
+mod parser;
+mod primitives;
+mod tables;
+mod traffic;
