@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::needs::has;
-use crate::process::{Folder, Process, SIGNALBOX, run, signalbox, wait_until};
+use crate::SIGNALBOX;
+use crate::process::{Folder, Process, run, wait_until};
 
 const POLICY: &str = "\
 network {
@@ -28,6 +29,11 @@ managers {
   lb-1 serves web-lb
 }
 ";
+
+/// Runs `signalbox` with these arguments to its end.
+fn signalbox(arguments: &[&str]) -> Output {
+    run(Command::new(SIGNALBOX).args(arguments), Duration::from_secs(60))
+}
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)

@@ -4,6 +4,11 @@
 
 mod commands;
 mod lab;
+#[path = "../../bmv2-tests/src/needs.rs"]
 mod needs;
+#[path = "../../bmv2-tests/src/process.rs"]
 mod process;
 mod programs;
+
+/// The program under test.
+const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::capture::{Capture, Tally};
 use crate::lab::{Lab, Space};
-use crate::process::{Folder, Process, SIGNALBOX, run, wait_until};
+use crate::SIGNALBOX;
+use crate::process::{Folder, Process, run, wait_until};
 
 /// The servers' names, which are also the bodies of their file `name`.
 pub const SERVERS: [&str; 3] = ["server-a", "server-b", "server-c"];

@@ -6,9 +6,6 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// The program under test.
-pub const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");
-
 /// A folder of its own for each test, removed at the end unless the test failed.
 pub struct Folder(PathBuf);
 
@@ -121,14 +118,6 @@ pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// Runs `signalbox` with these arguments to its end.
-pub fn signalbox(arguments: &[&str]) -> Output {
-    run(
-        Command::new(SIGNALBOX).args(arguments),
-        Duration::from_secs(60),
-    )
 }
 
 /// Runs a command to its end; one that takes longer than `limit` is killed and fails the test.

@@ -1,0 +1,507 @@
+//! One target with an image on it, and what a scenario does with it: write entries, send packets, see
+//! what comes out, read counters. Calls wait; the connection's tasks run behind them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use signalbox_lower::entries::{Match, PlannedEntry, Value as Planned, prefix_number};
+use signalbox_lower::plan::Criterion;
+use signalbox_p4runtime::proto::p4::config::v1::P4Info;
+use signalbox_p4runtime::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
+use signalbox_p4runtime::proto::p4::v1::{
+    CloneSessionEntry, CounterEntry, Entity, Index, PacketIn, PacketReplicationEngineEntry,
+    Replica, TableEntry, Update, entity, packet_replication_engine_entry, replica, update,
+};
+use signalbox_p4runtime::value::Value;
+use signalbox_p4runtime::{Catalog, Client, Event, RpcError, Session, Standing, WriteError};
+use tokio::runtime::Runtime;
+
+use crate::image::Image;
+use crate::targets::{Started, Target};
+use crate::world::{Neighbour, World};
+
+/// How long something that must come may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The numbers of `packet_in.kind` that scenarios look for.
+#[allow(missing_docs, reason = "the names say it")]
+pub mod kind {
+    pub const INTEREST: u64 = 1;
+    pub const NOTICE: u64 = 2;
+    pub const LOCAL: u64 = 3;
+    pub const ARP: u64 = 4;
+    pub const FRAGMENT: u64 = 6;
+    pub const ICMP_ERROR: u64 = 7;
+    pub const TTL: u64 = 8;
+    pub const GLEAN: u64 = 9;
+    pub const UNRESOLVED: u64 = 10;
+}
+
+/// The cells of the counter `drops`.
+#[allow(missing_docs, reason = "the names say it")]
+pub mod drop {
+    pub const NOT_READY: i64 = 1;
+    pub const BAD_PACKET_OUT: i64 = 2;
+    pub const UNKNOWN_PORT: i64 = 3;
+    pub const NOT_IP: i64 = 4;
+    pub const MALFORMED: i64 = 5;
+    pub const WRONG_MAC: i64 = 6;
+    pub const NO_ROUTE: i64 = 7;
+    pub const NOT_SERVED: i64 = 9;
+    pub const SERVICE: i64 = 10;
+}
+
+/// What crosses the CPU port with a packet, in the order of the header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields of p4/lib's packet_in and packet_out")]
+pub struct Carried {
+    pub kind: u64,
+    pub part: u64,
+    pub reply: u64,
+    pub answered: u64,
+    pub mark_set: u64,
+    pub mark: u64,
+    pub stage: u64,
+    pub port: u64,
+    pub next_hop: u64,
+    pub tunnel: u64,
+    pub notices: u64,
+    pub entry: u64,
+}
+
+impl Carried {
+    fn names() -> [&'static str; 12] {
+        [
+            "kind", "part", "reply", "answered", "mark_set", "mark", "stage", "port", "next_hop",
+            "tunnel", "notices", "entry",
+        ]
+    }
+
+    fn values(&self) -> [u64; 12] {
+        [
+            self.kind,
+            self.part,
+            self.reply,
+            self.answered,
+            self.mark_set,
+            self.mark,
+            self.stage,
+            self.port,
+            self.next_hop,
+            self.tunnel,
+            self.notices,
+            self.entry,
+        ]
+    }
+
+    /// As the answer to this packet: go on where it was diverted, without diverting there again.
+    #[must_use]
+    pub fn resumed(self) -> Carried {
+        Carried {
+            kind: 1,
+            answered: 1,
+            ..self
+        }
+    }
+}
+
+/// One target with a pipeline.
+pub struct Bench {
+    /// The surroundings.
+    pub world: World,
+    /// The target.
+    pub target: Target,
+    catalog: Arc<Catalog>,
+    p4info: P4Info,
+    client: Client,
+    send: Box<dyn Fn(u16, Vec<u8>) + Send>,
+    sent: Receiver<(u16, Vec<u8>)>,
+    to_agent: Receiver<PacketIn>,
+    idle: Receiver<Vec<TableEntry>>,
+    // Dropped last: the target's tasks run on it.
+    _keep: Vec<Box<dyn std::any::Any + Send>>,
+    runtime: Runtime,
+}
+
+impl Bench {
+    /// Starts a target and loads the image; nothing is installed yet.
+    pub fn bare(target: Target, image: &Image) -> Bench {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let ports: Vec<u16> = image.plan.ports.iter().map(|port| port.number).collect();
+        let Started {
+            transport,
+            device_id,
+            send,
+            sent,
+            keep,
+        } = runtime.block_on(target.start(&ports));
+        let (packets, to_agent) = channel();
+        let (notices, idle) = channel();
+        let client = runtime.block_on(async {
+            let session = Session::new(device_id, 1);
+            let (client, mut events) = Client::open(transport, session).await.unwrap();
+            assert_eq!(events.standing(), Standing::Primary);
+            tokio::spawn(async move {
+                while let Ok(event) = events.next().await {
+                    // The scenario may be over before its events.
+                    match event {
+                        Event::Packet(packet) => drop(packets.send(packet)),
+                        Event::Idle(entries) => drop(notices.send(entries)),
+                        Event::Refused(error) => eprintln!("refused: {error:?}"),
+                        Event::Standing(_) | Event::Digest(_) => {}
+                    }
+                }
+            });
+            client
+        });
+        let bench = Bench {
+            world: World::of(&image.plan),
+            target,
+            catalog: Catalog::shared(image.p4info.clone()).unwrap(),
+            p4info: image.p4info.clone(),
+            client,
+            send,
+            sent,
+            to_agent,
+            idle,
+            _keep: keep,
+            runtime,
+        };
+        bench.load(image.json.as_bytes()).unwrap();
+        bench
+    }
+
+    /// As [`Bench::bare`], with everything installed that an agent and its managers install at start-up:
+    /// the plan's entries, next hops and routes to the client and the servers, the managers'
+    /// criteria, the clone session, and `ready`.
+    pub fn ready(target: Target, image: &Image) -> Bench {
+        let bench = Bench::bare(target, image);
+        let plan = &bench.world.plan;
+        let mut entries = plan.static_entries();
+        for neighbour in bench.neighbours() {
+            entries.push(next_hop_entry(&neighbour));
+            entries.push(route_entry(&neighbour));
+        }
+        for service in &plan.services {
+            for part in std::iter::once(&service.forward).chain(&service.reply) {
+                if service.balance.is_some() {
+                    entries.extend(part.criteria.iter().flat_map(|one| asking(part, one)));
+                }
+            }
+        }
+        entries.push(plan.ready_entry());
+        bench.install(&entries);
+        bench.add_clone_session();
+        bench
+    }
+
+    /// The client and the servers.
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        let mut all = vec![self.world.client];
+        all.extend(&self.world.servers);
+        all
+    }
+
+    /// Loads a device configuration.
+    ///
+    /// # Errors
+    /// The target's refusal.
+    pub fn load(&self, device_config: &[u8]) -> Result<(), RpcError> {
+        self.runtime.block_on(self.client.set_pipeline(
+            Action::VerifyAndCommit,
+            self.p4info.clone(),
+            device_config.to_vec(),
+            7,
+        ))
+    }
+
+    /// Inserts entries.
+    pub fn install(&self, entries: &[PlannedEntry]) {
+        let result = self.write(update::Type::Insert, entries);
+        if let Err(error) = result {
+            panic!("{}", error.explain(&self.catalog, 5));
+        }
+    }
+
+    /// Deletes entries.
+    pub fn remove(&self, entries: &[PlannedEntry]) {
+        let result = self.write(update::Type::Delete, entries);
+        if let Err(error) = result {
+            panic!("{}", error.explain(&self.catalog, 5));
+        }
+    }
+
+    /// Writes entries.
+    ///
+    /// # Errors
+    /// The target's refusals.
+    pub fn write(&self, how: update::Type, entries: &[PlannedEntry]) -> Result<(), WriteError> {
+        let updates = entries
+            .iter()
+            .map(|entry| Update {
+                r#type: how as i32,
+                entity: Some(Entity {
+                    entity: Some(entity::Entity::TableEntry(self.encode(entry))),
+                }),
+            })
+            .collect();
+        self.runtime.block_on(self.client.write(updates))
+    }
+
+    fn encode(&self, entry: &PlannedEntry) -> TableEntry {
+        let bits = self.world.plan.address_bits;
+        let mut builder = self.catalog.entry(&entry.table).priority(entry.priority);
+        for (name, key) in &entry.matches {
+            builder = match *key {
+                Match::Exact(value) => builder.exact(name, Value::from(value.number(bits).0)),
+                Match::Ternary { value, mask } => builder.ternary(
+                    name,
+                    Value::from(value.number(bits).0),
+                    Value::from(mask.mask_number(bits).0),
+                ),
+                Match::Lpm(prefix) => {
+                    let (value, length) = prefix_number(prefix, bits);
+                    builder.lpm(name, Value::from(value), usize::from(length))
+                }
+            };
+        }
+        let params = entry
+            .params
+            .iter()
+            .map(|(name, value)| (*name, Value::from(value.number(bits).0)));
+        builder.action(&entry.action, params).build().unwrap()
+    }
+
+    fn add_clone_session(&self) {
+        let plan = &self.world.plan;
+        let session = CloneSessionEntry {
+            session_id: plan.notice_session,
+            replicas: vec![Replica {
+                instance: 1,
+                port_kind: Some(replica::PortKind::EgressPort(u32::from(plan.cpu_port))),
+                ..Replica::default()
+            }],
+            ..CloneSessionEntry::default()
+        };
+        let entry = PacketReplicationEngineEntry {
+            r#type: Some(packet_replication_engine_entry::Type::CloneSessionEntry(session)),
+        };
+        let update = Update {
+            r#type: update::Type::Insert as i32,
+            entity: Some(Entity {
+                entity: Some(entity::Entity::PacketReplicationEngineEntry(entry)),
+            }),
+        };
+        self.runtime.block_on(self.client.write(vec![update])).unwrap();
+    }
+
+    /// Lets a frame arrive at a port.
+    pub fn send(&self, port: u16, frame: &[u8]) {
+        (self.send)(port, frame.to_vec());
+    }
+
+    /// The next frame that leaves, which must leave by this port.
+    pub fn expect(&self, port: u16) -> Vec<u8> {
+        match self.sent.recv_timeout(PATIENCE) {
+            Ok((by, frame)) => {
+                assert_eq!(by, port, "the frame left by port {by}: {frame:02x?}");
+                frame
+            }
+            Err(_) => panic!(
+                "no frame left by port {port}; dropped: {:?}, to the agent: {:?}",
+                self.drops(),
+                self.to_agent.try_recv()
+            ),
+        }
+    }
+
+    /// The next packet for the agent.
+    pub fn expect_to_agent(&self) -> (Carried, Vec<u8>) {
+        let Ok(packet) = self.to_agent.recv_timeout(PATIENCE) else {
+            panic!(
+                "nothing came to the agent; dropped: {:?}, left: {:?}",
+                self.drops(),
+                self.sent.try_recv()
+            );
+        };
+        let header = self.catalog.header("packet_in").unwrap();
+        let of = |name: &str| {
+            let value = header.get(&packet.metadata, name).unwrap();
+            value.to_u64().unwrap()
+        };
+        let carried = Carried {
+            kind: of("kind"),
+            part: of("part"),
+            reply: of("reply"),
+            answered: of("answered"),
+            mark_set: of("mark_set"),
+            mark: of("mark"),
+            stage: of("stage"),
+            port: of("port"),
+            next_hop: of("next_hop"),
+            tunnel: of("tunnel"),
+            notices: of("notices"),
+            entry: of("entry"),
+        };
+        (carried, packet.payload.to_vec())
+    }
+
+    /// Fails if anything comes out by a port or to the agent.
+    pub fn expect_nothing(&self) {
+        let wait = match self.target {
+            Target::Embedded | Target::Quirks => Duration::from_millis(30),
+            Target::Grpc => Duration::from_millis(100),
+            Target::Bmv2 => Duration::from_millis(300),
+        };
+        match self.sent.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => {}
+            other => panic!("something left: {other:02x?}"),
+        }
+        if let Ok(packet) = self.to_agent.try_recv() {
+            panic!("something came to the agent: {packet:02x?}");
+        }
+    }
+
+    /// Sends a packet as the agent.
+    pub fn packet_out(&self, carried: &Carried, frame: &[u8]) {
+        let header = self.catalog.header("packet_out").unwrap();
+        let values = carried.values();
+        let fields = Carried::names()
+            .into_iter()
+            .zip(values)
+            .map(|(name, value)| (name, Value::from(u128::from(value))));
+        let metadata = header.pack(fields).unwrap();
+        self.runtime
+            .block_on(self.client.packet_out(frame.to_vec(), metadata))
+            .unwrap();
+    }
+
+    /// Packets and bytes in one cell of a counter.
+    pub fn counter(&self, name: &str, index: i64) -> (i64, i64) {
+        let counter_id = self.catalog.counters.named(name).unwrap().id;
+        let filter = Entity {
+            entity: Some(entity::Entity::CounterEntry(CounterEntry {
+                counter_id,
+                index: Some(Index { index }),
+                data: None,
+            })),
+        };
+        let found = self
+            .runtime
+            .block_on(self.client.read_all(vec![filter]))
+            .unwrap();
+        match found.into_iter().next().and_then(|one| one.entity) {
+            Some(entity::Entity::CounterEntry(entry)) => {
+                let data = entry.data.unwrap_or_default();
+                (data.packet_count, data.byte_count)
+            }
+            other => panic!("{other:?} is no counter"),
+        }
+    }
+
+    /// Packets dropped, by reason.
+    pub fn drops(&self) -> Vec<(i64, i64)> {
+        (1..=10)
+            .map(|reason| (reason, self.counter("Ingress.drops", reason).0))
+            .filter(|(_, packets)| *packets > 0)
+            .collect()
+    }
+
+    /// Sends a frame that must be dropped for this reason, and counted so.
+    pub fn expect_drop(&self, port: u16, frame: &[u8], reason: i64) {
+        let before = self.counter("Ingress.drops", reason).0;
+        self.send(port, frame);
+        self.expect_nothing();
+        let after = self.counter("Ingress.drops", reason).0;
+        assert_eq!(after, before + 1, "dropped: {:?}", self.drops());
+    }
+
+    /// The idle entries of the next notice.
+    pub fn expect_idle(&self) -> Vec<TableEntry> {
+        self.idle.recv_timeout(PATIENCE).expect("an idle notice")
+    }
+}
+
+/// A number as a parameter or key of that width.
+pub fn bits(value: impl Into<u64>, width: u16) -> Planned {
+    Planned::Bits {
+        value: value.into(),
+        width,
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> Planned {
+    let number = bytes
+        .into_iter()
+        .fold(0u64, |number, byte| number << 8 | u64::from(byte));
+    bits(number, 48)
+}
+
+/// The next hop to a neighbour.
+pub fn next_hop_entry(neighbour: &Neighbour) -> PlannedEntry {
+    PlannedEntry {
+        table: "Ingress.next_hop".into(),
+        matches: vec![("next_hop", Match::Exact(bits(neighbour.next_hop, 16)))],
+        priority: 0,
+        action: "Ingress.send".into(),
+        params: vec![
+            ("port", bits(neighbour.port, 9)),
+            ("src", mac(neighbour.router_mac)),
+            ("dst", mac(neighbour.mac)),
+        ],
+    }
+}
+
+/// The route to a neighbour, by its next hop.
+pub fn route_entry(neighbour: &Neighbour) -> PlannedEntry {
+    PlannedEntry {
+        table: "Ingress.route".into(),
+        matches: vec![("dst", Match::Lpm(neighbour.address.into()))],
+        priority: 0,
+        action: "Ingress.to_next_hop".into(),
+        params: vec![("id", bits(neighbour.next_hop, 16))],
+    }
+}
+
+/// The entries by which a manager asks for the packets of a criterion.
+fn asking(
+    part: &signalbox_lower::plan::PartPlan,
+    criterion: &Criterion,
+) -> Vec<PlannedEntry> {
+    ask_entries(part, criterion, ALL_EVENTS, 0)
+}
+
+/// The event that is in every packet.
+pub const ALL_EVENTS: u16 = 512;
+
+/// The entries by which a manager asks for packets, and for notices, of a criterion.
+pub fn ask_entries(
+    part: &signalbox_lower::plan::PartPlan,
+    criterion: &Criterion,
+    packet_events: u16,
+    notice_events: u16,
+) -> Vec<PlannedEntry> {
+    let control = part.criteria_table.rsplit_once('.').unwrap().0;
+    criterion
+        .cubes
+        .iter()
+        .map(|cube| PlannedEntry {
+            table: part.criteria_table.clone(),
+            matches: cube.matches(),
+            priority: 1000,
+            action: format!("{control}.ask"),
+            params: vec![
+                ("packet_events", bits(packet_events, 10)),
+                ("notice_events", bits(notice_events, 10)),
+                ("else_drop", bits(0u8, 1)),
+                ("entry", bits(criterion.id, 32)),
+                ("slot", bits(criterion.id, 32)),
+            ],
+        })
+        .collect()
+}

@@ -1,0 +1,76 @@
+//! Where packets go that no service has an opinion on.
+
+use std::net::SocketAddr;
+
+use super::scenarios;
+use crate::bench::{Bench, drop, kind, next_hop_entry, route_entry};
+use crate::frames::{Path, flags};
+use crate::scenarios::balance::assert_routed;
+
+scenarios! {
+    a_route_leads_to_its_neighbour;
+    a_connected_address_without_a_neighbour_is_gleaned;
+    a_route_without_its_next_hop_is_unresolved;
+    our_own_addresses_are_not_served;
+    a_destination_without_a_route_is_dropped;
+}
+
+/// A packet from the first server to the client that is no reply of the service.
+fn past_the_service(bench: &Bench) -> Path {
+    let mut path = bench.world.from_server(0, 5_353);
+    path.from.set_port(path.from.port() ^ 1);
+    path
+}
+
+fn a_route_leads_to_its_neighbour(bench: &Bench) {
+    let world = &bench.world;
+    let path = past_the_service(bench);
+    for frame in [path.udp(b"question"), path.tcp(flags::SYN, b"")] {
+        bench.send(world.servers[0].port, &frame);
+        let sent = bench.expect(world.client.port);
+        assert_routed(&sent, &world.client, path.from, path.to);
+        assert_eq!(sent[34..], frame[34..], "nothing behind the IP header has changed");
+    }
+}
+
+fn a_connected_address_without_a_neighbour_is_gleaned(bench: &Bench) {
+    let world = &bench.world;
+    bench.remove(&[route_entry(&world.client)]);
+    let frame = past_the_service(bench).udp(b"question");
+    bench.send(world.servers[0].port, &frame);
+    let (carried, packet) = bench.expect_to_agent();
+    assert_eq!(carried.kind, kind::GLEAN);
+    assert_eq!(carried.next_hop, u64::from(world.client.port), "the port to resolve on");
+    assert_eq!(carried.port, u64::from(world.servers[0].port));
+    assert_eq!(packet, frame);
+}
+
+fn a_route_without_its_next_hop_is_unresolved(bench: &Bench) {
+    let world = &bench.world;
+    bench.remove(&[next_hop_entry(&world.client)]);
+    let frame = past_the_service(bench).udp(b"question");
+    bench.send(world.servers[0].port, &frame);
+    let (carried, packet) = bench.expect_to_agent();
+    assert_eq!(carried.kind, kind::UNRESOLVED);
+    assert_eq!(carried.next_hop, u64::from(world.client.next_hop));
+    assert_eq!(packet, frame);
+}
+
+fn our_own_addresses_are_not_served(bench: &Bench) {
+    let world = &bench.world;
+    let mut path = past_the_service(bench);
+    path.to = SocketAddr::new(world.service.ip(), 22);
+    bench.expect_drop(world.servers[0].port, &path.tcp(flags::SYN, b""), drop::NOT_SERVED);
+    path.to = SocketAddr::new(world.port(world.client.port).addresses[0].addr(), 22);
+    bench.expect_drop(world.servers[0].port, &path.tcp(flags::SYN, b""), drop::NOT_SERVED);
+}
+
+fn a_destination_without_a_route_is_dropped(bench: &Bench) {
+    let world = &bench.world;
+    let mut path = past_the_service(bench);
+    path.to.set_ip(match path.to {
+        SocketAddr::V4(_) => [192, 0, 2, 200].into(),
+        SocketAddr::V6(_) => [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1].into(),
+    });
+    bench.expect_drop(world.servers[0].port, &path.udp(b""), drop::NO_ROUTE);
+}

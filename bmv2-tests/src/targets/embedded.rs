@@ -1,0 +1,107 @@
+//! Our switch in this process: without gRPC, with bmv2's limits, and over gRPC.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use signalbox_p4runtime::grpc::Grpc;
+use signalbox_switch::dataplane::{Dataplane, DataplaneClient};
+use signalbox_switch::ports::MemoryPort;
+use signalbox_switch::runner::{RealClock, Runner};
+use signalbox_switch::server::{Device, ListenOptions, Options, listen};
+use signalbox_switch::{Config, Quirks, Switch};
+
+use super::Started;
+
+const DEVICE: u64 = 1;
+
+fn runner(ports: &[u16], quirks: bool) -> Runner {
+    let config = Config {
+        ports: ports.to_vec(),
+        cpu_port: Some(510),
+        quirks: if quirks {
+            Quirks::simple_switch_grpc()
+        } else {
+            Quirks::default()
+        },
+        ..Config::default()
+    };
+    Runner::start(Switch::new(config), Box::new(RealClock::start())).unwrap()
+}
+
+fn options() -> Options {
+    Options {
+        device_id: DEVICE,
+        ..Options::default()
+    }
+}
+
+/// P4Runtime and packets by function calls.
+pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
+    let runner = runner(ports, quirks);
+    let handle = runner.handle();
+    let (queue, sent) = channel();
+    for port in ports.iter().copied() {
+        let queue = queue.clone();
+        let sink = move |frame: &[u8]| {
+            // The scenario may be over.
+            let _ = queue.send((port, frame.to_vec()));
+        };
+        handle.add_port(port, Box::new(MemoryPort::new(sink))).unwrap();
+    }
+    let device = Device::start(handle.clone(), options()).await.unwrap();
+    Started {
+        transport: Arc::new(device),
+        device_id: DEVICE,
+        send: Box::new(move |port, frame| handle.inject(port, frame).unwrap()),
+        sent,
+        keep: vec![Box::new(runner)],
+    }
+}
+
+/// P4Runtime and packets over gRPC on loopback.
+pub async fn over_grpc(ports: &[u16]) -> Started {
+    let runner = runner(ports, false);
+    let handle = runner.handle();
+    let dataplane = Dataplane::attach(handle.clone(), DEVICE, ports).unwrap();
+    let device = Device::start(handle, options()).await.unwrap();
+    let listening = listen(
+        device,
+        Some(dataplane),
+        ListenOptions {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            exposed: false,
+        },
+    )
+    .await
+    .unwrap();
+    let address = listening.address().to_string();
+    let mut started = connect(&address, &address, DEVICE).await;
+    started.keep.push(Box::new(listening));
+    started.keep.push(Box::new(runner));
+    started
+}
+
+/// Connects to a switch that listens for P4Runtime and for packets.
+pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Started {
+    let limit = Duration::from_secs(10);
+    let transport = Grpc::connect(p4runtime, None, limit).await.unwrap();
+    let client = DataplaneClient::connect(dataplane, device_id, limit).await.unwrap();
+    let (sender, mut receiver) = client.open().await.unwrap();
+    let (queue, sent) = channel();
+    tokio::spawn(async move {
+        while let Ok(Some((port, frame))) = receiver.next().await {
+            if queue.send((port, frame.to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    Started {
+        transport: Arc::new(transport),
+        device_id,
+        send: Box::new(move |port, frame| sender.send(port, frame).unwrap()),
+        sent,
+        keep: vec![Box::new(client)],
+    }
+}

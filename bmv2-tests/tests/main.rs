@@ -1,0 +1,69 @@
+//! Every scenario, for every example policy, on every target, with the images of both compilers.
+
+use bmv2_tests::image::{Compiler, Image, example_names};
+use bmv2_tests::needs::has;
+use bmv2_tests::scenarios::all;
+use bmv2_tests::targets::Target;
+
+/// Runs every scenario on one target. Those whose needs the target does not meet are printed by name
+/// and counted; a scenario that fails does not keep the others from running.
+fn run_all(test: &str, target: Target, compiler: Compiler) {
+    let mut programs: Vec<&str> = target.program().into_iter().collect();
+    if compiler == Compiler::P4c {
+        programs.push("p4c-bm2-ss");
+    }
+    if !has(test, &programs) {
+        return;
+    }
+    let (mut ran, mut skipped, mut failed) = (0, 0, Vec::new());
+    for name in example_names() {
+        let image = Image::example(&name, compiler);
+        for scenario in all() {
+            let place = format!("{} with {name} on {target:?}", scenario.name);
+            if let Some(need) = scenario.needs.iter().find(|need| !target.has(**need)) {
+                eprintln!("SKIPPED {place}: the target has no {need:?}");
+                skipped += 1;
+                continue;
+            }
+            let run = std::panic::AssertUnwindSafe(|| (scenario.run)(target, &image));
+            match std::panic::catch_unwind(run) {
+                Ok(()) => ran += 1,
+                Err(_) => failed.push(place),
+            }
+        }
+    }
+    eprintln!("{test}: {ran} scenarios passed, {skipped} skipped, {} failed", failed.len());
+    assert!(failed.is_empty(), "failed: {failed:#?}");
+}
+
+macro_rules! matrix {
+    ($($test:ident: $target:ident, $compiler:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            run_all(stringify!($test), Target::$target, Compiler::$compiler);
+        }
+    )*};
+}
+
+matrix! {
+    scenarios_hold_on_the_embedded_switch: Embedded, Ours;
+    scenarios_hold_with_the_limits_of_simple_switch_grpc: Quirks, Ours;
+    scenarios_hold_over_grpc: Grpc, Ours;
+    scenarios_hold_on_bmv2: Bmv2, Ours;
+    scenarios_hold_with_p4cs_image_on_the_embedded_switch: Embedded, P4c;
+    scenarios_hold_with_p4cs_image_on_bmv2: Bmv2, P4c;
+}
+
+#[test]
+fn p4c_compiles_every_example_without_a_warning_to_the_same_p4info() {
+    let test = "p4c_compiles_every_example_without_a_warning_to_the_same_p4info";
+    if !has(test, &["p4c-bm2-ss"]) {
+        return;
+    }
+    for name in example_names() {
+        let theirs = Image::example(&name, Compiler::P4c);
+        assert_eq!(theirs.warnings, "", "{name}");
+        let ours = Image::example(&name, Compiler::Ours);
+        assert_eq!(ours.p4info, theirs.p4info, "{name}");
+    }
+}
