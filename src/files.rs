@@ -6,13 +6,22 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
+/// Reads a file.
+///
+/// # Errors
+/// One line that names the file.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| {
+        Failure::Failed(format!("cannot read `{}`: {error}", path.display()))
+    })
+}
+
 /// Reads a text file.
 ///
 /// # Errors
 /// One line that names the file; input that is not UTF-8 is [`Failure::Input`].
 pub fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path)
-        .map_err(|error| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))?;
+    let bytes = read_bytes(path)?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::Input(format!(

@@ -7,3 +7,4 @@ pub mod command;
 pub mod control;
 pub mod failure;
 pub mod files;
+pub mod signals;

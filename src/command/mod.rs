@@ -13,6 +13,7 @@ mod listing;
 mod manager_stop;
 mod policy_input;
 mod status;
+mod switch;
 mod switch_flags;
 
 /// Turns a short policy file into a running network service on programmable switches.
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Arguments),
     /// Write policies in their one form
     Fmt(fmt::Arguments),
+    /// Run the embedded switch, in the place of simple_switch_grpc
+    Switch(switch_flags::Arguments),
     /// Show what runs and its counters
     Status(status::Arguments),
     /// List the flows that a running service's agent knows
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
     let result = match line.command {
         Command::Check(arguments) => check::run(&arguments, format),
         Command::Fmt(arguments) => fmt::run(&arguments, format),
+        Command::Switch(arguments) => switch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),
         Command::ManagerStop(arguments) => manager_stop::run(&arguments),

@@ -101,9 +101,9 @@ pub struct TargetOptions {
     /// Not supported: modules of other programs cannot be loaded
     #[arg(long, value_name = "FILES", hide = true)]
     load_modules: Option<String>,
-    /// A program cannot be replaced while packets are processed
-    #[arg(long)]
-    pub disable_swap: bool,
+    /// Not supported: programs can always be replaced
+    #[arg(long, hide = true)]
+    disable_swap: bool,
     /// Where the P4Runtime server listens; beyond loopback only with --grpc-server-ssl
     #[arg(long, value_name = "ADDRESS:PORT")]
     grpc_server_addr: Option<String>,
@@ -227,6 +227,11 @@ impl Arguments {
                 "--nanolog",
                 self.nanolog.is_some(),
                 "there are no nanomsg events; packet traces come by `-L trace`",
+            ),
+            (
+                "--disable-swap",
+                target.disable_swap,
+                "a P4Runtime client can always bring another program",
             ),
             (
                 "--load-modules",

@@ -132,6 +132,15 @@ impl Handle {
             .map_err(|_| AgentError::Stopped)
     }
 
+    /// Waits until the switch is lost after it was ready, or the agent has stopped.
+    pub async fn lost(&self) {
+        let mut ready = self.ready.clone();
+        if ready.wait_for(|r| *r).await.is_ok() {
+            // An error means that the agent has stopped.
+            let _ = ready.wait_for(|r| !*r).await;
+        }
+    }
+
     /// Its state. With `fresh`, counters are read from the switch before.
     ///
     /// # Errors

@@ -1,0 +1,37 @@
+//! From a checked policy to what a target takes: P4 text, plan, image.
+
+use signalbox_lower::{Lowered, lower};
+use signalbox_p4::source::MapSources;
+use signalbox_p4::{Image, Options};
+use signalbox_policy::model::Policy;
+
+use crate::failure::Failure;
+
+/// A policy with everything that was made of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The policy.
+    pub policy: Policy,
+    /// P4 text and plan.
+    pub lowered: Lowered,
+    /// bmv2 JSON and P4Info.
+    pub image: Image,
+}
+
+/// Lowers a policy and compiles the P4 that comes out. There is no other road into a target.
+///
+/// # Errors
+/// [`Failure::Input`] when the policy has more than the pipeline can hold, or when the generated P4 does
+/// not compile, which is a fault of ours: its diagnostics are the text.
+pub fn compile(policy: Policy) -> Result<Compiled, Failure> {
+    let lowered = lower(&policy).map_err(|error| Failure::Input(format!("signalbox: {error}")))?;
+    let main = format!("{}.p4", policy.name);
+    let mut sources = MapSources::new().with(main.as_str(), lowered.p4.as_str());
+    for (name, text) in &lowered.sources {
+        sources.insert(name.as_str(), text.as_str());
+    }
+    match signalbox_p4::compile(&sources, &main, &Options::default()) {
+        Ok(compiled) => Ok(Compiled { policy, lowered, image: compiled.image }),
+        Err(failed) => Err(Failure::Input(failed.diagnostics.render_short(&failed.sources))),
+    }
+}
