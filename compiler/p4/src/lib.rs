@@ -5,8 +5,11 @@
 //! through [`source::Sources`], and the same texts give the same bytes.
 
 pub mod back;
+mod compile;
 pub mod diagnostics;
 pub mod front;
 pub mod ir;
 pub mod mid;
 pub mod source;
+
+pub use compile::{Compiled, Failed, Image, Options, compile};

@@ -1,1 +1,45 @@
-//! Not written yet.
+//! From the syntax tree to the program of [`crate::ir`]: names, types, constants, and everything put
+//! in its place. A body is lowered once for each place where it is used, with what is known there.
+//!
+//! Code that can't run, because a constant says so, is checked but leaves nothing behind.
+
+mod arith;
+mod call;
+mod check;
+mod coerce;
+mod control;
+mod declare;
+mod effects;
+mod entries;
+mod expr;
+mod externs;
+mod lower;
+mod operand;
+mod package;
+mod parser;
+mod resolve;
+mod scope;
+mod stmt;
+mod storage;
+mod table;
+mod typeinfo;
+mod types;
+
+use crate::diagnostics::Diagnostics;
+use crate::front::ast;
+use crate::ir;
+
+/// Checks a program and lowers it; nothing comes out when there are errors.
+#[must_use]
+pub fn lower(program: &ast::Program) -> (Option<ir::Program>, Diagnostics) {
+    let mut lower = lower::Lower::new();
+    lower.program(program);
+    if !lower.diagnostics.has_errors() || lower.names.main.is_some() {
+        lower.package();
+    }
+    let made = lower.ir.clone();
+    lower.check_rest();
+    let diagnostics = lower.diagnostics;
+    let made = (!diagnostics.has_errors()).then_some(made);
+    (made, diagnostics)
+}
