@@ -8,6 +8,7 @@ mod memory;
 mod offload;
 mod packet_socket;
 mod pcap;
+mod tap;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -15,6 +16,7 @@ use std::os::fd::BorrowedFd;
 pub use interface::{InterfaceError, InterfacePort};
 pub use memory::MemoryPort;
 pub use pcap::{CaptureFile, PcapError, PcapInput, PcapPort};
+pub use tap::{Direction, TapPort};
 
 /// What a port has seen, since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
