@@ -337,10 +337,8 @@ impl<'a> Lower<'a> {
                     }
                     if listed.is_empty() && action.used.get() {
                         // Called directly only: the control plane sees it all the same.
-                        let outer = std::mem::replace(&mut self.part, Part::Ingress);
                         let handle = self.describe_action(action);
-                        self.part = outer;
-                        items.extend(handle.map(ControlPlaneItem::Action));
+                        items.push(ControlPlaneItem::Action(handle));
                     }
                 }
                 Declared::Object(object) => match object {
@@ -361,15 +359,15 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// An action without its body, for the control plane's eyes.
-    fn describe_action(&mut self, def: &Rc<super::scope::ActionDef<'a>>) -> Option<Handle<Action>> {
-        let directional = def.action.params.iter().take_while(|p| p.direction != ast::Direction::None).count();
-        if directional > 0 {
-            return None;
-        }
-        let handle = self.lower_action(def, Vec::new(), def.decl.span);
-        self.ir.actions[handle].unlisted = true;
-        Some(handle)
+    /// An action for the control plane's eyes: its arguments are bound where it is called.
+    fn describe_action(&mut self, def: &Rc<super::scope::ActionDef<'a>>) -> Handle<Action> {
+        let outer = std::mem::replace(&mut self.prefix, Arc::clone(&def.prefix));
+        let annotations = self.annotations(&def.scope, &def.decl.annotations);
+        let name = self.full_name(&annotations, def.action.name.as_str());
+        self.prefix = outer;
+        let hidden = annotations.iter().any(|a| a.name() == "hidden");
+        let names = self.names_of(&name, annotations);
+        self.ir.actions.append(Action { names, params: Vec::new(), body: Block::new(), hidden, unlisted: true, span: def.decl.span })
     }
 }
 
