@@ -165,3 +165,6 @@ impl Decide for Balance {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod scenarios;

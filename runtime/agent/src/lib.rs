@@ -18,6 +18,7 @@ pub mod message;
 pub mod packet;
 pub mod shell;
 pub mod target;
+pub mod testing;
 pub mod wire;
 
 pub use machine::{Agent, Found, Input, Output, SessionId, WriteError};

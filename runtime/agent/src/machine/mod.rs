@@ -441,3 +441,6 @@ impl std::fmt::Display for WriteError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,7 @@ impl Agent {
             }
             match item.purpose {
                 Purpose::Look => self.looked(item.at),
+                Purpose::Report(ReportCause::Closed) => self.closed_at(item.at),
                 Purpose::Report(cause) => self.report(item.at, cause, false),
                 Purpose::Last => self.finish(item.at),
                 Purpose::Refresh => {}
@@ -206,7 +207,6 @@ impl Agent {
         let half_open = flow.progress == Progress::HalfOpen;
         flow.progress = Progress::Closed;
         flow.active = now;
-        let on_close = flow.statistics.on_close;
         let parts: Vec<Part> = [Part::Forward, Part::Reply]
             .into_iter()
             .filter(|p| flow.direction(*p).is_some())
@@ -218,8 +218,19 @@ impl Agent {
             self.modify_direction(at, part);
         }
         self.look_later(at);
-        if on_close {
-            self.read_cells(at, Purpose::Report(ReportCause::Closed));
+        self.read_cells(at, Purpose::Report(ReportCause::Closed));
+    }
+
+    /// What a flow had counted when it closed: more than that is life.
+    fn closed_at(&mut self, at: FlowRef) {
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        for d in [&mut flow.forward, &mut flow.reply].into_iter().flatten() {
+            d.watched = d.totals.packets;
+        }
+        if flow.statistics.on_close {
+            self.report(at, ReportCause::Closed, false);
         }
     }
 

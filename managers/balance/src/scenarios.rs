@@ -1,0 +1,451 @@
+//! The balance manager with agents on stand-in switches, over channels that lose, double and delay.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use signalbox_agent::Input as ToTheAgent;
+use signalbox_agent::channel::{FaultLine, Faults};
+use signalbox_agent::flow::Tuple;
+use signalbox_agent::message::{ToAgent, ToManager};
+use signalbox_agent::testing::{World, client, flags, plan, tcp};
+use signalbox_lower::plan::{CheckKind, CheckPlan, Pick, Plan};
+use signalbox_manager::{Input, Manager, Output};
+
+use crate::Balance;
+
+const STEP: Duration = Duration::from_millis(1);
+
+/// Managers of one name, each with its own line to each agent.
+struct Net {
+    now: Duration,
+    agents: Vec<World>,
+    managers: Vec<Manager>,
+    up: Vec<((usize, usize), FaultLine<ToManager>)>,
+    down: Vec<((usize, usize), FaultLine<ToAgent>)>,
+    /// Sessions as each agent numbers them: (agent, session) to manager.
+    sessions: BTreeMap<(usize, u64), usize>,
+    /// Servers that answer SYNs to them.
+    alive: Vec<IpAddr>,
+}
+
+fn manager(plan: &Plan, epoch: u64) -> Manager {
+    let balance = Balance::new(&plan.services[0]).unwrap();
+    Manager::new(
+        "lb-1",
+        plan,
+        vec![("web-lb".into(), epoch, Box::new(balance))],
+    )
+}
+
+impl Net {
+    fn new(plan: &Plan, agents: usize, faults: Faults) -> Self {
+        let mut net = Self {
+            now: Duration::ZERO,
+            agents: (0..agents).map(|_| World::new(plan.clone())).collect(),
+            managers: Vec::new(),
+            up: Vec::new(),
+            down: Vec::new(),
+            sessions: BTreeMap::new(),
+            alive: (plan.services[0].balance.as_ref().unwrap().servers.iter())
+                .map(|s| s.address)
+                .collect(),
+        };
+        net.start(manager(plan, 1), faults);
+        net
+    }
+
+    fn start(&mut self, manager: Manager, faults: Faults) {
+        let m = self.managers.len();
+        self.managers.push(manager);
+        for a in 0..self.agents.len() {
+            let session = m as u64 + 1;
+            self.sessions.insert((a, session), m);
+            let seed = faults.seed + 100 * m as u64 + a as u64;
+            let faults = Faults { seed, ..faults };
+            self.up.push(((a, m), FaultLine::new(faults)));
+            self.down.push(((a, m), FaultLine::new(faults)));
+            self.agents[a].feed(ToTheAgent::SessionOpened(session));
+            let out = self.managers[m].handle(self.now, Input::Connected(a as u64));
+            self.carry(m, out);
+        }
+    }
+
+    fn stop(&mut self, m: usize) {
+        self.up.retain(|((_, to), _)| *to != m);
+        self.down.retain(|((_, from), _)| *from != m);
+        for a in 0..self.agents.len() {
+            self.agents[a].feed(ToTheAgent::SessionClosed(m as u64 + 1));
+        }
+    }
+
+    fn carry(&mut self, m: usize, out: Vec<Output>) {
+        for output in out {
+            if let Output::Message(agent, message) = output {
+                let key = (agent as usize, m);
+                if let Some((_, line)) = self.down.iter_mut().find(|(k, _)| *k == key) {
+                    line.push(self.now, message);
+                }
+            }
+        }
+    }
+
+    /// Everything that is due now.
+    fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            for a in 0..self.agents.len() {
+                for (session, message) in std::mem::take(&mut self.agents[a].said) {
+                    quiet = false;
+                    let Some(m) = self.sessions.get(&(a, session)).copied() else {
+                        continue;
+                    };
+                    if let Some((_, line)) = self.up.iter_mut().find(|(k, _)| *k == (a, m)) {
+                        line.push(self.now, message);
+                    }
+                }
+            }
+            for i in 0..self.up.len() {
+                let (a, m) = self.up[i].0;
+                while let Some(message) = self.up[i].1.pop(self.now) {
+                    quiet = false;
+                    let out = self.managers[m].handle(self.now, Input::Message(a as u64, message));
+                    self.carry(m, out);
+                }
+            }
+            for i in 0..self.down.len() {
+                let (a, m) = self.down[i].0;
+                while let Some(message) = self.down[i].1.pop(self.now) {
+                    quiet = false;
+                    let session = m as u64 + 1;
+                    self.agents[a].feed(ToTheAgent::Message(session, message));
+                }
+            }
+            quiet &= !self.answer_checks();
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    /// Servers answer SYNs from the switch's own addresses.
+    fn answer_checks(&mut self) -> bool {
+        let mut any = false;
+        for world in &mut self.agents {
+            let (checks, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut world.left)
+                .into_iter()
+                .partition(|(_, f)| {
+                    signalbox_agent::packet::view(f)
+                        .is_some_and(|v| v.tuple.sport >= 61_440 && v.tuple.src != v.tuple.dst)
+                });
+            world.left = rest;
+            for (port, frame) in checks {
+                let view = signalbox_agent::packet::view(&frame).unwrap();
+                if view.flags != flags::SYN || !self.alive.contains(&view.tuple.dst) {
+                    continue;
+                }
+                any = true;
+                let seq = u32::from_be_bytes(frame[38..42].try_into().unwrap());
+                let answer = tcp(port, &view.tuple.reversed(), flags::SYN | flags::ACK, b"");
+                let mut answer = answer.to_vec();
+                answer[42..46].copy_from_slice(&seq.wrapping_add(1).to_be_bytes());
+                world.receive(port, &answer.into());
+            }
+        }
+        any
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while self.now < end {
+            self.now += STEP;
+            for world in &mut self.agents {
+                let lag = self.now.saturating_sub(world.now);
+                world.advance(lag);
+            }
+            for m in 0..self.managers.len() {
+                let due = self.managers[m].next_deadline();
+                if due.is_some_and(|d| d <= self.now) {
+                    let out = self.managers[m].handle(self.now, Input::Tick);
+                    self.carry(m, out);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// A packet of a client at an agent; where it went, if it went.
+    fn send(&mut self, agent: usize, flow: &Tuple, flags: u8) -> Option<IpAddr> {
+        self.agents[agent].receive(1, &tcp(1, flow, flags, b""));
+        self.settle();
+        let left = self.agents[agent].take_left();
+        left.first().map(|(_, t)| t.dst)
+    }
+
+    /// Sends a SYN until it arrives, as a client does.
+    fn connect(&mut self, agent: usize, flow: &Tuple) -> IpAddr {
+        for _ in 0..50 {
+            if let Some(server) = self.send(agent, flow, flags::SYN) {
+                return server;
+            }
+            for _ in 0..10 {
+                self.advance(Duration::from_millis(100));
+                if let Some((_, t)) = self.agents[agent].take_left().first() {
+                    return t.dst;
+                }
+            }
+        }
+        panic!("{flow} never got through");
+    }
+}
+
+fn calm(plan: &Plan, agents: usize) -> Net {
+    let mut net = Net::new(plan, agents, Faults::none());
+    net.advance(Duration::from_millis(5));
+    net
+}
+
+fn maglev() -> Plan {
+    let mut plan = plan();
+    plan.services[0].balance.as_mut().unwrap().pick = Pick::MaglevFlow;
+    plan
+}
+
+fn rough(seed: u64) -> Faults {
+    Faults {
+        seed,
+        lose: 150,
+        double: 150,
+        delay: 300,
+        by: Duration::from_millis(80),
+    }
+}
+
+#[test]
+fn a6_1_one_decision_a_connection() {
+    let mut net = calm(&plan(), 1);
+    for n in 0..40 {
+        let flow = client(9, 2000 + n);
+        let server = net.send(0, &flow, flags::SYN).unwrap();
+        for _ in 0..5 {
+            assert_eq!(net.send(0, &flow, flags::ACK), Some(server));
+        }
+    }
+    let status = net.managers[0].status();
+    let counts = status.services[0].counts;
+    assert_eq!((counts.interest_packets, counts.decided), (40, 40));
+    let chosen: Vec<u64> = status.services[0]
+        .targets
+        .iter()
+        .map(|t| t.chosen)
+        .collect();
+    assert_eq!(chosen, [20, 10, 10], "A6.5");
+    assert_eq!(status.agents, ["agent-1"]);
+}
+
+#[test]
+fn a6_2_several_agents_and_managers_give_a_flow_the_same_server() {
+    let plan = maglev();
+    let mut one = calm(&plan, 2);
+    let mut other = calm(&plan, 1);
+    for n in 0..50 {
+        let flow = client(9, 2000 + n);
+        let server = one.send(0, &flow, flags::SYN);
+        assert_eq!(one.send(1, &flow, flags::SYN), server);
+        assert_eq!(other.send(0, &flow, flags::SYN), server);
+    }
+}
+
+#[test]
+fn a6_3_a_second_syn_before_the_affinity_is_in_gets_the_same_server() {
+    let mut net = calm(&plan(), 2);
+    let flow = client(9, 2000);
+    net.agents[0].slow = true;
+    assert_eq!(net.send(0, &flow, flags::SYN), None);
+    // The other agent sees the retransmission.
+    let server = net.send(1, &flow, flags::SYN).unwrap();
+    net.agents[0].release();
+    assert_eq!(net.agents[0].take_left()[0].1.dst, server);
+    assert_eq!(net.managers[0].status().services[0].counts.repeated, 1);
+}
+
+#[test]
+fn a8_3_a_flow_that_moves_to_another_agent_in_mid_stream_keeps_its_server() {
+    let mut net = calm(&plan(), 2);
+    let flow = client(9, 2000);
+    let server = net.send(0, &flow, flags::SYN);
+    assert_eq!(net.send(1, &flow, flags::ACK), server);
+    let counts = net.managers[0].status().services[0].counts;
+    assert_eq!(counts.mid_flow_known, 1);
+}
+
+#[test]
+fn a8_4_an_unknown_packet_in_mid_flow_never_gets_a_server() {
+    let mut net = calm(&plan(), 1);
+    for flags in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK] {
+        assert_eq!(net.send(0, &client(9, 2000), flags), None);
+    }
+    let counts = net.managers[0].status().services[0].counts;
+    assert_eq!((counts.mid_flow_unknown, counts.decided), (3, 0));
+    let server: Tuple = Tuple {
+        src: IpAddr::from([10, 0, 1, 10]),
+        dst: IpAddr::from([203, 0, 113, 9]),
+        proto: 6,
+        sport: 8080,
+        dport: 2000,
+    };
+    net.agents[0].receive(2, &tcp(2, &server, flags::ACK, b""));
+    net.settle();
+    assert!(
+        net.agents[0].take_left().is_empty(),
+        "nor a reply an address"
+    );
+}
+
+#[test]
+fn a8_7_when_the_entry_has_gone_and_the_flow_goes_on_the_decision_is_repeated() {
+    let mut p = plan();
+    p.services[0].limits.half_open_ms = 100;
+    p.services[0].limits.idle_ms = 100;
+    p.services[0].limits.hold_ms = 20;
+    let mut net = calm(&p, 1);
+    for n in 0..4 {
+        let flow = client(9, 2000 + n);
+        let server = net.send(0, &flow, flags::SYN);
+        net.advance(Duration::from_millis(180));
+        assert!(net.agents[0].switch.fixed.is_empty(), "its lease is over");
+        assert_eq!(net.send(0, &flow, flags::ACK), server);
+    }
+    net.advance(Duration::from_secs(1));
+    assert_eq!(
+        net.send(0, &client(9, 2000), flags::ACK),
+        None,
+        "nothing is remembered for ever"
+    );
+}
+
+#[test]
+fn a6_15_a_syn_on_a_closed_tuple_gets_a_fresh_decision() {
+    let mut net = calm(&plan(), 1);
+    let flow = client(9, 2000);
+    let servers: Vec<IpAddr> = (0..4)
+        .map(|_| {
+            let server = net.send(0, &flow, flags::SYN).unwrap();
+            assert_eq!(net.send(0, &flow, flags::SYN), Some(server), "live");
+            net.send(0, &flow, flags::RST);
+            server
+        })
+        .collect();
+    assert_eq!(net.managers[0].status().services[0].counts.decided, 4);
+    assert!(servers.windows(2).any(|w| w[0] != w[1]));
+}
+
+#[test]
+fn a8_5_a_late_agent_has_every_criterion_within_one_heartbeat() {
+    let mut net = calm(&plan(), 2);
+    let reason = "gone".to_owned();
+    net.agents[1].feed(ToTheAgent::SwitchDown { reason });
+    net.agents[1] = World::new(plan());
+    net.agents[1].now = net.now;
+    net.agents[1].feed(ToTheAgent::SessionOpened(1));
+    let out = net.managers[0].handle(net.now, Input::Connected(1));
+    net.carry(0, out);
+    net.advance(Duration::from_millis(1000));
+    assert_eq!(net.agents[1].switch.criteria.len(), 4);
+}
+
+#[test]
+fn a8_6_lost_doubled_and_late_messages_heal_by_themselves() {
+    for seed in 1..6 {
+        let plan = maglev();
+        let mut calm = calm(&plan, 1);
+        let mut net = Net::new(&plan, 2, rough(seed));
+        net.advance(Duration::from_secs(5));
+        for n in 0..30 {
+            let flow = client(9, 2000 + n);
+            let server = calm.send(0, &flow, flags::SYN).unwrap();
+            assert_eq!(net.connect(0, &flow), server, "seed {seed}");
+            assert_eq!(net.connect(1, &flow), server, "seed {seed}");
+        }
+        let status = net.managers[0].status();
+        assert_eq!(
+            status.services[0]
+                .targets
+                .iter()
+                .map(|t| t.chosen)
+                .sum::<u64>(),
+            30
+        );
+        for world in &net.agents {
+            assert_eq!(world.agent.counters().held.now, 0);
+        }
+    }
+}
+
+#[test]
+fn a9_4_a9_8_a_managers_death_breaks_no_flow_and_its_return_decides_nothing_anew() {
+    let plan = plan();
+    let mut net = calm(&plan, 1);
+    let flows: Vec<Tuple> = (0..8).map(|n| client(9, 2000 + n)).collect();
+    let servers: Vec<IpAddr> = (flows.iter())
+        .map(|f| net.send(0, f, flags::SYN).unwrap())
+        .collect();
+    net.stop(0);
+    net.advance(Duration::from_secs(4));
+    assert!(net.agents[0].switch.criteria.is_empty());
+    for (flow, server) in flows.iter().zip(&servers) {
+        assert_eq!(net.send(0, flow, flags::ACK), Some(*server));
+    }
+    assert_eq!(net.send(0, &client(9, 3000), flags::SYN), None, "A9.10");
+
+    net.start(manager(&plan, 2), Faults::none());
+    net.advance(Duration::from_millis(50));
+    assert!(net.send(0, &client(9, 3000), flags::SYN).is_some());
+    let status = net.managers[1].status();
+    assert_eq!(status.services[0].flows, 9, "it knows what was decided");
+    // An old flow's packet at a point where its entry is gone.
+    net.agents[0].switch.fixed.clear();
+    let (flow, server) = (&flows[3], servers[3]);
+    let again = Manager::status(&net.managers[1]).services[0].counts.decided;
+    let went = net.send(0, flow, flags::ACK);
+    assert!(went.is_none() || went == Some(server));
+    assert_eq!(net.managers[1].status().services[0].counts.decided, again);
+}
+
+#[test]
+fn a6_11_a6_13_a_silent_server_is_taken_out_and_comes_back() {
+    let mut p = plan();
+    p.services[0].balance.as_mut().unwrap().check = Some(CheckPlan {
+        kind: CheckKind::Tcp,
+        every_ms: 200,
+        timeout_ms: 100,
+        rise: 2,
+        fall: 2,
+    });
+    let mut net = calm(&p, 1);
+    let dead = IpAddr::from([10, 0, 1, 10]);
+    net.advance(Duration::from_secs(1));
+    let up = |net: &Net| -> Vec<bool> {
+        let status = net.managers[0].status();
+        status.services[0].targets.iter().map(|t| t.up).collect()
+    };
+    assert_eq!(up(&net), [true, true, true]);
+    let old = client(9, 1999);
+    while net.send(0, &old, flags::SYN) != Some(dead) {
+        net.send(0, &old, flags::RST);
+    }
+    net.alive.retain(|a| *a != dead);
+    net.advance(Duration::from_millis(700));
+    assert_eq!(up(&net), [false, true, true]);
+    for n in 0..20 {
+        assert_ne!(net.send(0, &client(9, 2000 + n), flags::SYN), Some(dead));
+    }
+    assert_eq!(
+        net.send(0, &old, flags::ACK),
+        Some(dead),
+        "old ones live on"
+    );
+    net.alive.push(dead);
+    net.advance(Duration::from_millis(700));
+    assert_eq!(up(&net), [true, true, true]);
+}

@@ -1,0 +1,146 @@
+//! What an agent denies, and that a denial has no effect.
+
+use super::*;
+
+fn install(w: &mut World, affinities: Vec<FixedAffinity>) {
+    say(
+        w,
+        LB,
+        1,
+        ManagerBody::Install {
+            request: 77,
+            affinities,
+        },
+    );
+}
+
+fn assert_denied(w: &mut World, reason: Reason) {
+    assert_eq!(denials(w), [(77, reason)]);
+    assert!(w.switch.fixed.is_empty());
+    assert_eq!(w.agent.counters().denials[&reason], 1);
+    assert_eq!(w.agent.counters().fixed.now, 0);
+}
+
+#[test]
+fn an_affinity_that_no_criteria_cover_is_denied() {
+    let mut w = served();
+    let elsewhere = Tuple {
+        dport: 80,
+        ..client(9, 1000)
+    };
+    install(&mut w, balanced(elsewhere, 1, SERVER));
+    assert_denied(&mut w, Reason::NotCovered);
+}
+
+#[test]
+fn a_translation_to_a_stranger_is_denied() {
+    let mut w = served();
+    let mut list = balanced(client(9, 1000), 1, ([10, 0, 9, 9], 8080));
+    list.truncate(1);
+    install(&mut w, list);
+    assert_denied(&mut w, Reason::NotCovered);
+}
+
+#[test]
+fn a2_2_an_action_that_the_target_cannot_do_is_denied() {
+    for action in [
+        Action::Adjust {
+            sequence: 1,
+            acknowledgement: 2,
+        },
+        Action::MarkDscp(46),
+        Action::Dispatch {
+            next_hop: IpAddr::from([10, 0, 1, 10]),
+            tunnel: Tunnel::Ipip,
+        },
+    ] {
+        let mut w = served();
+        let mut list = balanced(client(9, 1000), 1, SERVER);
+        list[0].actions = vec![action];
+        install(&mut w, list);
+        assert_denied(&mut w, Reason::Unsupported);
+    }
+}
+
+#[test]
+fn a_full_table_is_denied_and_the_reply_entry_taken_back() {
+    let mut w = served();
+    w.switch.fixed_size = 0;
+    install(&mut w, balanced(client(9, 1000), 1, SERVER));
+    assert_denied(&mut w, Reason::TableFull);
+    assert!(w.agent.flows().is_empty());
+}
+
+#[test]
+fn a_manager_that_does_not_serve_the_service_is_refused() {
+    let mut w = served();
+    w.feed(Input::SessionOpened(2));
+    say(&mut w, 2, 1, hello("lb-2", 1));
+    assert_eq!(w.closed, [2]);
+    assert_eq!(w.agent.counters().refused_logins, 1);
+}
+
+#[test]
+fn a9_9_an_old_epoch_is_denied_and_a_new_one_takes_over() {
+    let mut w = served();
+    beat(&mut w, 1);
+    say(
+        &mut w,
+        LB,
+        5,
+        ManagerBody::Heartbeat(Heartbeat {
+            sequence: 2,
+            criteria_version: 1,
+        }),
+    );
+    w.said.clear();
+    install(&mut w, balanced(client(9, 1000), 1, SERVER));
+    assert_denied(&mut w, Reason::OldEpoch);
+}
+
+#[test]
+fn criteria_beyond_the_plan_are_denied() {
+    let mut w = World::new(plan());
+    w.feed(Input::SessionOpened(LB));
+    say(&mut w, LB, 1, hello("lb-1", 1));
+    let mut wide = criteria(&plan(), 3);
+    wide.list[0].cubes[0].dport = None;
+    say(&mut w, LB, 1, ManagerBody::Criteria(wide));
+    assert_eq!(denials(&w), [(3, Reason::NotCovered)]);
+    assert!(w.switch.criteria.is_empty());
+}
+
+#[test]
+fn a1_7_installing_again_loses_and_doubles_nothing() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"abc"));
+    let before = w.switch.fixed.clone();
+    install(&mut w, balanced(flow, 1000, SERVER));
+    assert_eq!(w.switch.fixed, before);
+    w.feed(Input::Refresh);
+    assert_eq!(w.agent.flows()[0].forward.packets, 2);
+    assert_eq!(w.agent.counters().fixed.now, 2);
+}
+
+#[test]
+fn another_protocol_version_and_another_plan_are_refused() {
+    for (version, plan_hash, reason) in [
+        (2, 0, Reason::WrongVersion),
+        (VERSION, 5, Reason::WrongPlan),
+    ] {
+        let mut w = World::new(plan());
+        w.feed(Input::SessionOpened(LB));
+        let hello = Hello {
+            version,
+            manager: "lb-1".into(),
+            plan_hash,
+            services: Vec::new(),
+        };
+        say(&mut w, LB, 0, ManagerBody::Hello(hello));
+        assert!(matches!(
+            &w.said[0].1.body,
+            AgentBody::Refused { reason: r, .. } if *r == reason
+        ));
+    }
+}

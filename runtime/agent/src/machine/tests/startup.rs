@@ -1,0 +1,89 @@
+//! The switch comes and goes.
+
+use super::*;
+use crate::entry::Entry;
+use crate::target::Target;
+
+#[test]
+fn the_pipeline_is_opened_last_of_all() {
+    let mut w = World::down(plan(), Target::switch());
+    assert!(!w.agent.is_ready());
+    w.switch_up();
+    assert!(w.agent.is_ready());
+    assert_eq!(w.switch.log.last().unwrap().entry, Entry::Ready);
+}
+
+#[test]
+fn state_outlives_the_switchs_absence_and_totals_go_on() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"abc"));
+    w.feed(Input::Refresh);
+    let reason = "the device closed the stream".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    assert_eq!(w.lines.len(), 1, "one clear line");
+    w.receive(1, &tcp(1, &client(9, 7), flags::SYN, b""));
+    // It comes back empty.
+    w.switch = crate::testing::FakeSwitch::new(plan().into());
+    w.switch_up();
+    assert!(w.agent.is_ready());
+    assert_eq!(w.switch.fixed.len(), 2);
+    assert_eq!(w.switch.criteria.len(), 4);
+    w.take_left();
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"abc"));
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+    w.feed(Input::Refresh);
+    assert_eq!(w.agent.flows()[0].forward.packets, 3);
+}
+
+#[test]
+fn a9_11_an_agent_that_starts_again_adopts_what_is_there_and_ends_what_is_overdue() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    let back = to_server(flow).reversed();
+    w.receive(2, &tcp(2, &back, flags::SYN | flags::ACK, b""));
+    let switch = w.switch.clone();
+
+    let mut again = World::down(plan(), Target::switch());
+    again.switch = switch;
+    again.switch_up();
+    assert_eq!(again.switch.fixed.len(), 2);
+    assert_eq!(again.agent.flows()[0].flow, flow);
+    again.receive(1, &tcp(1, &flow, flags::ACK, b""));
+    assert_eq!(again.take_left(), [(2, to_server(flow))]);
+    again.advance(Duration::from_secs(460));
+    assert!(again.switch.fixed.is_empty());
+}
+
+#[test]
+fn an_entry_without_its_partner_does_not_survive_a_restart() {
+    let mut w = served();
+    connect(&mut w, 1000);
+    let mut again = World::down(plan(), Target::switch());
+    again.switch = w.switch.clone();
+    again.switch.fixed.retain(|k, _| k.part == Part::Forward);
+    again.switch_up();
+    assert!(again.switch.fixed.is_empty());
+}
+
+#[test]
+fn a_decision_made_while_the_switch_went_away_goes_in_when_it_is_back() {
+    let mut w = served();
+    w.slow = true;
+    let flow = client(9, 1000);
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    let asked = interests(&mut w);
+    verdict(
+        &mut w,
+        asked[0].request,
+        Decision::Resume,
+        balanced(flow, 1, SERVER),
+    );
+    w.feed(Input::SwitchDown {
+        reason: "gone".into(),
+    });
+    w.slow = false;
+    w.switch_up();
+    assert_eq!(w.switch.fixed.len(), 2);
+    assert_eq!(w.agent.counters().held.now, 0);
+}

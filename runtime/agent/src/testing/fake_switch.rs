@@ -1,0 +1,438 @@
+//! A switch that holds entries and moves tuples, in the order of the generated pipeline.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use signalbox_lower::plan::{Fallback, Plan};
+
+use crate::cover::{covers_flow, cube_has_flow};
+use crate::entry::{
+    Cell, Change, CriterionAct, CriterionEntry, Entry, FixedAction, FixedEntry, Packet, PacketMeta,
+    Update, packet_in, packet_out,
+};
+use crate::flow::{FlowKey, Part, Tuple};
+use crate::machine::{Found, WriteError};
+use crate::message::Totals;
+use crate::packet::{self, View};
+
+/// Where a packet has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// To the agent.
+    ToAgent(Packet),
+    /// Out of a port, as this tuple.
+    Out {
+        /// The port.
+        port: u16,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Nowhere, and why.
+    Dropped(&'static str),
+}
+
+/// Entries, counters, and a pipeline over them.
+#[derive(Debug, Clone)]
+pub struct FakeSwitch {
+    plan: Arc<Plan>,
+    /// Fixed entries.
+    pub fixed: BTreeMap<FlowKey, FixedEntry>,
+    /// Managers' criteria.
+    pub criteria: Vec<CriterionEntry>,
+    /// Routes to neighbours.
+    pub routes: BTreeMap<IpNet, u16>,
+    /// Neighbours: port and MAC address.
+    pub next_hops: BTreeMap<u16, (u16, [u8; 6])>,
+    /// Counters.
+    pub cells: BTreeMap<Cell, Totals>,
+    /// Whether the pipeline is open.
+    pub ready: bool,
+    /// The fixed tables' true size.
+    pub fixed_size: usize,
+    /// Updates applied, in order.
+    pub log: Vec<Update>,
+    /// Byte counters include packet-out headers.
+    pub counts_packet_out_header: bool,
+}
+
+struct Pass {
+    meta: PacketMeta,
+    frame: Bytes,
+    view: View,
+    /// Bytes that counters see beyond the frame's.
+    extra: u64,
+}
+
+impl FakeSwitch {
+    /// An empty, shut switch.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        Self {
+            plan,
+            fixed: BTreeMap::new(),
+            criteria: Vec::new(),
+            routes: BTreeMap::new(),
+            next_hops: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            ready: false,
+            fixed_size: 65_536,
+            log: Vec::new(),
+            counts_packet_out_header: false,
+        }
+    }
+
+    /// What an agent finds on it.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        Found {
+            fixed: self.fixed.values().copied().collect(),
+            cells: self.cells.iter().map(|(c, t)| (*c, *t)).collect(),
+        }
+    }
+
+    /// Holds exactly these entries, and whether it is open as before.
+    pub fn reconcile(&mut self, desired: &[Entry]) {
+        self.fixed.clear();
+        self.criteria.clear();
+        self.routes.clear();
+        self.next_hops.clear();
+        for entry in desired {
+            let update = Update {
+                change: Change::Insert,
+                entry: entry.clone(),
+            };
+            let _ = self.apply(&update);
+        }
+    }
+
+    /// Applies one update.
+    ///
+    /// # Errors
+    /// As a switch would say.
+    pub fn apply(&mut self, update: &Update) -> Result<(), WriteError> {
+        fn put<K: Ord, V>(
+            map: &mut BTreeMap<K, V>,
+            change: Change,
+            key: K,
+            value: V,
+        ) -> Result<(), WriteError> {
+            match (change, map.contains_key(&key)) {
+                (Change::Insert, true) => return Err(WriteError::AlreadyExists),
+                (Change::Modify | Change::Delete, false) => return Err(WriteError::NotFound),
+                (Change::Delete, true) => {
+                    map.remove(&key);
+                }
+                _ => {
+                    map.insert(key, value);
+                }
+            }
+            Ok(())
+        }
+        self.log.push(update.clone());
+        match &update.entry {
+            Entry::Fixed(e) => {
+                let of_table = |k: &&FlowKey| k.part == e.key.part && k.service == e.key.service;
+                if update.change == Change::Insert
+                    && self.fixed.keys().filter(of_table).count() >= self.fixed_size
+                {
+                    return Err(WriteError::Full);
+                }
+                put(&mut self.fixed, update.change, e.key, *e)
+            }
+            Entry::Criterion(e) => {
+                let at = self.criteria.iter().position(|c| {
+                    c.service == e.service
+                        && c.part == e.part
+                        && c.priority == e.priority
+                        && c.cube == e.cube
+                });
+                match (update.change, at) {
+                    (Change::Insert, Some(_)) => return Err(WriteError::AlreadyExists),
+                    (Change::Insert, None) => self.criteria.push(e.clone()),
+                    (_, None) => return Err(WriteError::NotFound),
+                    (Change::Modify, Some(at)) => {
+                        if let Some(c) = self.criteria.get_mut(at) {
+                            *c = e.clone();
+                        }
+                    }
+                    (Change::Delete, Some(at)) => {
+                        self.criteria.remove(at);
+                    }
+                }
+                Ok(())
+            }
+            Entry::Route { prefix, next_hop } => {
+                put(&mut self.routes, update.change, *prefix, *next_hop)
+            }
+            Entry::NextHop {
+                id, port, dst_mac, ..
+            } => put(&mut self.next_hops, update.change, *id, (*port, *dst_mac)),
+            Entry::Ready => {
+                self.ready = update.change != Change::Delete;
+                Ok(())
+            }
+        }
+    }
+
+    /// A packet comes in on a port.
+    pub fn receive(&mut self, port: u16, frame: &Bytes) -> Vec<Fate> {
+        if !self.ready {
+            return vec![Fate::Dropped("not ready")];
+        }
+        let meta = PacketMeta {
+            port,
+            ..PacketMeta::default()
+        };
+        let divert = |kind| {
+            vec![Fate::ToAgent(Packet {
+                meta: PacketMeta { kind, ..meta },
+                bytes: frame.clone(),
+            })]
+        };
+        if packet::ether_type(frame) == Some(packet::TYPE_ARP) {
+            return divert(packet_in::ARP);
+        }
+        let Some(view) = packet::view(frame) else {
+            return vec![Fate::Dropped("not ip")];
+        };
+        let own = (self.plan.ports.iter())
+            .any(|p| p.addresses.iter().any(|a| a.addr() == view.tuple.dst));
+        let service = (self.plan.services.iter()).any(|s| s.addresses.contains(&view.tuple.dst));
+        if view.icmp == 8 && (own || service) || own && view.tuple.dport >= 61_440 {
+            return divert(packet_in::LOCAL);
+        }
+        self.run(
+            Pass {
+                meta,
+                frame: frame.clone(),
+                view,
+                extra: 0,
+            },
+            0,
+            None,
+        )
+    }
+
+    /// The agent sends a packet.
+    pub fn packet_out(&mut self, packet: Packet) -> Vec<Fate> {
+        let meta = packet.meta;
+        if meta.kind == packet_out::SEND {
+            return vec![Fate::Out {
+                port: meta.port,
+                frame: packet.bytes,
+            }];
+        }
+        let part = Part::from_number(meta.part);
+        let (Some(part), Some(view)) = (part, packet::view(&packet.bytes)) else {
+            return vec![Fate::Dropped("bad packet-out")];
+        };
+        let at = place(part, meta.stage);
+        let extra = if self.counts_packet_out_header {
+            crate::target::PACKET_OUT_HEADER
+        } else {
+            0
+        };
+        self.run(
+            Pass {
+                meta,
+                frame: packet.bytes,
+                view,
+                extra,
+            },
+            at,
+            meta.answered.then_some(at),
+        )
+    }
+
+    fn run(&mut self, mut pass: Pass, from: i32, answered_at: Option<i32>) -> Vec<Fate> {
+        let plan = self.plan.clone();
+        let mut out = Vec::new();
+        let stages = plan.services.len();
+        let replies = (0..stages).rev().map(|i| (Part::Reply, i));
+        let forwards = (0..stages).map(|i| (Part::Forward, i));
+        for (part, index) in replies.chain(forwards) {
+            let stage = plan.services.get(index).map_or(0, |s| s.stage);
+            let at = place(part, stage);
+            if at < from || (part == Part::Forward && pass.meta.reply) {
+                continue;
+            }
+            let service = u8::try_from(index).unwrap_or(0);
+            if let Some(fate) = self.stage(service, part, stage, &mut pass, answered_at == Some(at))
+            {
+                out.push(fate);
+                return out;
+            }
+        }
+        if pass.meta.notices != 0 {
+            let mut meta = pass.meta;
+            meta.kind = packet_in::NOTICE;
+            out.push(Fate::ToAgent(Packet {
+                meta,
+                bytes: pass.frame.clone(),
+            }));
+        }
+        out.push(self.route(&pass));
+        out
+    }
+
+    fn stage(
+        &mut self,
+        service: u8,
+        part: Part,
+        stage: u8,
+        pass: &mut Pass,
+        answered: bool,
+    ) -> Option<Fate> {
+        let key = FlowKey {
+            service,
+            part,
+            tuple: pass.view.tuple,
+            kind: pass.view.kind,
+        };
+        let fixed = self.fixed.get(&key).copied();
+        let criterion = (self.criteria.iter())
+            .filter(|c| c.service == service && c.part == part)
+            .filter(|c| cube_has_flow(&c.cube, &pass.view.tuple, pass.view.kind))
+            .max_by_key(|c| c.priority)
+            .cloned();
+        let (packet_events, notice_events, entry, slot) = match (&fixed, &criterion) {
+            (Some(e), _) => (e.packet_events, e.notice_events, e.entry, e.slot),
+            (None, Some(c)) => match c.action {
+                CriterionAct::Ask {
+                    packet_events,
+                    notice_events,
+                    ..
+                } => (packet_events, notice_events, c.entry, c.slot),
+                _ => (0, 0, c.entry, c.slot),
+            },
+            (None, None) => return self.floor(service, part, pass),
+        };
+        if pass.view.events & packet_events != 0 && !answered {
+            let meta = PacketMeta {
+                kind: packet_in::INTEREST,
+                part: part as u8,
+                stage,
+                entry,
+                ..pass.meta
+            };
+            let bytes = rewritten(&pass.frame, &pass.view);
+            return Some(Fate::ToAgent(Packet { meta, bytes }));
+        }
+        if pass.view.events & notice_events != 0 {
+            pass.meta.notices |= 1 << (stage - 1);
+            pass.meta.entry = entry;
+            pass.meta.part = part as u8;
+            pass.meta.stage = stage;
+        }
+        if slot != 0 {
+            let cell = self.cells.entry(Cell {
+                service,
+                part,
+                slot,
+            });
+            let totals = cell.or_default();
+            totals.packets += 1;
+            totals.bytes += pass.frame.len() as u64 + pass.extra;
+        }
+        match fixed.map(|e| e.action) {
+            Some(FixedAction::Translate(to)) => {
+                pass.view.tuple = to;
+                pass.meta.reply |= part == Part::Reply;
+                None
+            }
+            Some(FixedAction::Discard) => Some(Fate::Dropped("service")),
+            Some(FixedAction::Dispatch { next_hop }) => {
+                pass.meta.next_hop = next_hop;
+                None
+            }
+            Some(FixedAction::Forward) => None,
+            None => match criterion.map(|c| c.action) {
+                Some(
+                    CriterionAct::Discard
+                    | CriterionAct::Ask {
+                        else_drop: true, ..
+                    },
+                ) => Some(Fate::Dropped("service")),
+                _ => None,
+            },
+        }
+    }
+
+    /// The floor: a static entry beneath the plan's criteria.
+    fn floor(&self, service: u8, part: Part, pass: &Pass) -> Option<Fate> {
+        let s = self.plan.services.get(usize::from(service))?;
+        let plan = match part {
+            Part::Forward => &s.forward,
+            Part::Reply => s.reply.as_ref()?,
+        };
+        let met = covers_flow(&plan.criteria, &pass.view.tuple, pass.view.kind);
+        (met && s.fallback == Fallback::Drop).then_some(Fate::Dropped("floor"))
+    }
+
+    fn route(&self, pass: &Pass) -> Fate {
+        let frame = rewritten(&pass.frame, &pass.view);
+        let divert = |kind, next_hop| {
+            let meta = PacketMeta {
+                kind,
+                next_hop,
+                ..pass.meta
+            };
+            Fate::ToAgent(Packet {
+                meta,
+                bytes: frame.clone(),
+            })
+        };
+        let id = if pass.meta.next_hop != 0 {
+            pass.meta.next_hop
+        } else {
+            let dst = pass.view.tuple.dst;
+            let connected = (self.plan.ports.iter())
+                .flat_map(|p| p.addresses.iter().map(|a| (a.trunc(), Err(p.number))));
+            let routes = self.routes.iter().map(|(net, id)| (*net, Ok(*id)));
+            let best = (connected.chain(routes))
+                .filter(|(net, _)| net.contains(&dst))
+                .max_by_key(|(net, _)| net.prefix_len());
+            match best {
+                Some((_, Ok(id))) => id,
+                Some((_, Err(port))) => return divert(packet_in::GLEAN, port),
+                None => return Fate::Dropped("no route"),
+            }
+        };
+        match self.next_hops.get(&id) {
+            Some((port, _)) => Fate::Out { port: *port, frame },
+            None if pass.meta.next_hop != 0 => Fate::Dropped("no next hop"),
+            None => divert(packet_in::UNRESOLVED, id),
+        }
+    }
+}
+
+fn place(part: Part, stage: u8) -> i32 {
+    match part {
+        Part::Reply => 64 - i32::from(stage),
+        Part::Forward => 64 + i32::from(stage),
+    }
+}
+
+/// The frame with the view's tuple in its headers.
+fn rewritten(frame: &Bytes, view: &View) -> Bytes {
+    let mut f = frame.to_vec();
+    let Tuple {
+        src,
+        dst,
+        sport,
+        dport,
+        ..
+    } = view.tuple;
+    if let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst) {
+        packet::put(&mut f, packet::ETHERNET + 12, &src.octets());
+        packet::put(&mut f, packet::ETHERNET + 16, &dst.octets());
+    }
+    if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
+        packet::put(&mut f, view.l4, &sport.to_be_bytes());
+        packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
+    }
+    f.into()
+}
