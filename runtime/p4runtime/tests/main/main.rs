@@ -1,6 +1,14 @@
 //! The crate as its users see it: the protocol's names and numbers, names to entries, a client
 //! against a scripted device, reconciliation.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that goes wrong panics"
+)]
+
 mod client;
 mod entries;
 mod interface;

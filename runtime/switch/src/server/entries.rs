@@ -1,23 +1,21 @@
-//! Table entries, default actions and direct resources: P4Runtime's messages ↔ the core's values.
+//! Writing table entries and default actions: what must hold of a message, and what the core gets.
 
 use signalbox_p4runtime::{
     Code,
-    proto::p4::v1::{
-        CounterData, DirectCounterEntry, DirectMeterEntry, TableAction, TableEntry, table_action,
-        table_entry::IdleTimeout, update,
-    },
+    proto::p4::v1::{TableEntry, table_action, update},
 };
 
 use super::{
     actions::{self, Use},
-    arrays::{counter_message, counter_value, meter_message, meter_rates},
+    arrays::{counter_value, meter_rates},
     binding::BoundTable,
+    entry_messages::{micros, pack_metadata},
     keys, profiles,
     refusal::{Outcome, Refusal},
     state::Loaded,
     write::{Target, note},
 };
-use crate::{Entry, EntryAction, EntryHandle, EntryView, Match, Micros, Switch, TableId};
+use crate::{Entry, EntryAction, EntryHandle, EntryView, Match, Switch, TableId};
 
 /// A table by its P4Info id.
 pub(super) fn bound(loaded: &Loaded, table_id: u32) -> Outcome<&BoundTable> {
@@ -78,7 +76,7 @@ fn check(t: &Target<'_>, entry: &TableEntry) -> Outcome<()> {
 }
 
 /// Key and priority as the core has them.
-fn key(table: &BoundTable, entry: &TableEntry) -> Outcome<Vec<Match>> {
+pub(super) fn key(table: &BoundTable, entry: &TableEntry) -> Outcome<Vec<Match>> {
     match (table.info.has_priority, entry.priority) {
         (true, ..=0) => {
             return Err(Refusal::invalid(format!(
@@ -250,7 +248,7 @@ fn delete(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     Ok(())
 }
 
-fn restore_direct(
+pub(super) fn restore_direct(
     switch: &mut Switch,
     table: TableId,
     handle: EntryHandle,
@@ -262,7 +260,10 @@ fn restore_direct(
     match old.meter {
         Some(_) => switch.entry_meter_set(table, handle, old.meter),
         // A table without meters refuses, and has nothing to be restored.
-        None => Ok(switch.entry_meter_set(table, handle, None).unwrap_or(())),
+        None => {
+            let _ = switch.entry_meter_set(table, handle, None);
+            Ok(())
+        }
     }
 }
 
@@ -334,7 +335,12 @@ fn write_default(t: &mut Target<'_>, kind: update::Type, entry: &TableEntry) -> 
     Ok(())
 }
 
-fn find(switch: &Switch, table: TableId, key: &[Match], priority: i32) -> Outcome<EntryHandle> {
+pub(super) fn find(
+    switch: &Switch,
+    table: TableId,
+    key: &[Match],
+    priority: i32,
+) -> Outcome<EntryHandle> {
     switch.table_find(table, key, priority).map_err(|error| {
         let refusal = Refusal::from(error);
         if refusal.code == Code::NotFound {
@@ -364,460 +370,4 @@ fn to_core_action(
         )),
         (action, Some(profile)) => profiles::entry_action(t, table_id, profile, action),
     }
-}
-
-/// Rounded up, so that an entry never ages too early.
-fn micros(ns: i64) -> Micros {
-    u64::try_from(ns).unwrap_or(0).div_ceil(1000)
-}
-
-/// The controller's own data, and what the core's microseconds lose of the time-out, in one
-/// string: read-write symmetry wants them back as they were.
-fn pack_metadata(entry: &TableEntry) -> Vec<u8> {
-    #[allow(deprecated, reason = "still to be returned as written")]
-    let cookie = entry.controller_metadata;
-    let surplus = entry.idle_timeout_ns % 1000;
-    if cookie == 0 && surplus == 0 {
-        if entry.metadata.is_empty() {
-            return Vec::new();
-        }
-        let mut bytes = vec![0];
-        bytes.extend_from_slice(&entry.metadata);
-        return bytes;
-    }
-    let mut bytes = vec![1];
-    bytes.extend_from_slice(&cookie.to_be_bytes());
-    bytes.extend_from_slice(&entry.idle_timeout_ns.to_be_bytes());
-    bytes.extend_from_slice(&entry.metadata);
-    bytes
-}
-
-fn unpack_metadata(bytes: &[u8], entry: &mut TableEntry) {
-    match bytes {
-        [0, metadata @ ..] => entry.metadata = metadata.to_vec(),
-        [1, rest @ ..] => {
-            let Some((cookie, rest)) = rest.split_first_chunk::<8>() else {
-                return;
-            };
-            let Some((timeout, metadata)) = rest.split_first_chunk::<8>() else {
-                return;
-            };
-            #[allow(deprecated, reason = "still to be returned as written")]
-            {
-                entry.controller_metadata = u64::from_be_bytes(*cookie);
-            }
-            entry.idle_timeout_ns = i64::from_be_bytes(*timeout);
-            entry.metadata = metadata.to_vec();
-        }
-        _ => {}
-    }
-}
-
-/// What a reader wants of an entry beyond its definition.
-#[derive(Clone, Copy, Default)]
-struct Wanted {
-    counter: bool,
-    meter: bool,
-    last_hit: bool,
-}
-
-/// Key, priority, time-out and metadata: what names an entry.
-fn identity(table: &BoundTable, view: &EntryView) -> TableEntry {
-    let mut entry = TableEntry {
-        table_id: table.info.id,
-        r#match: keys::from_core(&table.keys, &view.entry.key),
-        priority: view.entry.priority,
-        idle_timeout_ns: i64::try_from(view.entry.idle_timeout.saturating_mul(1000))
-            .unwrap_or(i64::MAX),
-        ..TableEntry::default()
-    };
-    unpack_metadata(&view.entry.metadata, &mut entry);
-    entry
-}
-
-fn message(
-    loaded: &Loaded,
-    table: &BoundTable,
-    view: &EntryView,
-    now: Micros,
-    wanted: Wanted,
-) -> TableEntry {
-    let mut entry = identity(table, view);
-    entry.is_const = view.initial && table.info.is_const;
-    entry.action = from_core_action(loaded, table, &view.entry.action);
-    if wanted.counter {
-        entry.counter_data = view.counter.map(counter_message);
-    }
-    if wanted.meter {
-        entry.meter_config = view.meter.map(|rates| meter_message(&rates));
-    }
-    if wanted.last_hit {
-        let elapsed = now.saturating_sub(view.last_hit).saturating_mul(1000);
-        entry.time_since_last_hit = Some(IdleTimeout {
-            elapsed_ns: i64::try_from(elapsed).unwrap_or(i64::MAX),
-        });
-    }
-    entry
-}
-
-fn from_core_action(
-    loaded: &Loaded,
-    table: &BoundTable,
-    action: &EntryAction,
-) -> Option<TableAction> {
-    let kind = match action {
-        EntryAction::Call(call) => table_action::Type::Action(actions::from_core(table, call)?),
-        EntryAction::Member(id) => table_action::Type::ActionProfileMemberId(id.0),
-        EntryAction::Group(id) => match table
-            .info
-            .profile
-            .and_then(|profile| loaded.notes.one_shots.get(&(profile, id.0)))
-        {
-            Some(set) => table_action::Type::ActionProfileActionSet(set.clone()),
-            None => table_action::Type::ActionProfileGroupId(id.0),
-        },
-    };
-    Some(TableAction { r#type: Some(kind) })
-}
-
-/// The entries that a filter selects.
-pub(super) fn read(
-    switch: &Switch,
-    loaded: &Loaded,
-    now: Micros,
-    filter: &TableEntry,
-    mut give: impl FnMut(TableEntry),
-) -> Outcome<()> {
-    let wanted = Wanted {
-        counter: filter.counter_data.is_some(),
-        meter: filter.meter_config.is_some(),
-        last_hit: filter.time_since_last_hit.is_some(),
-    };
-    if filter.meter_counter_data.is_some() {
-        return Err(Refusal::unimplemented("meters do not count by colour here"));
-    }
-    if filter.table_id == 0 {
-        let bare = TableEntry {
-            counter_data: filter.counter_data,
-            meter_config: filter.meter_config,
-            time_since_last_hit: filter.time_since_last_hit,
-            ..TableEntry::default()
-        };
-        if *filter != bare {
-            return Err(Refusal::invalid(
-                "a read of all tables takes no other filter",
-            ));
-        }
-        for info in loaded.catalog.tables.iter() {
-            let table = bound(loaded, info.id)?;
-            let wanted = Wanted {
-                last_hit: wanted.last_hit && info.ages,
-                ..wanted
-            };
-            all(switch, loaded, table, now, wanted, &mut give)?;
-        }
-        return Ok(());
-    }
-    let table = bound(loaded, filter.table_id)?;
-    let place = format!("table `{}`", table.info.alias);
-    if wanted.last_hit && !table.info.ages {
-        return Err(Refusal::invalid(format!(
-            "{place}: its entries do not age: the table has no `support_timeout`"
-        )));
-    }
-    if filter.is_default_action {
-        give(read_default(switch, loaded, table, filter)?);
-        return Ok(());
-    }
-    if filter.r#match.is_empty() {
-        return all(switch, loaded, table, now, wanted, |entry| {
-            if selected(filter, &entry) {
-                give(entry);
-            }
-        });
-    }
-    let key = keys::to_core(&table.info.alias, &table.keys, &filter.r#match)
-        .map_err(|refusal| refusal.at(&place))?;
-    let give_view = |view: &EntryView, give: &mut dyn FnMut(TableEntry)| {
-        let entry = message(loaded, table, view, now, wanted);
-        if selected(filter, &entry) {
-            give(entry);
-        }
-    };
-    if table.info.has_priority && filter.priority == 0 {
-        for handle in switch.table_entries(table.core)? {
-            let view = switch.table_get(table.core, handle)?;
-            if keys::from_core(&table.keys, &view.entry.key) == keys::from_core(&table.keys, &key) {
-                give_view(&view, &mut give);
-            }
-        }
-        return Ok(());
-    }
-    if let Ok(handle) = switch.table_find(table.core, &key, filter.priority) {
-        give_view(&switch.table_get(table.core, handle)?, &mut give);
-    }
-    Ok(())
-}
-
-fn all(
-    switch: &Switch,
-    loaded: &Loaded,
-    table: &BoundTable,
-    now: Micros,
-    wanted: Wanted,
-    mut give: impl FnMut(TableEntry),
-) -> Outcome<()> {
-    for handle in switch.table_entries(table.core)? {
-        let view = switch.table_get(table.core, handle)?;
-        give(message(loaded, table, &view, now, wanted));
-    }
-    Ok(())
-}
-
-fn selected(filter: &TableEntry, entry: &TableEntry) -> bool {
-    use table_action::Type::Action;
-    let action_id = |e: &TableEntry| match e.action.as_ref().and_then(|a| a.r#type.as_ref()) {
-        Some(Action(action)) => action.action_id,
-        _ => 0,
-    };
-    #[allow(deprecated, reason = "still a filter")]
-    let cookie =
-        filter.controller_metadata == 0 || filter.controller_metadata == entry.controller_metadata;
-    cookie
-        && (filter.priority == 0 || filter.priority == entry.priority)
-        && (filter.metadata.is_empty() || filter.metadata == entry.metadata)
-        && (action_id(filter) == 0 || action_id(filter) == action_id(entry))
-}
-
-fn read_default(
-    switch: &Switch,
-    loaded: &Loaded,
-    table: &BoundTable,
-    filter: &TableEntry,
-) -> Outcome<TableEntry> {
-    let mut entry = TableEntry {
-        table_id: table.info.id,
-        is_default_action: true,
-        action: switch
-            .table_default(table.core)?
-            .and_then(|action| from_core_action(loaded, table, &action)),
-        is_const: table.info.const_default_action.is_some(),
-        ..TableEntry::default()
-    };
-    if let Some(bytes) = loaded.notes.defaults.get(&table.info.id) {
-        unpack_metadata(bytes, &mut entry);
-    }
-    if filter.counter_data.is_some() && table.has_counter {
-        entry.counter_data = Some(counter_message(switch.default_counter(table.core)?));
-    }
-    Ok(entry)
-}
-
-/// The entry that a notice is about; `None` if it has gone.
-pub(super) fn of_notice(
-    switch: &Switch,
-    loaded: &Loaded,
-    table: TableId,
-    handle: EntryHandle,
-    bare: bool,
-) -> Option<TableEntry> {
-    let bound = loaded
-        .binding
-        .tables
-        .get(loaded.binding.table_ids.get(&table)?)?;
-    let mut entry = identity(bound, &switch.table_get(table, handle).ok()?);
-    if bare {
-        entry.metadata = Vec::new();
-    }
-    Some(entry)
-}
-
-/// The entry that a direct resource belongs to; `None` means the default entry.
-fn direct_owner<'a>(
-    t: &'a Target<'_>,
-    entry: Option<&TableEntry>,
-) -> Outcome<(&'a BoundTable, Option<EntryHandle>)> {
-    let entry = entry.ok_or_else(|| Refusal::invalid("it has no table entry"))?;
-    let table = bound(t.loaded, entry.table_id)?;
-    if entry.is_default_action {
-        return Ok((table, None));
-    }
-    let handle = find(t.switch, table.core, &key(table, entry)?, entry.priority)
-        .map_err(|refusal| refusal.at(&format!("table `{}`", table.info.alias)))?;
-    Ok((table, Some(handle)))
-}
-
-pub(super) fn write_counter(
-    t: &mut Target<'_>,
-    kind: update::Type,
-    direct: &DirectCounterEntry,
-) -> Outcome<()> {
-    if kind != update::Type::Modify {
-        return Err(Refusal::invalid("a direct counter can only be modified"));
-    }
-    let (table, handle) = direct_owner(t, direct.table_entry.as_ref())?;
-    if !table.has_counter {
-        return Err(Refusal::invalid(format!(
-            "table `{}` has no direct counter",
-            table.info.alias
-        )));
-    }
-    let Some(data) = &direct.data else {
-        return Ok(());
-    };
-    let (core, value) = (table.core, counter_value(data)?);
-    match handle {
-        Some(handle) => {
-            let old = t.switch.table_get(core, handle)?;
-            t.switch.entry_counter_set(core, handle, value)?;
-            note(&mut t.undo, move |switch, _| {
-                let handle = switch.table_find(core, &old.entry.key, old.entry.priority)?;
-                restore_direct(switch, core, handle, &old)
-            });
-        }
-        None if t.quirks.no_pi_extensions => {
-            return Err(Refusal::unimplemented(
-                "simple_switch_grpc has no direct resources on default entries",
-            ));
-        }
-        None => {
-            let old = t.switch.default_counter(core)?;
-            t.switch.default_counter_set(core, value)?;
-            note(&mut t.undo, move |switch, _| {
-                switch.default_counter_set(core, old)
-            });
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn write_meter(
-    t: &mut Target<'_>,
-    kind: update::Type,
-    direct: &DirectMeterEntry,
-) -> Outcome<()> {
-    if kind != update::Type::Modify {
-        return Err(Refusal::invalid("a direct meter can only be modified"));
-    }
-    if direct.counter_data.is_some() {
-        return Err(Refusal::unimplemented("meters do not count by colour here"));
-    }
-    let (table, handle) = direct_owner(t, direct.table_entry.as_ref())?;
-    if !table.has_meter {
-        return Err(Refusal::invalid(format!(
-            "table `{}` has no direct meter",
-            table.info.alias
-        )));
-    }
-    let core = table.core;
-    let Some(handle) = handle else {
-        return Err(Refusal::unimplemented("the default entry has no meter"));
-    };
-    let rates = direct.config.as_ref().map(meter_rates).transpose()?;
-    let old = t.switch.table_get(core, handle)?;
-    t.switch.entry_meter_set(core, handle, rates)?;
-    note(&mut t.undo, move |switch, _| {
-        let handle = switch.table_find(core, &old.entry.key, old.entry.priority)?;
-        switch.entry_meter_set(core, handle, old.meter)
-    });
-    Ok(())
-}
-
-/// The entries whose direct resource a filter selects, each with what names it.
-fn read_direct(
-    switch: &Switch,
-    loaded: &Loaded,
-    filter: Option<&TableEntry>,
-    has: impl Fn(&BoundTable) -> bool,
-    mut give: impl FnMut(&BoundTable, TableEntry, Option<EntryView>),
-) -> Outcome<()> {
-    let table_id = filter.map_or(0, |entry| entry.table_id);
-    let mut of_table = |table: &BoundTable| -> Outcome<()> {
-        for handle in switch.table_entries(table.core)? {
-            let view = switch.table_get(table.core, handle)?;
-            give(table, identity(table, &view), Some(view));
-        }
-        Ok(())
-    };
-    if table_id == 0 {
-        for info in loaded.catalog.tables.iter() {
-            let table = bound(loaded, info.id)?;
-            if has(table) {
-                of_table(table)?;
-            }
-        }
-        return Ok(());
-    }
-    let table = bound(loaded, table_id)?;
-    if !has(table) {
-        return Err(Refusal::invalid(format!(
-            "table `{}` has no such direct resource",
-            table.info.alias
-        )));
-    }
-    match filter {
-        Some(entry) if entry.is_default_action => {
-            let named = TableEntry {
-                table_id,
-                is_default_action: true,
-                ..TableEntry::default()
-            };
-            give(table, named, None);
-        }
-        Some(entry) if !entry.r#match.is_empty() || entry.priority != 0 => {
-            let place = format!("table `{}`", table.info.alias);
-            let view = key(table, entry)
-                .and_then(|key| find(switch, table.core, &key, entry.priority))
-                .and_then(|handle| Ok(switch.table_get(table.core, handle)?))
-                .map_err(|refusal| refusal.at(&place))?;
-            give(table, identity(table, &view), Some(view));
-        }
-        _ => of_table(table)?,
-    }
-    Ok(())
-}
-
-pub(super) fn read_counters(
-    switch: &Switch,
-    loaded: &Loaded,
-    filter: Option<&TableEntry>,
-    mut give: impl FnMut(DirectCounterEntry),
-) -> Outcome<()> {
-    read_direct(
-        switch,
-        loaded,
-        filter,
-        |table| table.has_counter,
-        |table, entry, view| {
-            let data: Option<CounterData> = match view {
-                Some(view) => view.counter.map(counter_message),
-                None => switch.default_counter(table.core).ok().map(counter_message),
-            };
-            give(DirectCounterEntry {
-                table_entry: Some(entry),
-                data,
-            });
-        },
-    )
-}
-
-pub(super) fn read_meters(
-    switch: &Switch,
-    loaded: &Loaded,
-    filter: Option<&TableEntry>,
-    mut give: impl FnMut(DirectMeterEntry),
-) -> Outcome<()> {
-    read_direct(
-        switch,
-        loaded,
-        filter,
-        |table| table.has_meter,
-        |_, entry, view| {
-            give(DirectMeterEntry {
-                table_entry: Some(entry),
-                config: view.and_then(|view| view.meter).map(|r| meter_message(&r)),
-                counter_data: None,
-            });
-        },
-    )
 }

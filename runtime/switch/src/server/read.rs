@@ -9,7 +9,7 @@ use signalbox_p4runtime::{
 };
 
 use super::{
-    arrays, digests, entries, profiles,
+    arrays, digests, direct, entry_messages, profiles,
     refusal::{Outcome, Refusal},
     replication,
     state::{DeviceState, Loaded},
@@ -84,9 +84,11 @@ pub(super) fn one(
     };
     match filter {
         None => Err(Refusal::invalid("the entity to read is empty")),
-        Some(Entity::TableEntry(filter)) => entries::read(switch, loaded, now, filter, |entry| {
-            push(Entity::TableEntry(entry))
-        }),
+        Some(Entity::TableEntry(filter)) => {
+            entry_messages::read(switch, loaded, now, filter, |entry| {
+                push(Entity::TableEntry(entry))
+            })
+        }
         Some(Entity::ActionProfileMember(filter)) => {
             profiles::read_members(switch, loaded, filter, |member| {
                 push(Entity::ActionProfileMember(member))
@@ -114,7 +116,7 @@ pub(super) fn one(
             })
         }
         Some(Entity::DirectCounterEntry(filter)) => {
-            entries::read_counters(switch, loaded, filter.table_entry.as_ref(), |entry| {
+            direct::read_counters(switch, loaded, filter.table_entry.as_ref(), |entry| {
                 push(Entity::DirectCounterEntry(entry))
             })
         }
@@ -122,7 +124,7 @@ pub(super) fn one(
             if filter.counter_data.is_some() {
                 return Err(Refusal::unimplemented("meters do not count by colour here"));
             }
-            entries::read_meters(switch, loaded, filter.table_entry.as_ref(), |entry| {
+            direct::read_meters(switch, loaded, filter.table_entry.as_ref(), |entry| {
                 push(Entity::DirectMeterEntry(entry))
             })
         }

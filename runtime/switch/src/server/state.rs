@@ -17,7 +17,7 @@ use super::{
     arbitration::{Arbiter, Notices, StreamId},
     binding::Binding,
     digests::{self, Digests},
-    entries,
+    entry_messages,
     layout::Layout,
     refusal::Refusal,
     streams::Outbox,
@@ -322,7 +322,7 @@ impl DeviceState {
         let bare = self.quirks.bare_idle_notices;
         let entries: Vec<_> = notices
             .iter()
-            .filter_map(|n| entries::of_notice(switch, loaded, n.table, n.entry, bare))
+            .filter_map(|n| entry_messages::of_notice(switch, loaded, n.table, n.entry, bare))
             .collect();
         for chunk in entries.chunks(100) {
             self.to_primaries(Update::IdleTimeoutNotification(IdleTimeoutNotification {

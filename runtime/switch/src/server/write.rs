@@ -7,7 +7,7 @@ use signalbox_p4runtime::{
 };
 
 use super::{
-    arrays, digests, entries, profiles,
+    arrays, digests, direct, entries, profiles,
     refusal::{Outcome, Refusal},
     replication,
     state::{DeviceState, Loaded},
@@ -190,8 +190,8 @@ pub(super) fn apply(t: &mut Target<'_>, update: &Update) -> Outcome<()> {
         Some(Entity::CounterEntry(entry)) => arrays::write_counter(t, kind, entry),
         Some(Entity::MeterEntry(entry)) => arrays::write_meter(t, kind, entry),
         Some(Entity::RegisterEntry(entry)) => arrays::write_register(t, kind, entry),
-        Some(Entity::DirectCounterEntry(entry)) => entries::write_counter(t, kind, entry),
-        Some(Entity::DirectMeterEntry(entry)) => entries::write_meter(t, kind, entry),
+        Some(Entity::DirectCounterEntry(entry)) => direct::write_counter(t, kind, entry),
+        Some(Entity::DirectMeterEntry(entry)) => direct::write_meter(t, kind, entry),
         Some(Entity::PacketReplicationEngineEntry(entry)) => replication::write(t, kind, entry),
         Some(Entity::ValueSetEntry(entry)) => value_sets::write(t, kind, entry),
         Some(Entity::DigestEntry(entry)) => digests::write(t, kind, entry),

@@ -377,7 +377,10 @@ async fn the_default_action_is_modified_reset_and_not_in_wildcard_reads() {
         .unwrap();
     lab.write(vec![modify(forward.clone())]).await.unwrap();
     assert_eq!(lab.packet(1, &frame(0x0a, 1, 0x800)).await[0].0, 6);
-    assert_eq!(lab.entries(default.clone()).await, [forward.clone()]);
+    assert_eq!(
+        lab.entries(default.clone()).await,
+        std::slice::from_ref(&forward)
+    );
     let all = lab.entries(TableEntry::default()).await;
     assert!(all.iter().all(|e| !e.is_default_action));
 
