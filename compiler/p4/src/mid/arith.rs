@@ -80,8 +80,8 @@ impl<'a> Lower<'a> {
             if self.ir.exprs.constant(b).is_some_and(Zero::is_zero) {
                 return self.bad(right_span, "division by zero");
             }
-            if self.ir.exprs.ty(a).is_signed() {
-                return self.bad(span, format!("`{}` is not defined for signed numbers", op.symbol()));
+            if self.ir.exprs.constant(a).is_none() || self.ir.exprs.constant(b).is_none() {
+                return self.bad(span, format!("`{}` works only on numbers known at compile time", op.symbol()));
             }
         }
         let op = ir_op(op);
