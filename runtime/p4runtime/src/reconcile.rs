@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    catalog::Catalog,
     proto::p4::v1::{
         self, ActionProfileGroup, Entity, FieldMatch, TableEntry, Update, entity::Entity as E,
         field_match::FieldMatchType, p4_data, packet_replication_engine_entry as pre, replica,
@@ -45,7 +46,8 @@ enum Life {
 /// entries need, then entries in the order in which `desired` has them.
 ///
 /// Compared are keys, actions, time-outs and metadata, in canonical form; not counters. Entries of
-/// the program itself (`is_const`) are left alone, and so are default actions, registers, meters,
+/// the program itself (`is_const`; devices before 1.4 do not say so: see [`Catalog::is_constant`]) are
+/// left alone, and so are default actions, registers, meters,
 /// value sets and digests that `desired` does not name. An entity that `desired` has twice counts
 /// as its last.
 pub fn reconcile(desired: &[Entity], actual: &[Entity]) -> Vec<Update> {
@@ -82,6 +84,23 @@ pub fn reconcile(desired: &[Entity], actual: &[Entity]) -> Vec<Update> {
         .chain(changes.into_iter().map(|(_, _, update)| update))
         .chain(rest_out.into_iter().map(|(_, update)| update))
         .collect()
+}
+
+impl Catalog {
+    /// Whether P4Info says that nobody can change the entity: entries of tables with `const entries`,
+    /// and constant default actions.
+    pub fn is_constant(&self, entity: &Entity) -> bool {
+        let Some(E::TableEntry(entry)) = &entity.entity else {
+            return false;
+        };
+        self.tables.get(entry.table_id).is_some_and(|table| {
+            if entry.is_default_action {
+                table.const_default_action.is_some()
+            } else {
+                table.is_const
+            }
+        })
+    }
 }
 
 fn update(kind: Type, entity: Entity) -> Update {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{
     Streaming,
@@ -53,11 +53,18 @@ pub struct DataplaneSender {
     device_id: u64,
 }
 
+type Call = JoinHandle<Result<Streaming<PacketStreamResponse>, tonic::Status>>;
+
 /// Takes packets out of the switch.
 #[derive(Debug)]
 pub struct DataplaneReceiver {
-    responses: Streaming<PacketStreamResponse>,
+    /// bmv2 answers the call only with its first packet.
+    unanswered: Option<Call>,
+    responses: Option<Streaming<PacketStreamResponse>>,
 }
+
+/// How long a refusal of the stream is waited for before the first packet.
+const REFUSAL: Duration = Duration::from_millis(50);
 
 impl DataplaneClient {
     /// Connects to `HOST:PORT`.
@@ -88,29 +95,32 @@ impl DataplaneClient {
     /// Opens the packet stream; a switch has one at a time.
     ///
     /// # Errors
-    /// Another harness has it.
+    /// Another harness has it; bmv2 may say so only with the first packet that is waited for.
     pub async fn open(&self) -> Result<(DataplaneSender, DataplaneReceiver), DataplaneError> {
         let (requests, receiver) = mpsc::unbounded_channel();
-        // bmv2 sends its headers only with the first packet out, and grpc's C++ server skips an
-        // empty packet: so an empty one goes first where the headers would be waited for.
         let mut client = self.client.clone();
-        let call = tokio::spawn(async move {
-            client
+        // In a task, so that packets go out before the switch answers and without anybody waiting.
+        let mut call: Call = tokio::spawn(async move {
+            let response = client
                 .packet_stream(UnboundedReceiverStream::new(receiver))
-                .await
+                .await?;
+            Ok(response.into_inner())
         });
         let sender = DataplaneSender {
             requests,
             device_id: self.device_id,
         };
-        let responses = match tokio::time::timeout(Duration::from_millis(50), call).await {
-            Ok(Ok(response)) => Some(response?.into_inner()),
-            _ => None,
+        let receiver = match tokio::time::timeout(REFUSAL, &mut call).await {
+            Ok(answer) => DataplaneReceiver {
+                unanswered: None,
+                responses: Some(answer.map_err(|_| DataplaneError::Closed)??),
+            },
+            Err(_) => DataplaneReceiver {
+                unanswered: Some(call),
+                responses: None,
+            },
         };
-        match responses {
-            Some(responses) => Ok((sender, DataplaneReceiver { responses })),
-            None => Err(DataplaneError::Closed),
-        }
+        Ok((sender, receiver))
     }
 
     /// Takes a port down or up.
@@ -158,7 +168,15 @@ impl DataplaneReceiver {
     /// # Errors
     /// The stream broke.
     pub async fn next(&mut self) -> Result<Option<(u16, Bytes)>, DataplaneError> {
-        while let Some(response) = self.responses.message().await? {
+        if let Some(call) = &mut self.unanswered {
+            let answer = call.await.map_err(|_| DataplaneError::Closed)?;
+            self.unanswered = None;
+            self.responses = Some(answer?);
+        }
+        let Some(responses) = &mut self.responses else {
+            return Ok(None);
+        };
+        while let Some(response) = responses.message().await? {
             if let Ok(port) = u16::try_from(response.port) {
                 return Ok(Some((port, response.packet)));
             }
