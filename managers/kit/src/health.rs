@@ -313,3 +313,6 @@ pub fn source_for(plan: &Plan, to: IpAddr) -> Option<IpAddr> {
         .or_else(|| (port.addresses.iter()).find(|net| net.addr().is_ipv4() == to.is_ipv4()))
         .map(ipnet::IpNet::addr)
 }
+
+#[cfg(test)]
+mod tests;

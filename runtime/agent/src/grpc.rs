@@ -160,3 +160,59 @@ pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcEr
     });
     Ok(Memory::new(to_agent, from_agent))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::channel::Channel;
+    use crate::message::{AgentBody, Hello, ManagerBody, VERSION};
+
+    fn hello() -> ToAgent {
+        ToAgent {
+            service: "".into(),
+            epoch: 0,
+            body: ManagerBody::Hello(Hello {
+                version: VERSION,
+                manager: "lb-1".into(),
+                plan_hash: 0,
+                services: Vec::new(),
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_carries_messages_both_ways_and_ends_with_either_end() {
+        let (sessions, mut opened) = mpsc::unbounded_channel();
+        let (address, _task) = serve(([127, 0, 0, 1], 0).into(), sessions).await.unwrap();
+        let url = format!("http://{address}");
+        let (to_agent, mut from_agent) = Box::new(connect(&url).await.unwrap()).split();
+        to_agent.send(hello()).unwrap();
+        let (to_manager, mut from_manager) = opened.recv().await.unwrap().split();
+        assert_eq!(from_manager.recv().await, Some(hello()));
+        let answer = ToManager {
+            service: "web-lb".into(),
+            epoch: 2,
+            body: AgentBody::Resync { have_version: 1 },
+        };
+        to_manager.send(answer.clone()).unwrap();
+        assert_eq!(from_agent.recv().await, Some(answer));
+        // A refusal goes out before the agent's end of the session closes.
+        drop(to_manager);
+        let end = tokio::time::timeout(Duration::from_secs(5), from_agent.recv());
+        assert_eq!(end.await.unwrap(), None);
+
+        let (to_agent, from_agent) = Box::new(connect(&url).await.unwrap()).split();
+        let (_to_manager, mut from_manager) = opened.recv().await.unwrap().split();
+        drop((to_agent, from_agent));
+        let end = tokio::time::timeout(Duration::from_secs(5), from_manager.recv());
+        assert_eq!(end.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_one_clear_line() {
+        let error = connect("http://127.0.0.1:1").await.unwrap_err();
+        assert!(error.to_string().starts_with("no agent answers at"));
+    }
+}

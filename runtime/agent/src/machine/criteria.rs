@@ -137,6 +137,7 @@ impl Agent {
         }
         // New ones first: nothing that both versions ask for is missed meanwhile.
         for (change, entry) in added {
+            self.criteria_pending += 1;
             let token = Token::Criterion(service, entry.entry);
             self.writer.push(change, Entry::Criterion(entry), token);
         }
@@ -256,10 +257,12 @@ impl Agent {
         self.count_criteria();
     }
 
-    fn count_criteria(&mut self) {
-        let now = (self.services.iter().flat_map(|s| s.criteria.values()))
+    /// Those count that the switch has acknowledged.
+    pub(super) fn count_criteria(&mut self) {
+        let now: usize = (self.services.iter().flat_map(|s| s.criteria.values()))
             .map(|set| set.entries.len())
             .sum();
+        let now = now.saturating_sub(self.criteria_pending);
         self.counters.criteria.set(now);
     }
 
@@ -276,7 +279,10 @@ impl Agent {
         entry: u32,
         result: &Result<(), WriteError>,
     ) {
-        let Err(error) = result else { return };
+        self.criteria_pending = self.criteria_pending.saturating_sub(1);
+        let Err(error) = result else {
+            return self.count_criteria();
+        };
         let reason = match error {
             WriteError::Full => Reason::TableFull,
             _ => Reason::TargetRefused,

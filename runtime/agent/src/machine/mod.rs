@@ -118,6 +118,8 @@ pub struct Agent {
     /// Criteria by entry id: service and the manager's own number.
     criteria_ids: FxHashMap<u32, (u8, u32)>,
     next_criterion: u32,
+    /// Criteria that the switch has not acknowledged.
+    criteria_pending: usize,
     neighbours: Neighbours,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
@@ -168,6 +170,7 @@ impl Agent {
             next_request: 0,
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
+            criteria_pending: 0,
             injected: FxHashMap::default(),
             counters: Counters::default(),
         }

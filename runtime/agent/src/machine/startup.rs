@@ -72,6 +72,7 @@ impl Agent {
         self.counters.switch_lost += 1;
         self.writer.clear();
         self.reads.clear();
+        self.criteria_pending = 0;
         self.drop_held();
         self.drop_waiting();
         for at in self.store.refs() {

@@ -34,3 +34,6 @@ pub enum WireError {
     #[error("`{0}` is out of range")]
     Range(&'static str),
 }
+
+#[cfg(test)]
+mod tests;
