@@ -191,6 +191,28 @@ impl Primitive {
         }
     }
 
+    /// The primitive with its expressions replaced.
+    #[must_use]
+    pub fn map(self, mut f: impl FnMut(Handle<Expr>) -> Handle<Expr>) -> Self {
+        match self {
+            Self::Count { counter, index } => Self::Count { counter, index: f(index) },
+            Self::ExecuteMeter { meter, index, to } => Self::ExecuteMeter { meter, index: f(index), to },
+            Self::RegisterRead { to, register, index } => Self::RegisterRead { to, register, index: f(index) },
+            Self::RegisterWrite { register, index, value } => {
+                Self::RegisterWrite { register, index: f(index), value: f(value) }
+            }
+            Self::Hash { to, base, calculation, max } => Self::Hash { to, base: f(base), calculation, max: f(max) },
+            Self::Random { to, low, high } => Self::Random { to, low: f(low), high: f(high) },
+            Self::Digest { receiver, list } => Self::Digest { receiver: f(receiver), list },
+            Self::Clone { egress, session, list } => Self::Clone { egress, session: f(session), list },
+            Self::Truncate { length } => Self::Truncate { length: f(length) },
+            Self::LogMessage { format, values } => Self::LogMessage { format, values: values.into_iter().map(f).collect() },
+            Self::Assert(condition) => Self::Assert(f(condition)),
+            Self::Assume(condition) => Self::Assume(f(condition)),
+            other @ (Self::Resubmit { .. } | Self::Recirculate { .. } | Self::MarkToDrop) => other,
+        }
+    }
+
     /// The expressions that the primitive reads. What calculations and lists hold is not among them.
     #[must_use]
     pub fn operands(&self) -> Vec<Handle<Expr>> {

@@ -15,6 +15,7 @@ mod expr;
 mod externs;
 mod lower;
 mod operand;
+mod optimise;
 mod package;
 mod parser;
 mod resolve;
@@ -38,8 +39,13 @@ pub fn lower(program: &ast::Program) -> (Option<ir::Program>, Diagnostics) {
         lower.package();
     }
     let made = lower.ir.clone();
+    let kept = lower.metadata_scalars();
     lower.check_rest();
     let diagnostics = lower.diagnostics;
-    let made = (!diagnostics.has_errors()).then_some(made);
-    (made, diagnostics)
+    if diagnostics.has_errors() {
+        return (None, diagnostics);
+    }
+    let mut made = made;
+    optimise::optimise(&mut made, &kept);
+    (Some(made), diagnostics)
 }

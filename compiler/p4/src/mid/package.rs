@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use crate::diagnostics::Diagnostic;
 use crate::front::ast;
 use crate::ir::{
@@ -266,6 +268,19 @@ impl<'a> Lower<'a> {
                 _ => self.unsupported(stmt.span, "only `emit` is supported in the deparser; do everything else in egress"),
             }
         }
+    }
+
+    /// The scalars that belong to the user's metadata.
+    pub fn metadata_scalars(&self) -> FxHashSet<u32> {
+        let mut out = FxHashSet::default();
+        if let Some(metadata) = &self.metadata {
+            metadata.leaves(&mut |leaf| {
+                if let OperandKind::Place(place) = leaf.kind {
+                    out.insert(place.field);
+                }
+            });
+        }
+        out
     }
 
     fn package_info(&mut self, decl: &'a ast::Decl) {

@@ -41,6 +41,7 @@ parser P(packet_in b, out headers_t hdr, inout metadata_t meta, inout standard_m
             11 .. 14: tail;
             20: twice;
             30: reject;
+            _: accept;
         }
     }
     state is_special { meta.path = 0x77; transition accept; }

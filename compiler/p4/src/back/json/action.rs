@@ -65,7 +65,7 @@ impl Writer<'_> {
 
     fn primitives(&mut self, block: &[Stmt]) -> Vec<Value> {
         let mut code = Code::default();
-        self.statements(block, &mut code);
+        self.statements(block, true, &mut code);
         let end = code.primitives.len();
         for (at, label) in std::mem::take(&mut code.jumps) {
             let target = code.ends.get(&label).copied().unwrap_or(end);
@@ -74,35 +74,41 @@ impl Writer<'_> {
         code.primitives
     }
 
-    fn statements(&mut self, block: &[Stmt], code: &mut Code) {
-        for stmt in block {
-            self.statement(stmt, code);
+    /// `tail`: nothing of the action comes after the block.
+    fn statements(&mut self, block: &[Stmt], tail: bool, code: &mut Code) {
+        for (position, stmt) in block.iter().enumerate() {
+            self.statement(stmt, tail && position + 1 == block.len(), code);
         }
     }
 
-    fn statement(&mut self, stmt: &Stmt, code: &mut Code) {
+    fn statement(&mut self, stmt: &Stmt, tail: bool, code: &mut Code) {
         match &stmt.kind {
             StmtKind::If { condition, then, otherwise } => {
                 let (condition, then, otherwise): (_, &Block, &Block) = (*condition, then, otherwise);
                 let branch = code.primitives.len();
-                let condition = self.argument(condition);
+                let condition = self.jump_condition(condition);
                 code.primitives.push(self.primitive("_jump_if_zero", vec![condition, Value::Null], stmt.span));
-                self.statements(then, code);
+                self.statements(then, tail && otherwise.is_empty(), code);
                 if otherwise.is_empty() {
                     let after = code.primitives.len();
                     set_target(&mut code.primitives, branch, after);
                 } else {
                     let skip = code.primitives.len();
-                    code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                    let leaves = matches!(then.last(), Some(Stmt { kind: StmtKind::Break(_) | StmtKind::Exit, .. }));
+                    if !leaves {
+                        code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                    }
                     let start = code.primitives.len();
                     set_target(&mut code.primitives, branch, start);
-                    self.statements(otherwise, code);
+                    self.statements(otherwise, tail, code);
                     let after = code.primitives.len();
-                    set_target(&mut code.primitives, skip, after);
+                    if !leaves {
+                        set_target(&mut code.primitives, skip, after);
+                    }
                 }
             }
             StmtKind::Labelled(label, inner) => {
-                self.statements(inner, code);
+                self.statements(inner, false, code);
                 code.ends.insert(*label, code.primitives.len());
             }
             StmtKind::Break(label) => {
@@ -112,8 +118,10 @@ impl Writer<'_> {
             StmtKind::Exit => {
                 code.primitives.push(self.primitive("exit", Vec::new(), stmt.span));
                 // The rest of the action must not run either: jump to its end.
-                code.jumps.push((code.primitives.len(), Label(u32::MAX)));
-                code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                if !tail {
+                    code.jumps.push((code.primitives.len(), Label(u32::MAX)));
+                    code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                }
             }
             _ => {
                 if let Some(primitive) = self.simple(stmt) {

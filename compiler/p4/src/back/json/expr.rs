@@ -1,6 +1,7 @@
 //! Expressions. bmv2 computes without a width, so what can leave the range of its type is cut where
 //! the rest of the expression would notice; what is stored is cut by the field that takes it.
 
+use num_traits::{One, Zero};
 use serde_json::{Value, json};
 
 use crate::ir::{BinaryOp, Expr, Handle, HeaderRef, Place, Type, UnaryOp, mask_of};
@@ -34,6 +35,25 @@ impl Writer<'_> {
     /// A parameter of a primitive that cuts the number itself.
     pub(super) fn stored(&self, expr: Handle<Expr>) -> Value {
         self.argument_with(expr, Need::LowBits)
+    }
+
+    /// A condition of a jump: any number that is zero just when it does not hold.
+    pub(super) fn jump_condition(&self, expr: Handle<Expr>) -> Value {
+        let exprs = &self.program.exprs;
+        match exprs[expr] {
+            Expr::IsValid(HeaderRef::Instance(header)) => {
+                json!({ "type": "field", "value": [&*self.program.headers[header].name, "$valid$"] })
+            }
+            Expr::Binary { op: BinaryOp::Ne, left, right } if exprs.constant(right).is_some_and(Zero::is_zero) => {
+                self.argument(left)
+            }
+            Expr::Binary { op: BinaryOp::Eq, left, right }
+                if exprs.ty(left) == Type::bits(1) && exprs.constant(right).is_some_and(One::is_one) =>
+            {
+                self.argument(left)
+            }
+            _ => self.argument(expr),
+        }
     }
 
     fn argument_with(&self, expr: Handle<Expr>, need: Need) -> Value {

@@ -14,7 +14,10 @@ impl Writer<'_> {
             let metadata = program.headers.iter().any(|(_, h)| h.ty == handle && h.metadata);
             let mut fields: Vec<Value> = Vec::new();
             let mut bits: u32 = 0;
-            for field in &ty.fields {
+            for (field, position) in ty.fields.iter().zip(0..) {
+                if handle == scalars && !self.used.borrow().contains(&position) {
+                    continue;
+                }
                 bits += field.ty.width();
                 fields.push(match field.ty {
                     Type::Varbit(_) => json!([&*field.name, "*"]),

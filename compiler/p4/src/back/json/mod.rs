@@ -9,6 +9,7 @@ mod pipeline;
 mod resource;
 mod table;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use num_bigint::{BigInt, Sign};
@@ -33,6 +34,7 @@ pub fn write(program: &Program, sources: &SourceMap, name: &str) -> Result<Value
         sources,
         diagnostics: Diagnostics::new(),
         extra_scalars: Vec::new(),
+        used: RefCell::default(),
         actions: Vec::new(),
         action_ids: FxHashMap::default(),
         taken: FxHashSet::default(),
@@ -45,29 +47,33 @@ pub fn write(program: &Program, sources: &SourceMap, name: &str) -> Result<Value
     writer.table_actions();
     let ingress = writer.pipeline(0);
     let egress = writer.pipeline(1);
+    let field_lists = writer.field_lists();
+    let (calculations, checksums, learn_lists) = (writer.calculations(), writer.checksums(), writer.learn_lists());
+    let meters = writer.meters();
+    let actions = std::mem::take(&mut writer.actions);
     let mut root = Map::new();
     let mut put = |key: &str, value: Value| root.insert(key.to_string(), value);
+    // After everything that names a field.
     put("header_types", writer.header_types());
     put("headers", writer.headers());
     put("header_stacks", writer.header_stacks());
     put("header_union_types", writer.union_types());
     put("header_unions", writer.unions());
     put("header_union_stacks", json!([]));
-    put("field_lists", writer.field_lists());
+    put("field_lists", field_lists);
     put("errors", writer.errors());
     put("enums", writer.enums());
     put("parsers", parsers);
     put("parse_vsets", writer.value_sets());
     put("deparsers", writer.deparsers());
-    put("meter_arrays", writer.meters());
+    put("meter_arrays", meters);
     put("counter_arrays", writer.counters());
     put("register_arrays", writer.registers());
-    put("calculations", writer.calculations());
-    put("learn_lists", writer.learn_lists());
-    let actions = std::mem::take(&mut writer.actions);
+    put("calculations", calculations);
+    put("learn_lists", learn_lists);
     put("actions", Value::Array(actions));
     put("pipelines", json!([ingress, egress]));
-    put("checksums", writer.checksums());
+    put("checksums", checksums);
     put("force_arith", json!([]));
     put("extern_instances", json!([]));
     put("field_aliases", writer.field_aliases());
@@ -82,6 +88,8 @@ struct Writer<'a> {
     diagnostics: Diagnostics,
     /// Scalars that only this back end needs: which application of a table is running.
     extra_scalars: Vec<(Arc<str>, u32)>,
+    /// The scalars that anything names; the others need not be there.
+    used: RefCell<FxHashSet<u32>>,
     /// Actions written so far; the position is the id.
     actions: Vec<Value>,
     action_ids: FxHashMap<Handle<Action>, usize>,
@@ -143,6 +151,9 @@ impl Writer<'_> {
 
     /// `[header, field]` of a place whose header is known.
     fn field_of(&self, header: Handle<crate::ir::Header>, field: u32) -> Value {
+        if header == self.program.scalars {
+            self.used.borrow_mut().insert(field);
+        }
         let header = &self.program.headers[header];
         let ty = &self.program.header_types[header.ty];
         json!([&*header.name, ty.fields.get(field as usize).map_or("", |f| &*f.name)])
