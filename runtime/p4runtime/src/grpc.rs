@@ -130,7 +130,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl Transport for Grpc {
-    async fn write(&self, request: v1::WriteRequest) -> Result<(), RpcError> {
+    async fn write(&self, request: Arc<v1::WriteRequest>) -> Result<(), RpcError> {
+        let request = Arc::unwrap_or_clone(request);
         self.client.clone().write(request).await?;
         Ok(())
     }
@@ -246,7 +247,7 @@ impl p4_runtime_server::P4Runtime for Service {
         &self,
         request: Request<v1::WriteRequest>,
     ) -> Result<Response<v1::WriteResponse>, Status> {
-        self.device.write(request.into_inner()).await?;
+        self.device.write(Arc::new(request.into_inner())).await?;
         Ok(Response::new(v1::WriteResponse {}))
     }
 

@@ -1,6 +1,8 @@
 //! What a client needs of the way to a device: six calls on the protocol's messages. gRPC is one
 //! implementation; a device in the same process is another, without HTTP/2 and without bytes.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
@@ -35,8 +37,9 @@ pub trait StreamSink: Send + Sync {
 /// The way to one device, or to the devices behind one address.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// The `Write` call; `updates` of the error has one result an update.
-    async fn write(&self, request: WriteRequest) -> Result<(), RpcError>;
+    /// The `Write` call; `updates` of the error has one result an update. The request is shared, so
+    /// that a device in the same process works on it and its caller can still name what failed.
+    async fn write(&self, request: Arc<WriteRequest>) -> Result<(), RpcError>;
 
     /// The `Read` call.
     async fn read(

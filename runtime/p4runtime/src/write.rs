@@ -1,7 +1,7 @@
 //! Writing many updates: in chunks that every device takes, one after the other or several at a
 //! time, with the outcome told for each update that failed.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use futures::{StreamExt, stream};
 
@@ -171,22 +171,19 @@ impl Client {
         updates: Vec<Update>,
         atomicity: Atomicity,
     ) -> Vec<Failure> {
-        let request = |updates| {
-            #[allow(deprecated, reason = "the field must be left at its default")]
-            WriteRequest {
-                device_id: self.session.device_id,
-                role_id: 0,
-                role: self.session.role.clone(),
-                election_id: Some(self.session.election_id()),
-                updates,
-                atomicity: atomicity as i32,
-            }
-        };
-        // The copy is for naming what failed.
-        let sent = request(updates.clone());
-        match in_time(self.session.timeout, self.transport.write(sent)).await {
+        #[allow(deprecated, reason = "the field must be left at its default")]
+        let request = Arc::new(WriteRequest {
+            device_id: self.session.device_id,
+            role_id: 0,
+            role: self.session.role.clone(),
+            election_id: Some(self.session.election_id()),
+            updates,
+            atomicity: atomicity as i32,
+        });
+        let sent = self.transport.write(Arc::clone(&request));
+        match in_time(self.session.timeout, sent).await {
             Ok(()) => Vec::new(),
-            Err(error) => failures(start, updates, &error),
+            Err(error) => failures(start, Arc::unwrap_or_clone(request).updates, &error),
         }
     }
 }

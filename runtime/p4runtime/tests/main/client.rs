@@ -82,7 +82,7 @@ impl StreamSink for Sink {
 
 #[async_trait]
 impl Transport for Device {
-    async fn write(&self, request: WriteRequest) -> Result<(), RpcError> {
+    async fn write(&self, request: Arc<WriteRequest>) -> Result<(), RpcError> {
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
         tokio::task::yield_now().await;

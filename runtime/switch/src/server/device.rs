@@ -163,7 +163,7 @@ async fn forward_digests(
 
 #[async_trait]
 impl Transport for Device {
-    async fn write(&self, request: WriteRequest) -> Result<(), RpcError> {
+    async fn write(&self, request: Arc<WriteRequest>) -> Result<(), RpcError> {
         let state = Arc::clone(&self.inner.state);
         self.inner
             .handle

@@ -184,13 +184,13 @@ impl Lab {
     /// A whole batch in one call.
     async fn batch(&self, updates: Vec<Update>, atomicity: Atomicity) -> Result<(), RpcError> {
         self.device
-            .write(WriteRequest {
+            .write(Arc::new(WriteRequest {
                 device_id: 1,
                 election_id: Some(uint128(10)),
                 updates,
                 atomicity: atomicity as i32,
                 ..WriteRequest::default()
-            })
+            }))
             .await
     }
 
