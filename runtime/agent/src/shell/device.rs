@@ -303,8 +303,11 @@ impl Approach {
 
     /// Makes sure that the right pipeline runs; says whether it was put there just now.
     async fn pipeline(&self, client: &Client) -> Result<bool, Lost> {
-        let running = (client.get_pipeline(ResponseType::P4infoAndCookie).await)
-            .map_err(refused("to tell its pipeline"))?;
+        let running = match client.get_pipeline(ResponseType::P4infoAndCookie).await {
+            // bmv2's way to say that there is none.
+            Err(error) if error.code == Code::FailedPrecondition => None,
+            running => running.map_err(refused("to tell its pipeline"))?,
+        };
         let same = running.as_ref().is_some_and(|config| {
             let cookie = config.cookie.as_ref().map(|c| c.cookie);
             match self.pipeline {
