@@ -12,7 +12,7 @@
 #include <core.p4>
 #include <v1model.p4>
 
-const bit<32> PROGRAM_ID = 0xf09d9c3e;
+const bit<32> PROGRAM_ID = 0x017c89d2;
 
 #include "types.p4"
 #include "headers.p4"

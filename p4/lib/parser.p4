@@ -145,11 +145,21 @@ parser PacketParser(packet_in packet,
             (PROTO_UDP, _): parse_udp;
             (58, _): parse_icmp6;
             (_, 4): accept;
-            (0, _): parse_ipv6_options;
-            (43, _): parse_ipv6_options;
-            (60, _): parse_ipv6_options;
+            (0, _): ipv6_extension;
+            (43, _): ipv6_extension;
+            (51, _): ipv6_extension;
+            (60, _): ipv6_extension;
             (44, _): parse_ipv6_fragment;
-            (51, _): parse_ipv6_authentication;
+            default: accept;
+        }
+    }
+
+    // So is what has one that is longer than any in use: a length of 32 or more.
+    state ipv6_extension {
+        bit<16> head = packet.lookahead<bit<16>>();
+        transition select(head[7:5], meta.flow.proto) {
+            (0, 51): parse_ipv6_authentication;
+            (0, _): parse_ipv6_options;
             default: accept;
         }
     }
