@@ -43,7 +43,7 @@ impl<'a> Lower<'a> {
                     self.call_action(scope, &action, args, span);
                     self.void()
                 }
-                Some(Entity::Extern(..) | Entity::Parser(..) | Entity::Control(..) | Entity::Package(..)) => {
+                Some(Entity::Extern(_) | Entity::Parser(..) | Entity::Control(..) | Entity::Package(..)) => {
                     self.construct_expr(scope, path, type_args, args, span)
                 }
                 Some(Entity::Poison) | None => self.poison(),

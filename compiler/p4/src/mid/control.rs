@@ -65,7 +65,7 @@ impl<'a> Lower<'a> {
         let entity = self.lookup(scope, path)?;
         let globals = self.globals.clone();
         let (kind, params) = match entity {
-            Entity::Extern(_, ext) => {
+            Entity::Extern(ext) => {
                 return self.construct_extern(scope, ext, type_args, args, name, annotations, span);
             }
             Entity::Parser(decl, parser) => (BlockKind::Parser(decl, parser), &parser.ctor_params),

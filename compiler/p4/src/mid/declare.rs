@@ -10,7 +10,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, TypedefTarget};
 use crate::ir::{ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
-use crate::source::Span;
 
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
@@ -83,7 +82,7 @@ impl<'a> Lower<'a> {
             DeclKind::ExternFunction(proto) => {
                 self.declare_function(scope, FunctionDef { decl, proto, body: None });
             }
-            DeclKind::Extern(ext) => self.declare(scope, &ext.name, Entity::Extern(decl, ext)),
+            DeclKind::Extern(ext) => self.declare(scope, &ext.name, Entity::Extern(ext)),
             DeclKind::Action(action) => self.declare_action(scope, decl, action, "".into()),
             DeclKind::Instance(instance) => {
                 if let Some(object) = self.instantiate_decl(scope, decl, instance) {
@@ -177,7 +176,7 @@ impl<'a> Lower<'a> {
                     self.declare(scope, &s.name, Entity::GenericStruct(GenericStruct { decl, body: s }));
                 }
             }
-            DeclKind::Enum(e) => self.declare_enum(scope, decl, e),
+            DeclKind::Enum(e) => self.declare_enum(scope, e),
             DeclKind::Error(members) => {
                 for member in members {
                     if self.ir.errors.contains(&member.name) {
@@ -231,7 +230,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn declare_enum(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, e: &'a ast::Enum) {
+    fn declare_enum(&mut self, scope: &Scope<'a>, e: &'a ast::Enum) {
         let underlying = e.underlying.as_ref().map(|ty| (self.resolve_type(scope, ty), ty.span));
         if let Some((ty, span)) = underlying {
             if !matches!(self.types[self.types.representation(ty)], TyKind::Bits { .. } | TyKind::Unknown) {
@@ -275,7 +274,6 @@ impl<'a> Lower<'a> {
             members.push((Arc::clone(&member.name.name), value));
         }
         let names = members.iter().map(|(name, _)| Arc::clone(name)).collect();
-        let _ = decl;
         let def = self.types.enums.append(EnumDef {
             name: Arc::clone(&e.name.name),
             members,
@@ -408,10 +406,5 @@ impl<'a> Lower<'a> {
                 .or_else(|| self.ir.exprs.constant_bool(*value).map(|b| BigInt::from(u8::from(b)))),
             _ => None,
         }
-    }
-
-    /// A span that names nothing in particular, for things that the compiler adds.
-    pub fn nowhere() -> Span {
-        Span::default()
     }
 }

@@ -45,10 +45,6 @@ impl Footprint {
         self.parts.is_empty() && !self.everything
     }
 
-    pub fn everything() -> Self {
-        Self { everything: true, ..Self::default() }
-    }
-
     fn stack(&mut self, program: &Program, stack: Handle<Stack>, part: Part) {
         for element in &program.stacks[stack].elements {
             self.add(*element, part);

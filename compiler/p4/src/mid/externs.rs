@@ -400,7 +400,7 @@ impl<'a> Lower<'a> {
                 return self.bad(member.span, format!("there is no method `{member}`"));
             }
         };
-        let Some(Entity::Extern(_, ext)) = self.globals.find(kind) else {
+        let Some(Entity::Extern(ext)) = self.globals.find(kind) else {
             return self.bad(span, format!("v1model.p4 does not declare `{kind}`"));
         };
         let method = ext.methods.iter().find(|m| m.proto.name.name == member.name && m.proto.ret.is_some());

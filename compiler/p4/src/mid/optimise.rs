@@ -245,7 +245,7 @@ fn leaves(block: &[Stmt]) -> bool {
 
 /// The expression with places replaced by what they hold.
 fn replace(exprs: &mut Exprs, expr: Handle<Expr>, known: &Known) -> Handle<Expr> {
-    let mut again = |exprs: &mut Exprs, e: Handle<Expr>| replace(exprs, e, known);
+    let again = |exprs: &mut Exprs, e: Handle<Expr>| replace(exprs, e, known);
     match exprs[expr].clone() {
         Expr::Read(place) => match (known.get(&place), place.header) {
             (Some(value), _) if exprs.ty(*value) == exprs.ty(expr) => *value,

@@ -138,7 +138,7 @@ impl<'a> Lower<'a> {
                 self.names.instances.insert((Arc::clone(&path.name.name), args), ty);
                 ty
             }
-            Entity::Extern(_, ext) => {
+            Entity::Extern(ext) => {
                 let args = args.iter().map(|arg| self.resolve_type(scope, arg)).collect();
                 self.types.make(TyKind::Extern(Arc::clone(&ext.name.name), args))
             }

@@ -25,7 +25,7 @@ pub enum Entity<'a> {
     GenericStruct(GenericStruct<'a>),
     /// All functions of one name.
     Functions(Rc<Vec<FunctionDef<'a>>>),
-    Extern(&'a ast::Decl, &'a ast::Extern),
+    Extern(&'a ast::Extern),
     Parser(&'a ast::Decl, &'a ast::Parser),
     Control(&'a ast::Decl, &'a ast::Control),
     Package(&'a ast::Decl, &'a ast::Package),
@@ -184,15 +184,6 @@ impl<'a> Scope<'a> {
     /// Gives a name a meaning, in place of one it had in this very scope.
     pub fn put(&self, name: &Arc<str>, entity: Entity<'a>, span: Span) {
         self.inner.names.borrow_mut().insert(Arc::clone(name), (entity, span));
-    }
-
-    /// The outermost scope around this one.
-    pub fn outermost(&self) -> Scope<'a> {
-        let mut scope = self;
-        while let Some(parent) = &scope.inner.parent {
-            scope = parent;
-        }
-        scope.clone()
     }
 
     /// A name in reach that differs from this one by little, for advice.

@@ -7,7 +7,6 @@ use num_bigint::BigInt;
 use crate::ir::{self, mask_of, BinaryOp, Handle, Header, HeaderRef, HeaderType, Stack, StmtKind, Type, Union, UnionType};
 use crate::source::Span;
 
-use super::effects::Footprint;
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
 use super::types::{FieldDef, Ty, TyKind};
@@ -192,15 +191,9 @@ impl<'a> Lower<'a> {
     /// The values, saved first if writing `to` piece by piece would change one not yet read.
     fn apart(&mut self, to: &Operand<'a>, values: &[Operand<'a>], span: Span) -> Vec<Operand<'a>> {
         let writes = self.reads_of(to);
-        let mut reads = Footprint::default();
-        for value in values {
-            let more = self.reads_of(value);
-            if more.overlaps(&writes) {
-                return values.iter().map(|value| self.save(value, span)).collect();
-            }
-            reads = more;
+        if values.iter().any(|value| self.reads_of(value).overlaps(&writes)) {
+            return values.iter().map(|value| self.save(value, span)).collect();
         }
-        let _ = reads;
         values.to_vec()
     }
 

@@ -97,7 +97,7 @@ impl<'a> Lower<'a> {
                 DataType::New(def.name)
             }
             TyKind::Void | TyKind::Int | TyKind::String | TyKind::MatchKind | TyKind::List(_) | TyKind::Extern(..) | TyKind::Block(_)
-            | TyKind::Param(_) | TyKind::Unknown => DataType::Tuple(Vec::new()),
+            | TyKind::Unknown => DataType::Tuple(Vec::new()),
         }
     }
 

@@ -39,8 +39,6 @@ pub enum TyKind {
     Extern(Arc<str>, Vec<Ty>),
     /// A parser, control or package, by name.
     Block(Arc<str>),
-    /// The parameter of a generic declaration.
-    Param(Arc<str>),
     /// What is left open: `_`, or the type of something that is wrong.
     Unknown,
 }
@@ -143,7 +141,7 @@ impl Types {
             TyKind::List(element) => format!("list<{}>", self.name(*element)),
             TyKind::Extern(name, args) if args.is_empty() => name.to_string(),
             TyKind::Extern(name, args) => format!("{name}<{}>", self.names(args)),
-            TyKind::Block(name) | TyKind::Param(name) => name.to_string(),
+            TyKind::Block(name) => name.to_string(),
             TyKind::Unknown => "_".into(),
         }
     }
@@ -226,16 +224,6 @@ impl Types {
             TyKind::Stack(element, size) => Some(self.least_size_in_bits(*element)? * u64::from(*size)),
             TyKind::Varbit(_) => Some(0),
             _ => self.size_in_bits(ty),
-        }
-    }
-
-    /// Whether the type holds anything that is only known at run time and can be kept in a variable.
-    pub fn is_storable(&self, ty: Ty) -> bool {
-        match &self[ty] {
-            TyKind::Struct(_) => self.fields(ty).is_some_and(|fields| fields.iter().all(|f| self.is_storable(f.ty))),
-            TyKind::Tuple(parts) => parts.iter().all(|part| self.is_storable(*part)),
-            TyKind::Header(_) | TyKind::Union(_) | TyKind::Stack(..) => true,
-            _ => self.scalar(ty).is_some(),
         }
     }
 }
