@@ -1,7 +1,9 @@
 use std::sync::Arc;
 struct Disk;
 impl signalbox_p4::source::Sources for Disk {
-    fn read(&self, path: &str) -> Option<Arc<str>> { std::fs::read_to_string(path).ok().map(Into::into) }
+    fn read(&self, path: &str) -> Option<Arc<str>> {
+        std::fs::read_to_string(path).ok().map(Into::into)
+    }
 }
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -13,8 +15,15 @@ fn main() {
             eprint!("{}", c.diagnostics.render(&c.sources, false));
             eprintln!("{:?}", start.elapsed());
             std::fs::write(format!("{}.json", args[2]), &c.image.json).unwrap();
-            std::fs::write(format!("{}.txtpb", args[2]), signalbox_p4runtime::text::print_p4info(&c.image.p4info)).unwrap();
+            std::fs::write(
+                format!("{}.txtpb", args[2]),
+                signalbox_p4runtime::text::print_p4info(&c.image.p4info),
+            )
+            .unwrap();
         }
-        Err(f) => { eprint!("{}", f.diagnostics.render(&f.sources, false)); std::process::exit(1) }
+        Err(f) => {
+            eprint!("{}", f.diagnostics.render(&f.sources, false));
+            std::process::exit(1)
+        }
     }
 }

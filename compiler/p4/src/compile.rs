@@ -56,24 +56,43 @@ pub struct Failed {
 pub fn compile(sources: &dyn Sources, main: &str, options: &Options) -> Result<Compiled, Failed> {
     let (program, map, mut diagnostics) = front::parse_program(sources, main, &options.preprocess);
     if diagnostics.has_errors() {
-        return Err(Failed { diagnostics, sources: map });
+        return Err(Failed {
+            diagnostics,
+            sources: map,
+        });
     }
     let (lowered, found) = mid::lower(&program);
     diagnostics.extend(found);
     let Some(lowered) = lowered.filter(|_| !diagnostics.has_errors()) else {
-        return Err(Failed { diagnostics, sources: map });
+        return Err(Failed {
+            diagnostics,
+            sources: map,
+        });
     };
     let name = options.program_name.as_deref().unwrap_or(main);
-    match (back::json::write(&lowered, &map, name), back::p4info::write(&lowered)) {
+    match (
+        back::json::write(&lowered, &map, name),
+        back::p4info::write(&lowered),
+    ) {
         (Ok(json), Ok(p4info)) => {
-            let image = Image { json: pretty(&json), p4info };
-            Ok(Compiled { image, diagnostics, sources: map })
+            let image = Image {
+                json: pretty(&json),
+                p4info,
+            };
+            Ok(Compiled {
+                image,
+                diagnostics,
+                sources: map,
+            })
         }
         (json, p4info) => {
             for more in [json.err(), p4info.err()].into_iter().flatten() {
                 diagnostics.extend(more);
             }
-            Err(Failed { diagnostics, sources: map })
+            Err(Failed {
+                diagnostics,
+                sources: map,
+            })
         }
     }
 }

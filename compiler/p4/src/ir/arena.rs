@@ -16,7 +16,10 @@ pub struct Handle<T> {
 
 impl<T> Handle<T> {
     fn new(index: usize) -> Self {
-        Self { index: u32::try_from(index).unwrap_or(u32::MAX), what: PhantomData }
+        Self {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            what: PhantomData,
+        }
     }
 
     /// The position in the arena, from 0.
@@ -92,7 +95,10 @@ impl<T> Arena<T> {
 
     /// All, with their handles, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Handle<T>, &T)> {
-        self.items.iter().enumerate().map(|(index, item)| (Handle::new(index), item))
+        self.items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (Handle::new(index), item))
     }
 
     /// All handles, in order.
@@ -101,7 +107,10 @@ impl<T> Arena<T> {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "a handle is made by `append` only, and nothing is ever removed")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a handle is made by `append` only, and nothing is ever removed"
+)]
 impl<T> Index<Handle<T>> for Arena<T> {
     type Output = T;
     fn index(&self, handle: Handle<T>) -> &T {
@@ -109,7 +118,10 @@ impl<T> Index<Handle<T>> for Arena<T> {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "a handle is made by `append` only, and nothing is ever removed")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a handle is made by `append` only, and nothing is ever removed"
+)]
 impl<T> IndexMut<Handle<T>> for Arena<T> {
     fn index_mut(&mut self, handle: Handle<T>) -> &mut T {
         &mut self.items[handle.index()]
@@ -125,7 +137,10 @@ pub struct UniqueArena<T> {
 
 impl<T> Default for UniqueArena<T> {
     fn default() -> Self {
-        Self { arena: Arena::default(), known: FxHashMap::default() }
+        Self {
+            arena: Arena::default(),
+            known: FxHashMap::default(),
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use num_bigint::BigInt;
 
 use super::arena::Handle;
 use super::{
-    Action, Counter, DigestList, DirectCounter, DirectMeter, Meter, Profile, Register, Table, ValueSet,
+    Action, Counter, DigestList, DirectCounter, DirectMeter, Meter, Profile, Register, Table,
+    ValueSet,
 };
 
 /// The name and the annotations of a thing.
@@ -54,7 +55,9 @@ impl Annotation {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Unstructured { name, .. } | Self::List { name, .. } | Self::Pairs { name, .. } => name,
+            Self::Unstructured { name, .. }
+            | Self::List { name, .. }
+            | Self::Pairs { name, .. } => name,
         }
     }
 }

@@ -22,6 +22,7 @@
 pub mod arena;
 pub mod control_plane;
 pub mod expr;
+pub mod exprs;
 pub mod stmt;
 
 use std::sync::Arc;
@@ -32,9 +33,11 @@ use crate::source::Span;
 
 pub use arena::{Arena, Handle, UniqueArena};
 pub use control_plane::{
-    Annotation, AnnotationArgument, ControlPlaneItem, DataType, Names, PacketHeader, PacketHeaderField, PackageInfo, TypeDefinition,
+    Annotation, AnnotationArgument, ControlPlaneItem, DataType, Names, PackageInfo, PacketHeader,
+    PacketHeaderField, TypeDefinition,
 };
-pub use expr::{mask as mask_of, BinaryOp, Expr, Exprs, HeaderRef, Place, Type, UnaryOp};
+pub use expr::{BinaryOp, Expr, HeaderRef, Place, Type, UnaryOp, mask as mask_of};
+pub use exprs::Exprs;
 pub use stmt::{After, Block, Label, Primitive, Stmt, StmtKind};
 
 /// A whole program for v1model.

@@ -9,7 +9,8 @@ use crate::source::Span;
 use super::arena::Handle;
 use super::expr::{Expr, HeaderRef, Place};
 use super::{
-    Action, Calculation, Checksum, Counter, DigestList, FieldList, Header, Meter, Register, Stack, Table, Union,
+    Action, Calculation, Checksum, Counter, DigestList, FieldList, Header, Meter, Register, Stack,
+    Table, Union,
 };
 
 /// Statements in the order of their execution.
@@ -145,24 +146,58 @@ pub enum After {
 
 /// What the v1model architecture does for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the parameters of the v1model extern of the same name")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the parameters of the v1model extern of the same name"
+)]
 pub enum Primitive {
     /// `counter.count`
-    Count { counter: Handle<Counter>, index: Handle<Expr> },
+    Count {
+        counter: Handle<Counter>,
+        index: Handle<Expr>,
+    },
     /// `meter.execute_meter`
-    ExecuteMeter { meter: Handle<Meter>, index: Handle<Expr>, to: Place },
+    ExecuteMeter {
+        meter: Handle<Meter>,
+        index: Handle<Expr>,
+        to: Place,
+    },
     /// `register.read`
-    RegisterRead { to: Place, register: Handle<Register>, index: Handle<Expr> },
+    RegisterRead {
+        to: Place,
+        register: Handle<Register>,
+        index: Handle<Expr>,
+    },
     /// `register.write`
-    RegisterWrite { register: Handle<Register>, index: Handle<Expr>, value: Handle<Expr> },
+    RegisterWrite {
+        register: Handle<Register>,
+        index: Handle<Expr>,
+        value: Handle<Expr>,
+    },
     /// `hash`
-    Hash { to: Place, base: Handle<Expr>, calculation: Handle<Calculation>, max: Handle<Expr> },
+    Hash {
+        to: Place,
+        base: Handle<Expr>,
+        calculation: Handle<Calculation>,
+        max: Handle<Expr>,
+    },
     /// `random`
-    Random { to: Place, low: Handle<Expr>, high: Handle<Expr> },
+    Random {
+        to: Place,
+        low: Handle<Expr>,
+        high: Handle<Expr>,
+    },
     /// `digest`
-    Digest { receiver: Handle<Expr>, list: Handle<DigestList> },
+    Digest {
+        receiver: Handle<Expr>,
+        list: Handle<DigestList>,
+    },
     /// `clone`, `clone_preserving_field_list`
-    Clone { egress: bool, session: Handle<Expr>, list: Handle<FieldList> },
+    Clone {
+        egress: bool,
+        session: Handle<Expr>,
+        list: Handle<FieldList>,
+    },
     /// `resubmit_preserving_field_list`
     Resubmit { list: Handle<FieldList> },
     /// `recirculate_preserving_field_list`
@@ -172,7 +207,10 @@ pub enum Primitive {
     /// `mark_to_drop`
     MarkToDrop,
     /// `log_msg`
-    LogMessage { format: Arc<str>, values: Vec<Handle<Expr>> },
+    LogMessage {
+        format: Arc<str>,
+        values: Vec<Handle<Expr>>,
+    },
     /// `assert`
     Assert(Handle<Expr>),
     /// `assume`
@@ -184,9 +222,10 @@ impl Primitive {
     #[must_use]
     pub fn target(&self) -> Option<Place> {
         match self {
-            Self::ExecuteMeter { to, .. } | Self::RegisterRead { to, .. } | Self::Hash { to, .. } | Self::Random { to, .. } => {
-                Some(*to)
-            }
+            Self::ExecuteMeter { to, .. }
+            | Self::RegisterRead { to, .. }
+            | Self::Hash { to, .. }
+            | Self::Random { to, .. } => Some(*to),
             _ => None,
         }
     }
@@ -195,18 +234,67 @@ impl Primitive {
     #[must_use]
     pub fn map(self, mut f: impl FnMut(Handle<Expr>) -> Handle<Expr>) -> Self {
         match self {
-            Self::Count { counter, index } => Self::Count { counter, index: f(index) },
-            Self::ExecuteMeter { meter, index, to } => Self::ExecuteMeter { meter, index: f(index), to },
-            Self::RegisterRead { to, register, index } => Self::RegisterRead { to, register, index: f(index) },
-            Self::RegisterWrite { register, index, value } => {
-                Self::RegisterWrite { register, index: f(index), value: f(value) }
-            }
-            Self::Hash { to, base, calculation, max } => Self::Hash { to, base: f(base), calculation, max: f(max) },
-            Self::Random { to, low, high } => Self::Random { to, low: f(low), high: f(high) },
-            Self::Digest { receiver, list } => Self::Digest { receiver: f(receiver), list },
-            Self::Clone { egress, session, list } => Self::Clone { egress, session: f(session), list },
+            Self::Count { counter, index } => Self::Count {
+                counter,
+                index: f(index),
+            },
+            Self::ExecuteMeter { meter, index, to } => Self::ExecuteMeter {
+                meter,
+                index: f(index),
+                to,
+            },
+            Self::RegisterRead {
+                to,
+                register,
+                index,
+            } => Self::RegisterRead {
+                to,
+                register,
+                index: f(index),
+            },
+            Self::RegisterWrite {
+                register,
+                index,
+                value,
+            } => Self::RegisterWrite {
+                register,
+                index: f(index),
+                value: f(value),
+            },
+            Self::Hash {
+                to,
+                base,
+                calculation,
+                max,
+            } => Self::Hash {
+                to,
+                base: f(base),
+                calculation,
+                max: f(max),
+            },
+            Self::Random { to, low, high } => Self::Random {
+                to,
+                low: f(low),
+                high: f(high),
+            },
+            Self::Digest { receiver, list } => Self::Digest {
+                receiver: f(receiver),
+                list,
+            },
+            Self::Clone {
+                egress,
+                session,
+                list,
+            } => Self::Clone {
+                egress,
+                session: f(session),
+                list,
+            },
             Self::Truncate { length } => Self::Truncate { length: f(length) },
-            Self::LogMessage { format, values } => Self::LogMessage { format, values: values.into_iter().map(f).collect() },
+            Self::LogMessage { format, values } => Self::LogMessage {
+                format,
+                values: values.into_iter().map(f).collect(),
+            },
             Self::Assert(condition) => Self::Assert(f(condition)),
             Self::Assume(condition) => Self::Assume(f(condition)),
             other @ (Self::Resubmit { .. } | Self::Recirculate { .. } | Self::MarkToDrop) => other,
@@ -217,7 +305,9 @@ impl Primitive {
     #[must_use]
     pub fn operands(&self) -> Vec<Handle<Expr>> {
         match self {
-            Self::Count { index, .. } | Self::ExecuteMeter { index, .. } | Self::RegisterRead { index, .. } => vec![*index],
+            Self::Count { index, .. }
+            | Self::ExecuteMeter { index, .. }
+            | Self::RegisterRead { index, .. } => vec![*index],
             Self::RegisterWrite { index, value, .. } => vec![*index, *value],
             Self::Hash { base, max, .. } => vec![*base, *max],
             Self::Random { low, high, .. } => vec![*low, *high],

@@ -47,20 +47,35 @@ impl<'a> Lower<'a> {
     }
 
     /// `left op right`, both of which are evaluated already; not `&&` and `||`.
-    pub fn binary(&mut self, op: BinaryOp, left: Operand<'a>, left_span: Span, right: Operand<'a>, right_span: Span, span: Span) -> Operand<'a> {
+    pub fn binary(
+        &mut self,
+        op: BinaryOp,
+        left: Operand<'a>,
+        left_span: Span,
+        right: Operand<'a>,
+        right_span: Span,
+        span: Span,
+    ) -> Operand<'a> {
         if left.is_poison() || right.is_poison() {
             return self.poison();
         }
         match op {
-            BinaryOp::Shl | BinaryOp::Shr => return self.shift(op, left, left_span, right, right_span, span),
+            BinaryOp::Shl | BinaryOp::Shr => {
+                return self.shift(op, left, left_span, right, right_span, span);
+            }
             BinaryOp::Concat => return self.concat(left, left_span, right, right_span, span),
-            BinaryOp::Eq | BinaryOp::Ne => return self.equality(op, left, left_span, right, right_span, span),
+            BinaryOp::Eq | BinaryOp::Ne => {
+                return self.equality(op, left, left_span, right, right_span, span);
+            }
             _ => {}
         }
         if let (OperandKind::Int(a), OperandKind::Int(b)) = (&left.kind, &right.kind) {
             return self.integers(op, &a.clone(), &b.clone(), span);
         }
-        let (mut l, mut r) = (self.arithmetic_type(left.ty), self.arithmetic_type(right.ty));
+        let (mut l, mut r) = (
+            self.arithmetic_type(left.ty),
+            self.arithmetic_type(right.ty),
+        );
         let (mut left, mut right) = (left, right);
         if matches!(left.kind, OperandKind::Int(_)) {
             left = self.coerce(left, r, left_span);
@@ -75,31 +90,61 @@ impl<'a> Lower<'a> {
         if l != r || !matches!(self.types[l], TyKind::Bits { .. }) {
             return self.mismatch(op, l, left_span, r, right_span, span);
         }
-        let (a, b) = (self.value_of(&left, left_span), self.value_of(&right, right_span));
+        let (a, b) = (
+            self.value_of(&left, left_span),
+            self.value_of(&right, right_span),
+        );
         if matches!(op, BinaryOp::Div | BinaryOp::Mod) {
             if self.ir.exprs.constant(b).is_some_and(Zero::is_zero) {
                 return self.bad(right_span, "division by zero");
             }
             if self.ir.exprs.constant(a).is_none() || self.ir.exprs.constant(b).is_none() {
-                return self.bad(span, format!("`{}` works only on numbers known at compile time", op.symbol()));
+                return self.bad(
+                    span,
+                    format!(
+                        "`{}` works only on numbers known at compile time",
+                        op.symbol()
+                    ),
+                );
             }
         }
         let op = ir_op(op);
         let value = self.ir.exprs.binary(op, a, b);
-        let ty = if op.yields_bool() { self.types.bool() } else { l };
+        let ty = if op.yields_bool() {
+            self.types.bool()
+        } else {
+            l
+        };
         Operand::value(ty, value)
     }
 
-    fn mismatch(&mut self, op: BinaryOp, l: Ty, left_span: Span, r: Ty, right_span: Span, span: Span) -> Operand<'a> {
+    fn mismatch(
+        &mut self,
+        op: BinaryOp,
+        l: Ty,
+        left_span: Span,
+        r: Ty,
+        right_span: Span,
+        span: Span,
+    ) -> Operand<'a> {
         let (a, b) = (self.types.name(l), self.types.name(r));
-        let mut report = Diagnostic::error(span, format!("`{}` can't take `{a}` and `{b}`", op.symbol()))
-            .with_code("type")
-            .with_label(left_span, format!("`{a}`"))
-            .with_label(right_span, format!("`{b}`"));
-        if matches!((&self.types[l], &self.types[r]), (TyKind::Bits { .. }, TyKind::Bits { .. })) {
+        let mut report = Diagnostic::error(
+            span,
+            format!("`{}` can't take `{a}` and `{b}`", op.symbol()),
+        )
+        .with_code("type")
+        .with_label(left_span, format!("`{a}`"))
+        .with_label(right_span, format!("`{b}`"));
+        if matches!(
+            (&self.types[l], &self.types[r]),
+            (TyKind::Bits { .. }, TyKind::Bits { .. })
+        ) {
             report = report.with_help(format!("cast one of them: `({a})` or `({b})`"));
-        } else if matches!(self.types[l], TyKind::New(_)) || matches!(self.types[r], TyKind::New(_)) {
-            report = report.with_help("a value of a type made with `type` must be cast to what it is made of first");
+        } else if matches!(self.types[l], TyKind::New(_)) || matches!(self.types[r], TyKind::New(_))
+        {
+            report = report.with_help(
+                "a value of a type made with `type` must be cast to what it is made of first",
+            );
         }
         self.report(report);
         self.poison()
@@ -130,12 +175,25 @@ impl<'a> Lower<'a> {
                 let value = self.ir.exprs.bool(value);
                 return Operand::value(ty, value);
             }
-            _ => return self.bad(span, format!("`{}` needs numbers of known width", op.symbol())),
+            _ => {
+                return self.bad(
+                    span,
+                    format!("`{}` needs numbers of known width", op.symbol()),
+                );
+            }
         };
         self.int(value)
     }
 
-    fn shift(&mut self, op: BinaryOp, left: Operand<'a>, left_span: Span, right: Operand<'a>, right_span: Span, span: Span) -> Operand<'a> {
+    fn shift(
+        &mut self,
+        op: BinaryOp,
+        left: Operand<'a>,
+        left_span: Span,
+        right: Operand<'a>,
+        right_span: Span,
+        span: Span,
+    ) -> Operand<'a> {
         let right_value = match &right.kind {
             OperandKind::Int(by) => {
                 if by.is_negative() {
@@ -146,20 +204,31 @@ impl<'a> Lower<'a> {
                     let Some(by) = by.to_u32().filter(|by| *by <= super::resolve::MAX_WIDTH) else {
                         return self.bad(right_span, "this shifts too far");
                     };
-                    let value = if op == BinaryOp::Shl { value << by } else { value >> by };
+                    let value = if op == BinaryOp::Shl {
+                        value << by
+                    } else {
+                        value >> by
+                    };
                     return self.int(value);
                 }
                 let width = u32::try_from(by.bits()).unwrap_or(u32::MAX).clamp(8, 64);
-                self.ir.exprs.number(&by.min(BigInt::from(u64::MAX)), Type::bits(width))
+                self.ir
+                    .exprs
+                    .number(&by.min(BigInt::from(u64::MAX)), Type::bits(width))
             }
             _ => self.value_of(&right, right_span),
         };
         if matches!(left.kind, OperandKind::Int(_)) {
-            return self.bad(left_span, "the width of the number that is shifted must be known");
+            return self.bad(
+                left_span,
+                "the width of the number that is shifted must be known",
+            );
         }
         let l = self.arithmetic_type(left.ty);
         let by = self.ir.exprs.ty(right_value);
-        if !matches!(self.types[l], TyKind::Bits { .. }) || !matches!(by, Type::Bits { signed: false, .. }) {
+        if !matches!(self.types[l], TyKind::Bits { .. })
+            || !matches!(by, Type::Bits { signed: false, .. })
+        {
             let r = self.arithmetic_type(right.ty);
             return self.mismatch(op, l, left_span, r, right_span, span);
         }
@@ -167,8 +236,11 @@ impl<'a> Lower<'a> {
         if let Some(by) = self.ir.exprs.constant(right_value) {
             let width = self.ir.exprs.ty(value).width();
             if *by >= BigInt::from(width) && width > 0 {
-                let report = Diagnostic::warning(span, format!("shifting {width} bits by {by} leaves nothing of them"))
-                    .with_code("overflow");
+                let report = Diagnostic::warning(
+                    span,
+                    format!("shifting {width} bits by {by} leaves nothing of them"),
+                )
+                .with_code("overflow");
                 self.report(report);
             }
         }
@@ -176,22 +248,42 @@ impl<'a> Lower<'a> {
         Operand::value(l, value)
     }
 
-    fn concat(&mut self, left: Operand<'a>, left_span: Span, right: Operand<'a>, right_span: Span, span: Span) -> Operand<'a> {
-        let (l, r) = (self.arithmetic_type(left.ty), self.arithmetic_type(right.ty));
+    fn concat(
+        &mut self,
+        left: Operand<'a>,
+        left_span: Span,
+        right: Operand<'a>,
+        right_span: Span,
+        span: Span,
+    ) -> Operand<'a> {
+        let (l, r) = (
+            self.arithmetic_type(left.ty),
+            self.arithmetic_type(right.ty),
+        );
         for (operand, at) in [(&left, left_span), (&right, right_span)] {
             if let OperandKind::Int(value) = &operand.kind {
-                let report = Diagnostic::error(at, format!("the width of `{value}` is not known here"))
-                    .with_help(format!("write it with its width, as in `8w{value}`"));
+                let report =
+                    Diagnostic::error(at, format!("the width of `{value}` is not known here"))
+                        .with_help(format!("write it with its width, as in `8w{value}`"));
                 self.report(report);
                 return self.poison();
             }
         }
-        if !matches!((&self.types[l], &self.types[r]), (TyKind::Bits { .. }, TyKind::Bits { .. })) {
+        if !matches!(
+            (&self.types[l], &self.types[r]),
+            (TyKind::Bits { .. }, TyKind::Bits { .. })
+        ) {
             return self.mismatch(BinaryOp::Concat, l, left_span, r, right_span, span);
         }
-        let (a, b) = (self.value_of(&left, left_span), self.value_of(&right, right_span));
+        let (a, b) = (
+            self.value_of(&left, left_span),
+            self.value_of(&right, right_span),
+        );
         let value = self.ir.exprs.concat(a, b);
-        let (width, signed) = (self.ir.exprs.ty(value).width(), self.ir.exprs.ty(a).is_signed());
+        let (width, signed) = (
+            self.ir.exprs.ty(value).width(),
+            self.ir.exprs.ty(a).is_signed(),
+        );
         if width > super::resolve::MAX_WIDTH {
             return self.bad(span, "the result is wider than is supported");
         }
@@ -199,7 +291,15 @@ impl<'a> Lower<'a> {
         Operand::value(ty, value)
     }
 
-    fn equality(&mut self, op: BinaryOp, left: Operand<'a>, left_span: Span, right: Operand<'a>, right_span: Span, span: Span) -> Operand<'a> {
+    fn equality(
+        &mut self,
+        op: BinaryOp,
+        left: Operand<'a>,
+        left_span: Span,
+        right: Operand<'a>,
+        right_span: Span,
+        span: Span,
+    ) -> Operand<'a> {
         let bool_ty = self.types.bool();
         if let (OperandKind::Int(a), OperandKind::Int(b)) = (&left.kind, &right.kind) {
             let value = self.ir.exprs.bool((a == b) == (op == BinaryOp::Eq));
@@ -208,7 +308,11 @@ impl<'a> Lower<'a> {
         let open = |operand: &Operand<'a>| {
             matches!(
                 operand.kind,
-                OperandKind::Int(_) | OperandKind::Record(..) | OperandKind::OpenList(_) | OperandKind::HeaderValue(None) | OperandKind::Default
+                OperandKind::Int(_)
+                    | OperandKind::Record(..)
+                    | OperandKind::OpenList(_)
+                    | OperandKind::HeaderValue(None)
+                    | OperandKind::Default
             )
         };
         let (mut left, mut right) = (left, right);
@@ -233,13 +337,24 @@ impl<'a> Lower<'a> {
         if left.ty != right.ty && !tuple(self, &left) {
             return self.mismatch(op, left.ty, left_span, right.ty, right_span, span);
         }
-        let Some(equal) = self.equal(&left, &right, span) else { return self.poison() };
-        let value = if op == BinaryOp::Eq { equal } else { self.ir.exprs.not(equal) };
+        let Some(equal) = self.equal(&left, &right, span) else {
+            return self.poison();
+        };
+        let value = if op == BinaryOp::Eq {
+            equal
+        } else {
+            self.ir.exprs.not(equal)
+        };
         Operand::value(bool_ty, value)
     }
 
     /// Whether two operands of one type are equal.
-    fn equal(&mut self, left: &Operand<'a>, right: &Operand<'a>, span: Span) -> Option<Handle<Expr>> {
+    fn equal(
+        &mut self,
+        left: &Operand<'a>,
+        right: &Operand<'a>,
+        span: Span,
+    ) -> Option<Handle<Expr>> {
         if let (OperandKind::Parts(a), OperandKind::Parts(b)) = (&left.kind, &right.kind) {
             if a.len() != b.len() {
                 self.error(span, "these have different numbers of parts");
@@ -261,9 +376,15 @@ impl<'a> Lower<'a> {
                 let count = self.types.fields(left.ty).map_or(0, <[_]>::len);
                 let mut fields = self.ir.exprs.bool(true);
                 for position in 0..count {
-                    let (x, y) = (self.nth_field(left.clone(), position, span), self.nth_field(right.clone(), position, span));
+                    let (x, y) = (
+                        self.nth_field(left.clone(), position, span),
+                        self.nth_field(right.clone(), position, span),
+                    );
                     let equal = self.equal(&x, &y, span)?;
-                    fields = self.ir.exprs.binary(ir::BinaryOp::LogicalAnd, fields, equal);
+                    fields = self
+                        .ir
+                        .exprs
+                        .binary(ir::BinaryOp::LogicalAnd, fields, equal);
                 }
                 let both = self.ir.exprs.binary(ir::BinaryOp::LogicalAnd, a, b);
                 let both = self.ir.exprs.binary(ir::BinaryOp::LogicalAnd, both, fields);
@@ -272,7 +393,8 @@ impl<'a> Lower<'a> {
                 Some(self.ir.exprs.binary(ir::BinaryOp::LogicalOr, none, both))
             }
             TyKind::Stack(element, size) => {
-                let (OperandKind::Stack(a), OperandKind::Stack(b)) = (&left.kind, &right.kind) else {
+                let (OperandKind::Stack(a), OperandKind::Stack(b)) = (&left.kind, &right.kind)
+                else {
                     self.error(span, "these can't be compared");
                     return None;
                 };
@@ -303,7 +425,10 @@ impl<'a> Lower<'a> {
             }
             _ => {
                 let name = self.types.name(left.ty);
-                self.unsupported(span, format!("comparing values of type `{name}` is not supported"));
+                self.unsupported(
+                    span,
+                    format!("comparing values of type `{name}` is not supported"),
+                );
                 None
             }
         }

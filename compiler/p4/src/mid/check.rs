@@ -9,7 +9,7 @@ use num_bigint::BigInt;
 use crate::front::ast;
 use crate::ir::Type;
 
-use super::call::Bound;
+use super::bind::Bound;
 use super::lower::{Inside, Lower, Part};
 use super::operand::{Object, Operand, OperandKind};
 use super::scope::{BlockInstance, BlockKind, Scope};
@@ -20,14 +20,27 @@ impl<'a> Lower<'a> {
     pub fn check_rest(&mut self) {
         for def in self.names.functions.clone() {
             let Some(body) = def.body else { continue };
-            if self.names.reached.contains(&def.proto.name.name) || !def.proto.type_params.is_empty() {
+            if self.names.reached.contains(&def.proto.name.name)
+                || !def.proto.type_params.is_empty()
+            {
                 continue;
             }
             self.part = Part::Ingress;
             let types = self.globals.inside();
             let values = self.stand_ins(&types, &def.proto.params);
             let spans = def.proto.params.iter().map(|p| p.span).collect();
-            self.collect(|this| this.inline_function(&def, body, &Bound { values, spans, types }, def.decl.span));
+            self.collect(|this| {
+                this.inline_function(
+                    &def,
+                    body,
+                    &Bound {
+                        values,
+                        spans,
+                        types,
+                    },
+                    def.decl.span,
+                )
+            });
         }
         for kind in self.names.blocks.clone() {
             if self.names.reached.contains(kind.name()) {
@@ -46,9 +59,16 @@ impl<'a> Lower<'a> {
             if action.lowered.borrow().is_empty() && !action.used.get() {
                 self.part = Part::Ingress;
                 self.inside = Inside::Body;
-                let directional = action.action.params.iter().take_while(|p| p.direction != ast::Direction::None);
+                let directional = action
+                    .action
+                    .params
+                    .iter()
+                    .take_while(|p| p.direction != ast::Direction::None);
                 let params: Vec<&ast::Param> = directional.collect();
-                let bound = self.stand_ins(&action.scope, action.action.params.get(..params.len()).unwrap_or_default());
+                let bound = self.stand_ins(
+                    &action.scope,
+                    action.action.params.get(..params.len()).unwrap_or_default(),
+                );
                 self.collect(|this| this.lower_action(&action, bound, action.decl.span));
             }
         }
@@ -66,7 +86,12 @@ impl<'a> Lower<'a> {
         self.part = match kind {
             BlockKind::Parser(..) => Part::Parser,
             // A control that takes a packet can only be a deparser.
-            _ if values.iter().any(|v| v.kind == OperandKind::Object(Object::PacketOut)) => Part::Deparser,
+            _ if values
+                .iter()
+                .any(|v| v.kind == OperandKind::Object(Object::PacketOut)) =>
+            {
+                Part::Deparser
+            }
             _ => Part::Ingress,
         };
         let block = Rc::new(BlockInstance {
@@ -79,7 +104,10 @@ impl<'a> Lower<'a> {
         });
         let outer = std::mem::replace(&mut self.prefix, std::sync::Arc::clone(&block.prefix));
         if self.part == Part::Parser {
-            self.top_parser(|this| this.enter_block(&block, values, decl.span), decl.span);
+            self.top_parser(
+                |this| this.enter_block(&block, values, decl.span),
+                decl.span,
+            );
         } else {
             self.collect(|this| this.enter_block(&block, values, decl.span));
         }
@@ -91,7 +119,8 @@ impl<'a> Lower<'a> {
             .iter()
             .map(|param| {
                 let ty = self.resolve_type(scope, &param.ty);
-                self.object_of(ty).unwrap_or_else(|| self.variable(ty, param.name.as_str(), param.span))
+                self.object_of(ty)
+                    .unwrap_or_else(|| self.variable(ty, param.name.as_str(), param.span))
             })
             .collect()
     }

@@ -17,7 +17,12 @@ impl<'a> Lower<'a> {
     /// The operand as a value of type `to`, if P4 converts it without a cast (section 8.11.2); an
     /// error otherwise.
     pub fn coerce(&mut self, operand: Operand<'a>, to: Ty, span: Span) -> Operand<'a> {
-        if operand.ty == to && !matches!(operand.kind, OperandKind::Record(..) | OperandKind::OpenList(_) | OperandKind::Default) {
+        if operand.ty == to
+            && !matches!(
+                operand.kind,
+                OperandKind::Record(..) | OperandKind::OpenList(_) | OperandKind::Default
+            )
+        {
             return operand;
         }
         if operand.is_poison() || self.types[to] == TyKind::Unknown {
@@ -35,32 +40,44 @@ impl<'a> Lower<'a> {
                 self.poison()
             }
             (OperandKind::Default, _) => self.default_value(to, span),
-            (OperandKind::Parts(parts), TyKind::Struct(_) | TyKind::Header(_) | TyKind::Tuple(_))
-                if matches!(self.types[from], TyKind::Tuple(_) | TyKind::List(_)) =>
-            {
+            (
+                OperandKind::Parts(parts),
+                TyKind::Struct(_) | TyKind::Header(_) | TyKind::Tuple(_),
+            ) if matches!(self.types[from], TyKind::Tuple(_) | TyKind::List(_)) => {
                 self.parts_to(parts, false, to, span)
             }
             (OperandKind::Parts(parts), TyKind::List(element)) => {
-                let parts = parts.into_iter().map(|part| self.coerce(part, element, span)).collect();
+                let parts = parts
+                    .into_iter()
+                    .map(|part| self.coerce(part, element, span))
+                    .collect();
                 Operand::new(to, OperandKind::Parts(parts))
             }
             (OperandKind::OpenList(parts), _) => self.parts_to(parts, true, to, span),
             (OperandKind::Record(fields, dots), _) => self.record_to(fields, dots, to, span),
-            (OperandKind::HeaderValue(None), TyKind::Header(_)) => Operand::new(to, OperandKind::HeaderValue(None)),
-            (OperandKind::HeaderValue(None), TyKind::Union(_)) => Operand::new(to, OperandKind::HeaderValue(None)),
+            (OperandKind::HeaderValue(None), TyKind::Header(_)) => {
+                Operand::new(to, OperandKind::HeaderValue(None))
+            }
+            (OperandKind::HeaderValue(None), TyKind::Union(_)) => {
+                Operand::new(to, OperandKind::HeaderValue(None))
+            }
             (kind, _) => {
                 // An enumeration with a representation goes where its representation goes.
-                if let TyKind::SerEnum(def) = self.types[from] {
-                    if self.types.enums[def].underlying == Some(to) {
-                        let value = self.value_of(&Operand::new(from, kind), span);
-                        return Operand::value(to, value);
-                    }
+                if let TyKind::SerEnum(def) = self.types[from]
+                    && self.types.enums[def].underlying == Some(to)
+                {
+                    let value = self.value_of(&Operand::new(from, kind), span);
+                    return Operand::value(to, value);
                 }
                 let (from, to_name) = (self.types.name(from), self.types.name(to));
-                let mut report = Diagnostic::error(span, format!("this is `{from}`, not `{to_name}`"))
-                    .with_code("type")
-                    .with_note_here(format!("expected `{to_name}`"));
-                if self.types.scalar(to).is_some() && from != "int" && self.castable_names(&from, &to_name) {
+                let mut report =
+                    Diagnostic::error(span, format!("this is `{from}`, not `{to_name}`"))
+                        .with_code("type")
+                        .with_note_here(format!("expected `{to_name}`"));
+                if self.types.scalar(to).is_some()
+                    && from != "int"
+                    && self.castable_names(&from, &to_name)
+                {
                     report = report.with_help(format!("cast it: `({to_name}) …`"));
                 }
                 self.report(report);
@@ -76,19 +93,29 @@ impl<'a> Lower<'a> {
 
     /// A number of type `int` as a value of type `to`; warns when bits are lost.
     pub fn fit(&mut self, value: &BigInt, to: Ty, span: Span) -> Operand<'a> {
-        let Some(ty) = self.types.scalar(to) else { return self.poison() };
+        let Some(ty) = self.types.scalar(to) else {
+            return self.poison();
+        };
         if !ty.holds(value) {
             let name = self.types.name(to);
             let kept = ty.wrap(value);
             if value.is_negative() && !ty.is_signed() {
                 self.report(
-                    Diagnostic::warning(span, format!("the negative value `{value}` becomes `{kept}` as `{name}`"))
-                        .with_code("mismatch"),
+                    Diagnostic::warning(
+                        span,
+                        format!("the negative value `{value}` becomes `{kept}` as `{name}`"),
+                    )
+                    .with_code("mismatch"),
                 );
             } else {
                 self.report(
-                    Diagnostic::warning(span, format!("the value `{value}` does not fit in `{name}` and becomes `{kept}`"))
-                        .with_code("mismatch"),
+                    Diagnostic::warning(
+                        span,
+                        format!(
+                            "the value `{value}` does not fit in `{name}` and becomes `{kept}`"
+                        ),
+                    )
+                    .with_code("mismatch"),
                 );
             }
         }
@@ -99,11 +126,16 @@ impl<'a> Lower<'a> {
     fn parts_to(&mut self, parts: Vec<Operand<'a>>, open: bool, to: Ty, span: Span) -> Operand<'a> {
         let wanted: Vec<Ty> = match &self.types[to] {
             TyKind::Tuple(parts) => parts.clone(),
-            TyKind::Struct(_) | TyKind::Header(_) => {
-                self.types.fields(to).map(|f| f.iter().map(|f| f.ty).collect()).unwrap_or_default()
-            }
+            TyKind::Struct(_) | TyKind::Header(_) => self
+                .types
+                .fields(to)
+                .map(|f| f.iter().map(|f| f.ty).collect())
+                .unwrap_or_default(),
             TyKind::Stack(..) => {
-                self.unsupported(span, "a value for a whole header stack is not supported; assign its elements");
+                self.unsupported(
+                    span,
+                    "a value for a whole header stack is not supported; assign its elements",
+                );
                 return self.poison();
             }
             _ => {
@@ -113,7 +145,14 @@ impl<'a> Lower<'a> {
         };
         if parts.len() > wanted.len() || (parts.len() < wanted.len() && !open) {
             let name = self.types.name(to);
-            return self.bad(span, format!("`{name}` needs {} values, {} are given", wanted.len(), parts.len()));
+            return self.bad(
+                span,
+                format!(
+                    "`{name}` needs {} values, {} are given",
+                    wanted.len(),
+                    parts.len()
+                ),
+            );
         }
         let mut given = parts.into_iter();
         let mut out = Vec::with_capacity(wanted.len());
@@ -126,13 +165,25 @@ impl<'a> Lower<'a> {
         self.assemble(to, out)
     }
 
-    fn record_to(&mut self, fields: Vec<(Arc<str>, Operand<'a>, Span)>, dots: bool, to: Ty, span: Span) -> Operand<'a> {
+    fn record_to(
+        &mut self,
+        fields: Vec<(Arc<str>, Operand<'a>, Span)>,
+        dots: bool,
+        to: Ty,
+        span: Span,
+    ) -> Operand<'a> {
         let Some(wanted) = self.types.fields(to).map(<[_]>::to_vec) else {
             let name = self.types.name(to);
-            return self.bad(span, format!("`{name}` has no fields that could be given by name"));
+            return self.bad(
+                span,
+                format!("`{name}` has no fields that could be given by name"),
+            );
         };
         if let TyKind::Union(_) = self.types[to] {
-            self.unsupported(span, "a value for a whole header union is not supported; assign its members");
+            self.unsupported(
+                span,
+                "a value for a whole header union is not supported; assign its members",
+            );
             return self.poison();
         }
         for (name, _, at) in &fields {
@@ -155,7 +206,10 @@ impl<'a> Lower<'a> {
                 }
                 None => {
                     let ty = self.types.name(to);
-                    return self.bad(span, format!("the field `{}` of `{ty}` is missing", field.name));
+                    return self.bad(
+                        span,
+                        format!("the field `{}` of `{ty}` is missing", field.name),
+                    );
                 }
             }
             if let Some((_, _, at)) = matching.next() {
@@ -178,13 +232,22 @@ impl<'a> Lower<'a> {
     pub fn default_value(&mut self, ty: Ty, span: Span) -> Operand<'a> {
         match self.types[ty].clone() {
             TyKind::Int => self.int(BigInt::zero()),
-            TyKind::Header(_) | TyKind::Union(_) => Operand::new(ty, OperandKind::HeaderValue(None)),
+            TyKind::Header(_) | TyKind::Union(_) => {
+                Operand::new(ty, OperandKind::HeaderValue(None))
+            }
             TyKind::Struct(_) | TyKind::Tuple(_) => {
                 let parts: Vec<Ty> = match &self.types[ty] {
                     TyKind::Tuple(parts) => parts.clone(),
-                    _ => self.types.fields(ty).map(|f| f.iter().map(|f| f.ty).collect()).unwrap_or_default(),
+                    _ => self
+                        .types
+                        .fields(ty)
+                        .map(|f| f.iter().map(|f| f.ty).collect())
+                        .unwrap_or_default(),
                 };
-                let parts = parts.into_iter().map(|part| self.default_value(part, span)).collect();
+                let parts = parts
+                    .into_iter()
+                    .map(|part| self.default_value(part, span))
+                    .collect();
                 Operand::new(ty, OperandKind::Parts(parts))
             }
             _ => match self.types.scalar(ty) {
@@ -198,7 +261,10 @@ impl<'a> Lower<'a> {
                 }
                 _ => {
                     let name = self.types.name(ty);
-                    self.unsupported(span, format!("`{name}` has no default value that is supported"));
+                    self.unsupported(
+                        span,
+                        format!("`{name}` has no default value that is supported"),
+                    );
                     self.poison()
                 }
             },
@@ -214,9 +280,16 @@ impl<'a> Lower<'a> {
             return self.poison();
         }
         // A newtype converts from and to what it is made of, and a chain of them in several steps.
-        let (from_repr, to_repr) = (self.types.representation(operand.ty), self.types.representation(to));
+        let (from_repr, to_repr) = (
+            self.types.representation(operand.ty),
+            self.types.representation(to),
+        );
         let changes_name = from_repr != operand.ty || to_repr != to;
-        match (&operand.kind, self.types[from_repr].clone(), self.types[to_repr].clone()) {
+        match (
+            &operand.kind,
+            self.types[from_repr].clone(),
+            self.types[to_repr].clone(),
+        ) {
             (OperandKind::Int(value), _, TyKind::Bits { .. }) => {
                 let value = value.clone();
                 let fitted = self.fit(&value, to_repr, span);
@@ -226,11 +299,20 @@ impl<'a> Lower<'a> {
                 let value = value.clone();
                 self.int(value)
             }
-            (OperandKind::Int(value), _, TyKind::Bool) if value.is_zero() || *value == BigInt::from(1) => {
+            (OperandKind::Int(value), _, TyKind::Bool)
+                if value.is_zero() || *value == BigInt::from(1) =>
+            {
                 let value = self.ir.exprs.bool(!value.is_zero());
                 Operand::value(to, value)
             }
-            (_, TyKind::Bits { width, signed }, TyKind::Bits { width: w2, signed: s2 }) => {
+            (
+                _,
+                TyKind::Bits { width, signed },
+                TyKind::Bits {
+                    width: w2,
+                    signed: s2,
+                },
+            ) => {
                 if width != w2 && signed != s2 && !changes_name {
                     let (from, to_name) = (self.types.name(operand.ty), self.types.name(to));
                     return self.bad(
@@ -239,15 +321,35 @@ impl<'a> Lower<'a> {
                     );
                 }
                 let value = self.value_of(&operand, span);
-                let value = self.ir.exprs.cast(Type::Bits { width: w2, signed: s2 }, value);
+                let value = self.ir.exprs.cast(
+                    Type::Bits {
+                        width: w2,
+                        signed: s2,
+                    },
+                    value,
+                );
                 Operand::value(to, value)
             }
-            (_, TyKind::Bits { width: 1, signed: false }, TyKind::Bool) => {
+            (
+                _,
+                TyKind::Bits {
+                    width: 1,
+                    signed: false,
+                },
+                TyKind::Bool,
+            ) => {
                 let value = self.value_of(&operand, span);
                 let value = self.ir.exprs.cast(Type::Bool, value);
                 Operand::value(to, value)
             }
-            (_, TyKind::Bool, TyKind::Bits { width: 1, signed: false }) => {
+            (
+                _,
+                TyKind::Bool,
+                TyKind::Bits {
+                    width: 1,
+                    signed: false,
+                },
+            ) => {
                 let value = self.value_of(&operand, span);
                 let value = self.ir.exprs.cast(Type::bits(1), value);
                 Operand::value(to, value)
@@ -260,9 +362,14 @@ impl<'a> Lower<'a> {
                 let value = self.value_of(&operand, span);
                 Operand::value(to, value)
             }
-            (OperandKind::Parts(_) | OperandKind::Record(..) | OperandKind::OpenList(_) | OperandKind::HeaderValue(None) | OperandKind::Default, ..) => {
-                self.coerce(operand, to, span)
-            }
+            (
+                OperandKind::Parts(_)
+                | OperandKind::Record(..)
+                | OperandKind::OpenList(_)
+                | OperandKind::HeaderValue(None)
+                | OperandKind::Default,
+                ..,
+            ) => self.coerce(operand, to, span),
             _ => {
                 let (from, to) = (self.types.name(operand.ty), self.types.name(to));
                 self.bad(span, format!("`{from}` can't be cast to `{to}`"))

@@ -8,7 +8,10 @@ use num_traits::ToPrimitive;
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind};
-use crate::ir::{Annotation, Counter, DirectCounter, DirectMeter, HashAlgorithm, Meter, Names, Profile, Register, Unit};
+use crate::ir::{
+    Annotation, Counter, DirectCounter, DirectMeter, HashAlgorithm, Meter, Names, Profile,
+    Register, Unit,
+};
 use crate::source::Span;
 
 use super::lower::{Inside, Lower};
@@ -19,19 +22,39 @@ use super::types::{Ty, TyKind};
 
 impl<'a> Lower<'a> {
     /// The object that a declaration makes.
-    pub fn instantiate_decl(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, instance: &'a ast::Instance) -> Option<Object<'a>> {
-        let ast::TypeKind::Named { path, args: type_args } = &instance.ty.kind else {
-            self.error(instance.ty.span, "only externs, parsers, controls and packages can be instantiated");
+    pub fn instantiate_decl(
+        &mut self,
+        scope: &Scope<'a>,
+        decl: &'a ast::Decl,
+        instance: &'a ast::Instance,
+    ) -> Option<Object<'a>> {
+        let ast::TypeKind::Named {
+            path,
+            args: type_args,
+        } = &instance.ty.kind
+        else {
+            self.error(
+                instance.ty.span,
+                "only externs, parsers, controls and packages can be instantiated",
+            );
             return None;
         };
-        if let Some(body) = &instance.body {
-            if !body.is_empty() {
-                self.unsupported(decl.span, "instances with a body are not supported");
-            }
+        if let Some(body) = &instance.body
+            && !body.is_empty()
+        {
+            self.unsupported(decl.span, "instances with a body are not supported");
         }
         let annotations = self.annotations(scope, &decl.annotations);
         let name = self.full_name(&annotations, instance.name.as_str());
-        self.construct(scope, path, type_args, &instance.args, &name, annotations, decl.span)
+        self.construct(
+            scope,
+            path,
+            type_args,
+            &instance.args,
+            &name,
+            annotations,
+            decl.span,
+        )
     }
 
     /// The name of a thing declared here, as the control plane sees it.
@@ -47,11 +70,18 @@ impl<'a> Lower<'a> {
 
     /// Names and annotations of a thing.
     pub fn names_of(&self, name: &str, annotations: Vec<Annotation>) -> Names {
-        Names { name: name.into(), id: id_annotation(&annotations), annotations }
+        Names {
+            name: name.into(),
+            id: id_annotation(&annotations),
+            annotations,
+        }
     }
 
     /// `Type(args)`
-    #[expect(clippy::too_many_arguments, reason = "an instantiation consists of that many parts")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an instantiation consists of that many parts"
+    )]
     pub fn construct(
         &mut self,
         scope: &Scope<'a>,
@@ -69,11 +99,20 @@ impl<'a> Lower<'a> {
                 return self.construct_extern(scope, ext, type_args, args, name, annotations, span);
             }
             Entity::Parser(decl, parser) => (BlockKind::Parser(decl, parser), &parser.ctor_params),
-            Entity::Control(decl, control) => (BlockKind::Control(decl, control), &control.ctor_params),
+            Entity::Control(decl, control) => {
+                (BlockKind::Control(decl, control), &control.ctor_params)
+            }
             Entity::Package(decl, package) => (BlockKind::Package(decl, package), &package.params),
             Entity::Poison => return None,
             other => {
-                self.error(path.span, format!("`{}` is {} and can't be instantiated", path.name, other.describe()));
+                self.error(
+                    path.span,
+                    format!(
+                        "`{}` is {} and can't be instantiated",
+                        path.name,
+                        other.describe()
+                    ),
+                );
                 return None;
             }
         };
@@ -83,13 +122,25 @@ impl<'a> Lower<'a> {
             BlockKind::Package(..) => true,
         };
         if !has_body {
-            self.error(path.span, format!("`{}` is only a type; it has no body", path.name));
+            self.error(
+                path.span,
+                format!("`{}` is only a type; it has no body", path.name),
+            );
             return None;
         }
         let bound = if let BlockKind::Package(_, package) = kind {
             let what = format!("the package `{}`", path.name);
             let outer = std::mem::replace(&mut self.prefix, "".into());
-            let bound = self.bind(scope, &globals, &what, params, &package.type_params, type_args, args, span);
+            let bound = self.bind(
+                scope,
+                &globals,
+                &what,
+                params,
+                &package.type_params,
+                type_args,
+                args,
+                span,
+            );
             self.prefix = outer;
             bound?
         } else {
@@ -97,7 +148,10 @@ impl<'a> Lower<'a> {
             let bound = self.bind(scope, &globals, &what, params, &[], &[], args, span)?;
             for (value, at) in bound.values.iter().zip(&bound.spans) {
                 if !self.is_constant(value) {
-                    self.error(*at, "the argument of a constructor must be known at compile time");
+                    self.error(
+                        *at,
+                        "the argument of a constructor must be known at compile time",
+                    );
                 }
             }
             bound
@@ -112,7 +166,10 @@ impl<'a> Lower<'a> {
         })))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an instantiation consists of that many parts")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an instantiation consists of that many parts"
+    )]
     fn construct_extern(
         &mut self,
         scope: &Scope<'a>,
@@ -134,7 +191,16 @@ impl<'a> Lower<'a> {
         };
         let globals = self.globals.clone();
         let what = format!("the constructor of `{}`", ext.name);
-        let bound = self.bind(scope, &globals, &what, &constructor.proto.params, &ext.type_params, type_args, args, span)?;
+        let bound = self.bind(
+            scope,
+            &globals,
+            &what,
+            &constructor.proto.params,
+            &ext.type_params,
+            type_args,
+            args,
+            span,
+        )?;
         let types: Vec<Ty> = ext
             .type_params
             .iter()
@@ -151,14 +217,27 @@ impl<'a> Lower<'a> {
         object
     }
 
-    fn extern_object(&mut self, kind: &str, names: Names, types: &[Ty], args: &[Operand<'a>], span: Span) -> Option<Object<'a>> {
-        let size = args.iter().find_map(|arg| self.constant_of(arg).filter(|_| !self.is_enum(arg)));
+    fn extern_object(
+        &mut self,
+        kind: &str,
+        names: Names,
+        types: &[Ty],
+        args: &[Operand<'a>],
+        span: Span,
+    ) -> Option<Object<'a>> {
+        let size = args
+            .iter()
+            .find_map(|arg| self.constant_of(arg).filter(|_| !self.is_enum(arg)));
         let size = size.and_then(|size| size.to_u64()).unwrap_or(0);
-        let unit = args.iter().find_map(|arg| self.enum_member(arg)).unwrap_or_default();
-        let index_type = |this: &Self, position: usize| match types.get(position).map(|ty| &this.types[*ty]) {
-            Some(TyKind::New(def)) => Some(Arc::clone(&this.types.news[*def].name)),
-            _ => None,
-        };
+        let unit = args
+            .iter()
+            .find_map(|arg| self.enum_member(arg))
+            .unwrap_or_default();
+        let index_type =
+            |this: &Self, position: usize| match types.get(position).map(|ty| &this.types[*ty]) {
+                Some(TyKind::New(def)) => Some(Arc::clone(&this.types.news[*def].name)),
+                _ => None,
+            };
         let counter_unit = match &*unit {
             "bytes" => Unit::Bytes,
             "packets" => Unit::Packets,
@@ -167,14 +246,31 @@ impl<'a> Lower<'a> {
         Some(match kind {
             "counter" => {
                 let index_type = index_type(self, 0);
-                Object::Counter(self.ir.counters.append(Counter { names, size, unit: counter_unit, index_type, span }))
+                Object::Counter(self.ir.counters.append(Counter {
+                    names,
+                    size,
+                    unit: counter_unit,
+                    index_type,
+                    span,
+                }))
             }
             "direct_counter" => {
-                Object::DirectCounter(self.ir.direct_counters.append(DirectCounter { names, unit: counter_unit, table: None, span }))
+                Object::DirectCounter(self.ir.direct_counters.append(DirectCounter {
+                    names,
+                    unit: counter_unit,
+                    table: None,
+                    span,
+                }))
             }
             "meter" => {
                 let index_type = index_type(self, 0);
-                Object::Meter(self.ir.meters.append(Meter { names, size, unit: counter_unit, index_type, span }))
+                Object::Meter(self.ir.meters.append(Meter {
+                    names,
+                    size,
+                    unit: counter_unit,
+                    index_type,
+                    span,
+                }))
             }
             "direct_meter" => Object::DirectMeter(self.ir.direct_meters.append(DirectMeter {
                 names,
@@ -187,7 +283,10 @@ impl<'a> Lower<'a> {
                 let ty = types.first().copied()?;
                 let Some(scalar) = self.types.scalar(ty) else {
                     let name = self.types.name(ty);
-                    self.unsupported(span, format!("registers of `{name}` are not supported; use numbers"));
+                    self.unsupported(
+                        span,
+                        format!("registers of `{name}` are not supported; use numbers"),
+                    );
                     return None;
                 };
                 if size == 0 {
@@ -196,19 +295,36 @@ impl<'a> Lower<'a> {
                 }
                 let data_type = self.data_type(ty);
                 let index_type = index_type(self, 1);
-                let register = self.ir.registers.append(Register { names, size, ty: scalar, data_type, index_type, span });
+                let register = self.ir.registers.append(Register {
+                    names,
+                    size,
+                    ty: scalar,
+                    data_type,
+                    index_type,
+                    span,
+                });
                 self.names.registers.insert(register, ty);
                 Object::Register(register)
             }
-            "action_profile" => {
-                Object::Profile(self.ir.profiles.append(Profile { names, size, selector: None, tables: Vec::new(), span }))
-            }
+            "action_profile" => Object::Profile(self.ir.profiles.append(Profile {
+                names,
+                size,
+                selector: None,
+                tables: Vec::new(),
+                span,
+            })),
             "action_selector" => {
                 let Some(algorithm) = HashAlgorithm::named(&unit) else {
                     self.error(span, "the hash algorithm must be known at compile time");
                     return None;
                 };
-                Object::Profile(self.ir.profiles.append(Profile { names, size, selector: Some(algorithm), tables: Vec::new(), span }))
+                Object::Profile(self.ir.profiles.append(Profile {
+                    names,
+                    size,
+                    selector: Some(algorithm),
+                    tables: Vec::new(),
+                    span,
+                }))
             }
             other => {
                 self.unsupported(span, format!("the extern `{other}` is not supported"));
@@ -223,9 +339,15 @@ impl<'a> Lower<'a> {
 
     /// The name of the member of an enumeration without representation that a constant is.
     pub fn enum_member(&self, operand: &Operand<'a>) -> Option<Arc<str>> {
-        let TyKind::Enum(def) = self.types[operand.ty] else { return None };
+        let TyKind::Enum(def) = self.types[operand.ty] else {
+            return None;
+        };
         let value = self.constant_of(operand)?;
-        self.types.enums[def].members.iter().find(|(_, v)| *v == value).map(|(name, _)| Arc::clone(name))
+        self.types.enums[def]
+            .members
+            .iter()
+            .find(|(_, v)| *v == value)
+            .map(|(name, _)| Arc::clone(name))
     }
 
     /// Remembers something declared in the block being lowered.
@@ -240,18 +362,29 @@ impl<'a> Lower<'a> {
     }
 
     /// The body of a parser or control with its parameters bound.
-    pub fn enter_block(&mut self, block: &Rc<BlockInstance<'a>>, values: Vec<Operand<'a>>, span: Span) {
+    pub fn enter_block(
+        &mut self,
+        block: &Rc<BlockInstance<'a>>,
+        values: Vec<Operand<'a>>,
+        span: Span,
+    ) {
         self.names.reached.insert(block.kind.name().into());
         let first = block.applied.borrow().clone();
-        if let Some((known, _)) = &first {
-            if *known != values {
-                let report = Diagnostic::error(span, format!("`{}` is applied twice with different arguments", block.prefix.trim_end_matches('.')))
-                    .with_code("unsupported")
-                    .with_label(block.span, "this instance")
-                    .with_help("instantiate it once for each place");
-                self.report(report);
-                return;
-            }
+        if let Some((known, _)) = &first
+            && *known != values
+        {
+            let report = Diagnostic::error(
+                span,
+                format!(
+                    "`{}` is applied twice with different arguments",
+                    block.prefix.trim_end_matches('.')
+                ),
+            )
+            .with_code("unsupported")
+            .with_label(block.span, "this instance")
+            .with_help("instantiate it once for each place");
+            self.report(report);
+            return;
         }
         let (ctor_params, params) = match block.kind {
             BlockKind::Parser(_, p) => (&p.ctor_params, &p.params),
@@ -332,7 +465,13 @@ impl<'a> Lower<'a> {
     }
 
     /// A variable of a parser or control.
-    pub fn block_variable(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, var: &'a ast::VarDecl, again: bool) {
+    pub fn block_variable(
+        &mut self,
+        scope: &Scope<'a>,
+        decl: &'a ast::Decl,
+        var: &'a ast::VarDecl,
+        again: bool,
+    ) {
         let operand = match scope.find_here(var.name.as_str()) {
             Some((Entity::Value(operand, _), _)) if again => operand,
             _ => {
@@ -354,7 +493,12 @@ impl<'a> Lower<'a> {
     }
 
     /// An instance in a parser or control.
-    pub fn block_instance(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, instance: &'a ast::Instance) {
+    pub fn block_instance(
+        &mut self,
+        scope: &Scope<'a>,
+        decl: &'a ast::Decl,
+        instance: &'a ast::Instance,
+    ) {
         let entity = match self.instantiate_decl(scope, decl, instance) {
             Some(object) => {
                 if let Object::Block(block) = &object {

@@ -75,21 +75,33 @@ impl<'a> Lower<'a> {
             }
             DeclKind::Package(p) => self.declare(scope, &p.name, Entity::Package(decl, p)),
             DeclKind::Function(f) => {
-                let def = FunctionDef { decl, proto: &f.proto, body: Some(&f.body) };
+                let def = FunctionDef {
+                    decl,
+                    proto: &f.proto,
+                    body: Some(&f.body),
+                };
                 self.declare_function(scope, def);
                 self.names.functions.push(def);
             }
             DeclKind::ExternFunction(proto) => {
-                self.declare_function(scope, FunctionDef { decl, proto, body: None });
+                self.declare_function(
+                    scope,
+                    FunctionDef {
+                        decl,
+                        proto,
+                        body: None,
+                    },
+                );
             }
             DeclKind::Extern(ext) => self.declare(scope, &ext.name, Entity::Extern(ext)),
             DeclKind::Action(action) => self.declare_action(scope, decl, action, "".into()),
             DeclKind::Instance(instance) => {
                 if let Some(object) = self.instantiate_decl(scope, decl, instance) {
-                    if let super::operand::Object::Block(block) = &object {
-                        if matches!(block.kind, BlockKind::Package(..)) && instance.name.as_str() == "main" {
-                            self.names.main = Some((decl, Rc::clone(block)));
-                        }
+                    if let super::operand::Object::Block(block) = &object
+                        && matches!(block.kind, BlockKind::Package(..))
+                        && instance.name.as_str() == "main"
+                    {
+                        self.names.main = Some((decl, Rc::clone(block)));
                     }
                     self.declare(scope, &instance.name, Entity::Object(object));
                 } else {
@@ -97,13 +109,22 @@ impl<'a> Lower<'a> {
                 }
             }
             DeclKind::Var(var) => {
-                self.error(decl.span, format!("`{}`: variables can't stand at the top level", var.name));
+                self.error(
+                    decl.span,
+                    format!("`{}`: variables can't stand at the top level", var.name),
+                );
             }
             DeclKind::Table(table) => {
-                self.error(decl.span, format!("`{}`: tables can't stand at the top level", table.name));
+                self.error(
+                    decl.span,
+                    format!("`{}`: tables can't stand at the top level", table.name),
+                );
             }
             DeclKind::ValueSet(set) => {
-                self.error(decl.span, format!("`{}`: value sets can't stand at the top level", set.name));
+                self.error(
+                    decl.span,
+                    format!("`{}`: value sets can't stand at the top level", set.name),
+                );
             }
             _ => self.declare_type_or_constant(scope, decl),
         }
@@ -111,7 +132,10 @@ impl<'a> Lower<'a> {
 
     fn refuse_type_params(&mut self, params: &[ast::Ident]) {
         if let Some(first) = params.first() {
-            self.error(first.span, "a parser or control with a body can't have type parameters");
+            self.error(
+                first.span,
+                "a parser or control with a body can't have type parameters",
+            );
         }
     }
 
@@ -119,10 +143,16 @@ impl<'a> Lower<'a> {
         let name = &def.proto.name;
         let mut all = match scope.find_here(name.as_str()) {
             Some((Entity::Functions(known), first)) => {
-                if known.iter().any(|f| f.proto.params.len() == def.proto.params.len()) {
+                if known
+                    .iter()
+                    .any(|f| f.proto.params.len() == def.proto.params.len())
+                {
                     let diagnostic = Diagnostic::error(
                         name.span,
-                        format!("`{name}` with {} parameters is declared twice", def.proto.params.len()),
+                        format!(
+                            "`{name}` with {} parameters is declared twice",
+                            def.proto.params.len()
+                        ),
                     )
                     .with_label(first, "first here");
                     self.report(diagnostic);
@@ -140,7 +170,13 @@ impl<'a> Lower<'a> {
     }
 
     /// Declares an action in a control or at the top level.
-    pub fn declare_action(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, action: &'a ast::Action, prefix: Arc<str>) {
+    pub fn declare_action(
+        &mut self,
+        scope: &Scope<'a>,
+        decl: &'a ast::Decl,
+        action: &'a ast::Action,
+        prefix: Arc<str>,
+    ) {
         let def = ActionDef {
             decl,
             action,
@@ -162,25 +198,39 @@ impl<'a> Lower<'a> {
                 if !self.is_constant(&value) {
                     self.error(
                         constant.value.span,
-                        format!("the value of the constant `{}` is not known at compile time", constant.name),
+                        format!(
+                            "the value of the constant `{}` is not known at compile time",
+                            constant.name
+                        ),
                     );
                     value = self.poison();
                 }
-                self.declare(scope, &constant.name, Entity::Value(value, Some("a constant")));
+                self.declare(
+                    scope,
+                    &constant.name,
+                    Entity::Value(value, Some("a constant")),
+                );
             }
             DeclKind::Header(s) | DeclKind::HeaderUnion(s) | DeclKind::Struct(s) => {
                 if s.type_params.is_empty() {
                     let ty = self.declare_struct(scope, decl, s);
                     self.declare(scope, &s.name, Entity::Type(ty));
                 } else {
-                    self.declare(scope, &s.name, Entity::GenericStruct(GenericStruct { decl, body: s }));
+                    self.declare(
+                        scope,
+                        &s.name,
+                        Entity::GenericStruct(GenericStruct { decl, body: s }),
+                    );
                 }
             }
             DeclKind::Enum(e) => self.declare_enum(scope, e),
             DeclKind::Error(members) => {
                 for member in members {
                     if self.ir.errors.contains(&member.name) {
-                        self.error(member.span, format!("the error `{member}` is declared twice"));
+                        self.error(
+                            member.span,
+                            format!("the error `{member}` is declared twice"),
+                        );
                     } else {
                         self.ir.errors.push(Arc::clone(&member.name));
                     }
@@ -203,9 +253,14 @@ impl<'a> Lower<'a> {
                     TypedefTarget::Type(ty) => self.resolve_type(scope, ty),
                     TypedefTarget::Declared(inner) => self.declared_on_the_spot(scope, inner),
                 };
-                if self.types.scalar(underlying).is_none() && self.types[underlying] != TyKind::Unknown {
+                if self.types.scalar(underlying).is_none()
+                    && self.types[underlying] != TyKind::Unknown
+                {
                     let name = self.types.name(underlying);
-                    self.error(decl.span, format!("`type` can't make a new type of `{name}`"));
+                    self.error(
+                        decl.span,
+                        format!("`type` can't make a new type of `{name}`"),
+                    );
                 }
                 let annotations = self.annotations(scope, &decl.annotations);
                 let translation = self.translation(decl);
@@ -231,17 +286,29 @@ impl<'a> Lower<'a> {
     }
 
     fn declare_enum(&mut self, scope: &Scope<'a>, e: &'a ast::Enum) {
-        let underlying = e.underlying.as_ref().map(|ty| (self.resolve_type(scope, ty), ty.span));
-        if let Some((ty, span)) = underlying {
-            if !matches!(self.types[self.types.representation(ty)], TyKind::Bits { .. } | TyKind::Unknown) {
-                let name = self.types.name(ty);
-                self.error(span, format!("an enumeration can't be represented by `{name}`"));
-            }
+        let underlying = e
+            .underlying
+            .as_ref()
+            .map(|ty| (self.resolve_type(scope, ty), ty.span));
+        if let Some((ty, span)) = underlying
+            && !matches!(
+                self.types[self.types.representation(ty)],
+                TyKind::Bits { .. } | TyKind::Unknown
+            )
+        {
+            let name = self.types.name(ty);
+            self.error(
+                span,
+                format!("an enumeration can't be represented by `{name}`"),
+            );
         }
         let mut members: Vec<(Arc<str>, BigInt)> = Vec::new();
         for (number, member) in e.members.iter().enumerate() {
             if members.iter().any(|(name, _)| *name == member.name.name) {
-                self.error(member.name.span, format!("the member `{}` is declared twice", member.name));
+                self.error(
+                    member.name.span,
+                    format!("the member `{}` is declared twice", member.name),
+                );
                 continue;
             }
             let value = match (&member.value, underlying) {
@@ -252,20 +319,32 @@ impl<'a> Lower<'a> {
                         Some(value) => value,
                         None => {
                             if !operand.is_poison() {
-                                self.error(value.span, "the value of a member must be known at compile time");
+                                self.error(
+                                    value.span,
+                                    "the value of a member must be known at compile time",
+                                );
                             }
                             BigInt::from(0)
                         }
                     }
                 }
                 (None, Some(_)) => {
-                    self.error(member.span, format!("the member `{}` needs a value", member.name));
+                    self.error(
+                        member.span,
+                        format!("the member `{}` needs a value", member.name),
+                    );
                     BigInt::from(0)
                 }
                 (Some(value), None) => {
                     self.report(
-                        Diagnostic::error(value.span, "a member of an enumeration without a representation has no value")
-                            .with_help(format!("write `enum bit<…> {}` to give its members values", e.name)),
+                        Diagnostic::error(
+                            value.span,
+                            "a member of an enumeration without a representation has no value",
+                        )
+                        .with_help(format!(
+                            "write `enum bit<…> {}` to give its members values",
+                            e.name
+                        )),
                     );
                     BigInt::from(number)
                 }
@@ -279,7 +358,11 @@ impl<'a> Lower<'a> {
             members,
             underlying: underlying.map(|(ty, _)| ty),
         });
-        let ty = self.types.make(if underlying.is_some() { TyKind::SerEnum(def) } else { TyKind::Enum(def) });
+        let ty = self.types.make(if underlying.is_some() {
+            TyKind::SerEnum(def)
+        } else {
+            TyKind::Enum(def)
+        });
         if underlying.is_none() {
             self.ir.enums.push((Arc::clone(&e.name.name), names));
         }
@@ -287,9 +370,15 @@ impl<'a> Lower<'a> {
     }
 
     fn translation(&mut self, decl: &ast::Decl) -> Option<(Arc<str>, Option<u32>)> {
-        let annotation = decl.annotations.iter().find(|a| a.name.as_str() == "p4runtime_translation")?;
+        let annotation = decl
+            .annotations
+            .iter()
+            .find(|a| a.name.as_str() == "p4runtime_translation")?;
         let ast::AnnotationBody::Unstructured(tokens) = &annotation.body else {
-            self.error(annotation.span, "`@p4runtime_translation` needs an address and a type");
+            self.error(
+                annotation.span,
+                "`@p4runtime_translation` needs an address and a type",
+            );
             return None;
         };
         use ast::AnnotationTokenKind::{Int, String, Symbol, Word};
@@ -299,25 +388,43 @@ impl<'a> Lower<'a> {
                 Some((Arc::clone(uri), None))
             }
             [String(uri), Symbol(comma), Int(width)] if &**comma == "," => {
-                u32::try_from(&width.value).ok().map(|width| (Arc::clone(uri), Some(width)))
+                u32::try_from(&width.value)
+                    .ok()
+                    .map(|width| (Arc::clone(uri), Some(width)))
             }
-            [String(uri), Symbol(comma), Word(bit), Symbol(open), Int(width), Symbol(close)]
-                if &**comma == "," && &**bit == "bit" && &**open == "<" && &**close == ">" =>
-            {
-                u32::try_from(&width.value).ok().map(|width| (Arc::clone(uri), Some(width)))
+            [
+                String(uri),
+                Symbol(comma),
+                Word(bit),
+                Symbol(open),
+                Int(width),
+                Symbol(close),
+            ] if &**comma == "," && &**bit == "bit" && &**open == "<" && &**close == ">" => {
+                u32::try_from(&width.value)
+                    .ok()
+                    .map(|width| (Arc::clone(uri), Some(width)))
             }
             _ => None,
         };
         if result.is_none() {
-            self.error(annotation.span, "`@p4runtime_translation` needs an address and `string`, `bit<…>` or a width");
+            self.error(
+                annotation.span,
+                "`@p4runtime_translation` needs an address and `string`, `bit<…>` or a width",
+            );
         }
         result
     }
 
     /// Remembers a header with `@controller_header`.
     pub fn note_packet_header(&mut self, ty: Ty) {
-        let Some(def) = self.types.structure(ty) else { return };
-        if def.annotations.iter().any(|a| a.name() == "controller_header") {
+        let Some(def) = self.types.structure(ty) else {
+            return;
+        };
+        if def
+            .annotations
+            .iter()
+            .any(|a| a.name() == "controller_header")
+        {
             self.names.packet_headers.push(ty);
         }
     }
@@ -325,11 +432,14 @@ impl<'a> Lower<'a> {
     /// Tells the control plane of the headers with `@controller_header`.
     pub fn packet_headers(&mut self) {
         for ty in self.names.packet_headers.clone() {
-            let Some(def) = self.types.structure(ty).cloned() else { continue };
+            let Some(def) = self.types.structure(ty).cloned() else {
+                continue;
+            };
             if def.annotations.iter().any(|a| a.name() == "hidden") {
                 continue;
             }
-            let Some(controller_name) = string_annotation(&def.annotations, "controller_header") else {
+            let Some(controller_name) = string_annotation(&def.annotations, "controller_header")
+            else {
                 self.error(def.span, "`@controller_header` needs one string");
                 continue;
             };
@@ -337,26 +447,38 @@ impl<'a> Lower<'a> {
             for field in &def.fields {
                 self.packet_header_field(field, "", &mut fields);
             }
-            self.ir.control_plane.push(ControlPlaneItem::PacketHeader(PacketHeader {
-                controller_name,
-                names: Names {
-                    name: Arc::clone(&def.control_plane_name),
-                    id: id_annotation(&def.annotations),
-                    annotations: def.annotations.clone(),
-                },
-                fields,
-            }));
+            self.ir
+                .control_plane
+                .push(ControlPlaneItem::PacketHeader(PacketHeader {
+                    controller_name,
+                    names: Names {
+                        name: Arc::clone(&def.control_plane_name),
+                        id: id_annotation(&def.annotations),
+                        annotations: def.annotations.clone(),
+                    },
+                    fields,
+                }));
         }
     }
 
-    fn packet_header_field(&mut self, field: &super::types::FieldDef, prefix: &str, out: &mut Vec<PacketHeaderField>) {
+    fn packet_header_field(
+        &mut self,
+        field: &super::types::FieldDef,
+        prefix: &str,
+        out: &mut Vec<PacketHeaderField>,
+    ) {
         if field.annotations.iter().any(|a| a.name() == "hidden") {
             return;
         }
         let own = name_annotation(&field.annotations).unwrap_or_else(|| Arc::clone(&field.name));
         let name = format!("{prefix}{own}");
         if let TyKind::Struct(_) = self.types[field.ty] {
-            for inner in self.types.fields(field.ty).map(<[_]>::to_vec).unwrap_or_default() {
+            for inner in self
+                .types
+                .fields(field.ty)
+                .map(<[_]>::to_vec)
+                .unwrap_or_default()
+            {
                 self.packet_header_field(&inner, &format!("{name}."), out);
             }
             return;
@@ -398,12 +520,12 @@ impl<'a> Lower<'a> {
     pub fn constant_of(&self, operand: &Operand<'a>) -> Option<BigInt> {
         match &operand.kind {
             OperandKind::Int(value) => Some(value.clone()),
-            OperandKind::Value(value) => self
-                .ir
-                .exprs
-                .constant(*value)
-                .cloned()
-                .or_else(|| self.ir.exprs.constant_bool(*value).map(|b| BigInt::from(u8::from(b)))),
+            OperandKind::Value(value) => self.ir.exprs.constant(*value).cloned().or_else(|| {
+                self.ir
+                    .exprs
+                    .constant_bool(*value)
+                    .map(|b| BigInt::from(u8::from(b)))
+            }),
             _ => None,
         }
     }

@@ -3,7 +3,9 @@
 
 use rustc_hash::FxHashSet;
 
-use crate::ir::{After, Expr, Handle, Header, HeaderRef, Place, Primitive, Program, Stack, Stmt, StmtKind};
+use crate::ir::{
+    After, Expr, Handle, Header, HeaderRef, Place, Primitive, Program, Stack, Stmt, StmtKind,
+};
 
 /// Part of a header: a field, its validity, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +35,11 @@ impl Footprint {
         if self.everything || other.everything {
             return !(self.is_empty() || other.is_empty());
         }
-        let (small, large) = if self.parts.len() < other.parts.len() { (self, other) } else { (other, self) };
+        let (small, large) = if self.parts.len() < other.parts.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
         small.parts.iter().any(|(header, part)| {
             large.parts.contains(&(*header, *part))
                 || large.parts.contains(&(*header, Part::All))
@@ -82,7 +88,9 @@ impl Footprint {
     pub fn writes(&mut self, program: &Program, block: &[Stmt]) {
         for stmt in block {
             match &stmt.kind {
-                StmtKind::Assign { to, .. } | StmtKind::Lookahead { to, .. } => self.place(program, *to),
+                StmtKind::Assign { to, .. } | StmtKind::Lookahead { to, .. } => {
+                    self.place(program, *to)
+                }
                 StmtKind::CopyHeader { to, .. }
                 | StmtKind::SetValid(to)
                 | StmtKind::SetInvalid(to)
@@ -106,7 +114,9 @@ impl Footprint {
                         self.add(program.standard_metadata, Part::All);
                     }
                 }
-                StmtKind::If { then, otherwise, .. } => {
+                StmtKind::If {
+                    then, otherwise, ..
+                } => {
                     self.writes(program, then);
                     self.writes(program, otherwise);
                 }
@@ -139,7 +149,9 @@ impl Footprint {
 
     /// A member of a union that becomes valid makes the others invalid.
     fn siblings(&mut self, program: &Program, header: HeaderRef) {
-        let HeaderRef::Instance(header) = header else { return };
+        let HeaderRef::Instance(header) = header else {
+            return;
+        };
         for (_, union) in program.unions.iter() {
             if union.members.contains(&header) {
                 for member in &union.members {

@@ -6,7 +6,7 @@ use num_bigint::BigInt;
 use num_traits::Zero;
 
 use crate::front::ast::{self, KeysetKind};
-use crate::ir::{mask_of, Entries, Entry, EntryKey, Key, MatchKind, Type};
+use crate::ir::{Entries, Entry, EntryKey, Key, MatchKind, Type, mask_of};
 
 use super::lower::Lower;
 use super::scope::{Scope, TableDef};
@@ -21,19 +21,32 @@ impl<'a> Lower<'a> {
         keys: &[Key],
         types: &[Ty],
     ) -> Entries {
-        let matched: Vec<(&Key, Ty)> =
-            keys.iter().zip(types.iter().copied()).filter(|(key, _)| key.kind != MatchKind::Selector).collect();
+        let matched: Vec<(&Key, Ty)> = keys
+            .iter()
+            .zip(types.iter().copied())
+            .filter(|(key, _)| key.kind != MatchKind::Selector)
+            .collect();
         let mut out = Vec::new();
         for entry in list {
             let scope = def.scope.clone();
             let mut entry_keys = Vec::new();
-            let all = matches!(entry.keys.as_slice(), [ast::Keyset { kind: KeysetKind::Default | KeysetKind::DontCare, .. }]);
+            let all = matches!(
+                entry.keys.as_slice(),
+                [ast::Keyset {
+                    kind: KeysetKind::Default | KeysetKind::DontCare,
+                    ..
+                }]
+            );
             if all && matched.len() != 1 {
                 entry_keys = vec![EntryKey::Any; matched.len()];
             } else if entry.keys.len() != matched.len() {
                 self.error(
                     entry.span,
-                    format!("the key has {} parts, this entry gives {}", matched.len(), entry.keys.len()),
+                    format!(
+                        "the key has {} parts, this entry gives {}",
+                        matched.len(),
+                        entry.keys.len()
+                    ),
                 );
                 continue;
             } else {
@@ -57,9 +70,13 @@ impl<'a> Lower<'a> {
             ) else {
                 continue;
             };
-            let priority = entry.priority.as_ref().and_then(|p| self.constant_int(&scope, p, "the priority of an entry"));
+            let priority = entry
+                .priority
+                .as_ref()
+                .and_then(|p| self.constant_int(&scope, p, "the priority of an entry"));
             let annotations = self.annotations(&scope, &entry.action.annotations);
-            let target_priority = super::resolve::number_annotation(&annotations, "priority").and_then(|p| p.first().cloned());
+            let target_priority = super::resolve::number_annotation(&annotations, "priority")
+                .and_then(|p| p.first().cloned());
             out.push(Entry {
                 keys: entry_keys,
                 action,
@@ -70,22 +87,40 @@ impl<'a> Lower<'a> {
                 span: entry.span,
             });
         }
-        Entries { constant: property.is_const, list: out }
+        Entries {
+            constant: property.is_const,
+            list: out,
+        }
     }
 
-    fn entry_key(&mut self, scope: &Scope<'a>, keyset: &'a ast::Keyset, key: &Key, ty: Ty) -> Option<EntryKey> {
+    fn entry_key(
+        &mut self,
+        scope: &Scope<'a>,
+        keyset: &'a ast::Keyset,
+        key: &Key,
+        ty: Ty,
+    ) -> Option<EntryKey> {
         let width = self.types.scalar(ty).map_or(0, Type::width);
         let value = match &keyset.kind {
             KeysetKind::Default | KeysetKind::DontCare => EntryKey::Any,
             KeysetKind::Value(value) => EntryKey::Exact(self.entry_value(scope, value, ty)?),
             KeysetKind::Mask(value, mask) => {
-                let (value, mask) = (self.entry_value(scope, value, ty)?, self.entry_value(scope, mask, ty)?);
+                let (value, mask) = (
+                    self.entry_value(scope, value, ty)?,
+                    self.entry_value(scope, mask, ty)?,
+                );
                 EntryKey::Masked(value & &mask, mask)
             }
             KeysetKind::Range(low, high) => {
-                let (low, high) = (self.entry_value(scope, low, ty)?, self.entry_value(scope, high, ty)?);
+                let (low, high) = (
+                    self.entry_value(scope, low, ty)?,
+                    self.entry_value(scope, high, ty)?,
+                );
                 if low > high {
-                    self.error(keyset.span, format!("the range from {low} to {high} is empty"));
+                    self.error(
+                        keyset.span,
+                        format!("the range from {low} to {high} is empty"),
+                    );
                     return None;
                 }
                 EntryKey::Range(low, high)
@@ -94,13 +129,21 @@ impl<'a> Lower<'a> {
         let fits = match (&value, key.kind) {
             (EntryKey::Exact(_), _) => true,
             (EntryKey::Any, MatchKind::Exact) => false,
-            (EntryKey::Any, _) | (EntryKey::Masked(..), MatchKind::Ternary) | (EntryKey::Range(..), MatchKind::Range) => true,
+            (EntryKey::Any, _)
+            | (EntryKey::Masked(..), MatchKind::Ternary)
+            | (EntryKey::Range(..), MatchKind::Range) => true,
             (EntryKey::Masked(_, mask), MatchKind::Lpm) => is_prefix(mask, width),
             _ => false,
         };
         if !fits {
             let kind = format!("{:?}", key.kind).to_lowercase();
-            self.error(keyset.span, format!("this can't stand for the key `{}`, which is matched by `{kind}`", key.name));
+            self.error(
+                keyset.span,
+                format!(
+                    "this can't stand for the key `{}`, which is matched by `{kind}`",
+                    key.name
+                ),
+            );
             return None;
         }
         Some(value)
@@ -111,7 +154,10 @@ impl<'a> Lower<'a> {
         let value = self.coerce(value, ty, expr.span);
         let number = self.constant_of(&value);
         if number.is_none() && !value.is_poison() {
-            self.error(expr.span, "the key of an entry must be known at compile time");
+            self.error(
+                expr.span,
+                "the key of an entry must be known at compile time",
+            );
         }
         let width = self.types.scalar(ty).map_or(0, Type::width);
         number.map(|number| Type::bits(width).wrap(&number))

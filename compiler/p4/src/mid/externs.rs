@@ -6,20 +6,26 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
 use crate::diagnostics::Diagnostic;
-use crate::front::ast;
-use crate::ir::{Calculation, Checksum, DigestList, Expr, FieldList, Handle, HashAlgorithm, HeaderRef, Input, Place, Primitive, StmtKind, Type};
+use crate::ir::{
+    Calculation, Checksum, DigestList, Expr, FieldList, Handle, HashAlgorithm, HeaderRef, Input,
+    Place, Primitive, StmtKind, Type,
+};
 use crate::source::Span;
 
-use super::call::Bound;
+use super::bind::Bound;
 use super::lower::{Lower, Part};
-use super::operand::{Object, Operand, OperandKind};
+use super::operand::{Operand, OperandKind};
 use super::resolve::number_annotation;
-use super::scope::{Entity, FunctionDef, Scope};
-use super::types::{Ty, TyKind};
+use super::scope::FunctionDef;
 
 impl<'a> Lower<'a> {
     /// A call of an extern function whose arguments are bound.
-    pub fn call_extern(&mut self, def: &FunctionDef<'a>, bound: Bound<'a>, span: Span) -> Operand<'a> {
+    pub fn call_extern(
+        &mut self,
+        def: &FunctionDef<'a>,
+        bound: Bound<'a>,
+        span: Span,
+    ) -> Operand<'a> {
         let name = def.proto.name.as_str();
         if bound.values.iter().any(Operand::is_poison) {
             return self.void();
@@ -29,13 +35,18 @@ impl<'a> Lower<'a> {
             "verify_checksum" | "verify_checksum_with_payload" => self.part == Part::Verify,
             "update_checksum" | "update_checksum_with_payload" => self.part == Part::Compute,
             "static_assert" => true,
-            "log_msg" | "assert" | "assume" => !matches!(self.part, Part::Verify | Part::Compute | Part::Deparser),
+            "log_msg" | "assert" | "assume" => {
+                !matches!(self.part, Part::Verify | Part::Compute | Part::Deparser)
+            }
             "resubmit_preserving_field_list" => self.part == Part::Ingress,
             "recirculate_preserving_field_list" => self.part == Part::Egress,
             _ => matches!(self.part, Part::Ingress | Part::Egress),
         };
         if !allowed {
-            self.error(span, format!("`{name}` can't be called in {}", self.part.describe()));
+            self.error(
+                span,
+                format!("`{name}` can't be called in {}", self.part.describe()),
+            );
             return self.void();
         }
         let arg = |n: usize| bound.values.get(n);
@@ -52,7 +63,11 @@ impl<'a> Lower<'a> {
             ("random", 3) => {
                 let (low, high) = (self.argument(arg(1), at(1)), self.argument(arg(2), at(2)));
                 if let Some(to) = arg(0).cloned() {
-                    self.with_result(&to, span, |place| Primitive::Random { to: place, low, high });
+                    self.with_result(&to, span, |place| Primitive::Random {
+                        to: place,
+                        low,
+                        high,
+                    });
                 }
             }
             ("digest", 2) => self.digest(&bound, span),
@@ -80,14 +95,24 @@ impl<'a> Lower<'a> {
             }
             ("assert" | "assume", 1) => {
                 let condition = self.argument_truth(arg(0), at(0));
-                let primitive = if name == "assert" { Primitive::Assert(condition) } else { Primitive::Assume(condition) };
+                let primitive = if name == "assert" {
+                    Primitive::Assert(condition)
+                } else {
+                    Primitive::Assume(condition)
+                };
                 self.emit(span, StmtKind::Call(primitive));
             }
             ("log_msg", _) => self.log_message(&bound, span),
             ("verify_checksum" | "update_checksum", 4) => self.checksum(&bound, false, span),
-            ("verify_checksum_with_payload" | "update_checksum_with_payload", 4) => self.checksum(&bound, true, span),
+            ("verify_checksum_with_payload" | "update_checksum_with_payload", 4) => {
+                self.checksum(&bound, true, span)
+            }
             _ => {
-                let mut report = Diagnostic::error(span, format!("the extern function `{name}` is not supported")).with_code("unsupported");
+                let mut report = Diagnostic::error(
+                    span,
+                    format!("the extern function `{name}` is not supported"),
+                )
+                .with_code("unsupported");
                 if let "clone3" | "resubmit" | "recirculate" = name {
                     let better = if name == "clone3" { "clone" } else { name };
                     report = report.with_help(format!("use `{better}_preserving_field_list`"));
@@ -99,7 +124,7 @@ impl<'a> Lower<'a> {
     }
 
     /// A scalar argument; a number without a width has 32 bits.
-    fn argument(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Handle<Expr> {
+    pub fn argument(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Handle<Expr> {
         match operand.map(|o| (&o.kind, o)) {
             Some((OperandKind::Int(value), _)) => {
                 let value = value.clone();
@@ -115,7 +140,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn argument_truth(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Handle<Expr> {
+    pub fn argument_truth(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Handle<Expr> {
         match operand {
             Some(operand) => {
                 let operand = operand.clone();
@@ -127,9 +152,19 @@ impl<'a> Lower<'a> {
 
     /// Emits a primitive that writes a place; by way of a variable when the target cannot be written
     /// directly.
-    fn with_result(&mut self, to: &Operand<'a>, span: Span, make: impl FnOnce(Place) -> Primitive) {
+    pub fn with_result(
+        &mut self,
+        to: &Operand<'a>,
+        span: Span,
+        make: impl FnOnce(Place) -> Primitive,
+    ) {
         match to.kind {
-            OperandKind::Place(place @ Place { header: HeaderRef::Instance(_), .. }) => {
+            OperandKind::Place(
+                place @ Place {
+                    header: HeaderRef::Instance(_),
+                    ..
+                },
+            ) => {
                 self.emit(span, StmtKind::Call(make(place)));
             }
             _ => {
@@ -145,7 +180,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn static_assert(&mut self, bound: &Bound<'a>, span: Span) -> Operand<'a> {
+    pub fn static_assert(&mut self, bound: &Bound<'a>, span: Span) -> Operand<'a> {
         let holds = self.argument_truth(bound.values.first(), span);
         match self.ir.exprs.constant_bool(holds) {
             Some(true) => {}
@@ -156,36 +191,67 @@ impl<'a> Lower<'a> {
                 };
                 self.error(span, format!("the assertion does not hold{text}"));
             }
-            None => self.error(span, "the condition of `static_assert` is not known at compile time"),
+            None => self.error(
+                span,
+                "the condition of `static_assert` is not known at compile time",
+            ),
         }
         let ty = self.types.bool();
         let value = self.ir.exprs.bool(true);
         Operand::value(ty, value)
     }
 
-    fn algorithm(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Option<HashAlgorithm> {
-        let found = operand.and_then(|o| self.enum_member(o)).and_then(|name| HashAlgorithm::named(&name));
+    pub fn algorithm(
+        &mut self,
+        operand: Option<&Operand<'a>>,
+        span: Span,
+    ) -> Option<HashAlgorithm> {
+        let found = operand
+            .and_then(|o| self.enum_member(o))
+            .and_then(|name| HashAlgorithm::named(&name));
         if found.is_none() {
-            self.error(span, "the algorithm must be a member of `HashAlgorithm`, known at compile time");
+            self.error(
+                span,
+                "the algorithm must be a member of `HashAlgorithm`, known at compile time",
+            );
         }
         found
     }
 
-    fn hash(&mut self, bound: &Bound<'a>, span: Span) {
-        let [to, algorithm, base, data, max] = bound.values.as_slice() else { return };
+    pub fn hash(&mut self, bound: &Bound<'a>, span: Span) {
+        let [to, algorithm, base, data, max] = bound.values.as_slice() else {
+            return;
+        };
         let at = |n: usize| bound.spans.get(n).copied().unwrap_or(span);
-        let Some(algorithm) = self.algorithm(Some(algorithm), at(1)) else { return };
+        let Some(algorithm) = self.algorithm(Some(algorithm), at(1)) else {
+            return;
+        };
         let mut input = Vec::new();
         self.inputs(data, at(3), true, &mut input);
-        let calculation = self.calculation(Calculation { algorithm, input, payload: false, span });
-        let (base, max) = (self.argument(Some(base), at(2)), self.argument(Some(max), at(4)));
+        let calculation = self.calculation(Calculation {
+            algorithm,
+            input,
+            payload: false,
+            span,
+        });
+        let (base, max) = (
+            self.argument(Some(base), at(2)),
+            self.argument(Some(max), at(4)),
+        );
         let to = to.clone();
-        self.with_result(&to, span, |place| Primitive::Hash { to: place, base, calculation, max });
+        self.with_result(&to, span, |place| Primitive::Hash {
+            to: place,
+            base,
+            calculation,
+            max,
+        });
     }
 
-    fn calculation(&mut self, calculation: Calculation) -> Handle<Calculation> {
+    pub fn calculation(&mut self, calculation: Calculation) -> Handle<Calculation> {
         let known = self.ir.calculations.iter().find(|(_, c)| {
-            c.algorithm == calculation.algorithm && c.input == calculation.input && c.payload == calculation.payload
+            c.algorithm == calculation.algorithm
+                && c.input == calculation.input
+                && c.payload == calculation.payload
         });
         match known.map(|(handle, _)| handle) {
             Some(handle) => handle,
@@ -195,7 +261,13 @@ impl<'a> Lower<'a> {
 
     /// The scalars that data consists of; those that are computed go through variables, if there can
     /// be any.
-    fn inputs(&mut self, data: &Operand<'a>, span: Span, variables: bool, out: &mut Vec<Input>) {
+    pub fn inputs(
+        &mut self,
+        data: &Operand<'a>,
+        span: Span,
+        variables: bool,
+        out: &mut Vec<Input>,
+    ) {
         match &data.kind {
             OperandKind::Parts(parts) => {
                 for part in parts {
@@ -210,11 +282,20 @@ impl<'a> Lower<'a> {
             OperandKind::Header(header) => {
                 let count = self.types.fields(data.ty).map_or(0, <[_]>::len);
                 for position in 0..count {
-                    let field = self.nth_field(Operand::new(data.ty, OperandKind::Header(*header)), position, span);
+                    let field = self.nth_field(
+                        Operand::new(data.ty, OperandKind::Header(*header)),
+                        position,
+                        span,
+                    );
                     self.inputs(&field, span, variables, out);
                 }
             }
-            OperandKind::Place(place @ Place { header: HeaderRef::Instance(_), .. }) => out.push(Input::Field(*place)),
+            OperandKind::Place(
+                place @ Place {
+                    header: HeaderRef::Instance(_),
+                    ..
+                },
+            ) => out.push(Input::Field(*place)),
             OperandKind::Poison => {}
             _ => {
                 let value = self.value_of(data, span);
@@ -224,7 +305,13 @@ impl<'a> Lower<'a> {
                     out.push(Input::Number(number, ty.width()));
                 } else if let Some(truth) = self.ir.exprs.constant_bool(value) {
                     out.push(Input::Number(BigInt::from(u8::from(truth)), 1));
-                } else if let Expr::Read(place @ Place { header: HeaderRef::Instance(_), .. }) = self.ir.exprs[value] {
+                } else if let Expr::Read(
+                    place @ Place {
+                        header: HeaderRef::Instance(_),
+                        ..
+                    },
+                ) = self.ir.exprs[value]
+                {
                     out.push(Input::Field(place));
                 } else if variables {
                     let place = self.temporary(ty);
@@ -237,8 +324,10 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn digest(&mut self, bound: &Bound<'a>, span: Span) {
-        let [receiver, data] = bound.values.as_slice() else { return };
+    pub fn digest(&mut self, bound: &Bound<'a>, span: Span) {
+        let [receiver, data] = bound.values.as_slice() else {
+            return;
+        };
         if self.part != Part::Ingress {
             self.error(span, "`digest` can be called only in ingress");
             return;
@@ -265,12 +354,16 @@ impl<'a> Lower<'a> {
             None => format!("digest_{}", self.ir.digests.len()).into(),
         };
         let data_type = self.data_type(data.ty);
-        let list = self.ir.digests.append(DigestList { name, fields, data_type });
+        let list = self.ir.digests.append(DigestList {
+            name,
+            fields,
+            data_type,
+        });
         self.emit(span, StmtKind::Call(Primitive::Digest { receiver, list }));
     }
 
     /// A copy even of a plain field.
-    fn copy_of(&mut self, operand: &Operand<'a>, span: Span) -> Operand<'a> {
+    pub fn copy_of(&mut self, operand: &Operand<'a>, span: Span) -> Operand<'a> {
         match &operand.kind {
             OperandKind::Parts(parts) => {
                 let parts = parts.iter().map(|part| self.copy_of(part, span)).collect();
@@ -280,7 +373,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn clone_packet(&mut self, bound: &Bound<'a>, number: Option<(u32, Span)>, span: Span) {
+    pub fn clone_packet(&mut self, bound: &Bound<'a>, number: Option<(u32, Span)>, span: Span) {
         let at = |n: usize| bound.spans.get(n).copied().unwrap_or(span);
         let kind = bound.values.first().and_then(|kind| self.enum_member(kind));
         let egress = match kind.as_deref() {
@@ -293,46 +386,83 @@ impl<'a> Lower<'a> {
         };
         if egress != (self.part == Part::Egress) {
             let kind = if egress { "E2E" } else { "I2E" };
-            self.error(at(0), format!("a clone of kind `{kind}` can't be made in {}", self.part.describe()));
+            self.error(
+                at(0),
+                format!(
+                    "a clone of kind `{kind}` can't be made in {}",
+                    self.part.describe()
+                ),
+            );
             return;
         }
         let session = self.argument(bound.values.get(1), at(1));
         let list = self.field_list(number.map(|(n, _)| n), number.map_or(span, |(_, at)| at));
-        self.emit(span, StmtKind::Call(Primitive::Clone { egress, session, list }));
+        self.emit(
+            span,
+            StmtKind::Call(Primitive::Clone {
+                egress,
+                session,
+                list,
+            }),
+        );
     }
 
-    fn list_number(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Option<u32> {
-        let number = operand.and_then(|o| self.constant_of(o)).and_then(|n| n.to_u32());
+    pub fn list_number(&mut self, operand: Option<&Operand<'a>>, span: Span) -> Option<u32> {
+        let number = operand
+            .and_then(|o| self.constant_of(o))
+            .and_then(|n| n.to_u32());
         if number.is_none() {
-            self.error(span, "the number of a field list must be known at compile time");
+            self.error(
+                span,
+                "the number of a field list must be known at compile time",
+            );
         }
         number
     }
 
     /// The fields of the user's metadata with `@field_list` of that number.
-    fn field_list(&mut self, number: Option<u32>, span: Span) -> Handle<FieldList> {
+    pub fn field_list(&mut self, number: Option<u32>, span: Span) -> Handle<FieldList> {
         let mut fields = Vec::new();
         if let (Some(number), Some(metadata)) = (number, self.metadata.clone()) {
             self.listed_fields(&metadata, number, false, &mut fields);
             if fields.is_empty() && self.warned_lists.insert(number) {
-                let report = Diagnostic::warning(span, format!("no field of the metadata has `@field_list({number})`")).with_code("invalid");
+                let report = Diagnostic::warning(
+                    span,
+                    format!("no field of the metadata has `@field_list({number})`"),
+                )
+                .with_code("invalid");
                 self.report(report);
             }
         }
-        let wanted = FieldList { number: number.filter(|_| !fields.is_empty()), fields };
-        let known = self.ir.field_lists.iter().find(|(_, list)| **list == wanted).map(|(handle, _)| handle);
+        let wanted = FieldList {
+            number: number.filter(|_| !fields.is_empty()),
+            fields,
+        };
+        let known = self
+            .ir
+            .field_lists
+            .iter()
+            .find(|(_, list)| **list == wanted)
+            .map(|(handle, _)| handle);
         match known {
             Some(handle) => handle,
             None => self.ir.field_lists.append(wanted),
         }
     }
 
-    fn listed_fields(&self, operand: &Operand<'a>, number: u32, listed: bool, out: &mut Vec<Place>) {
+    pub fn listed_fields(
+        &self,
+        operand: &Operand<'a>,
+        number: u32,
+        listed: bool,
+        out: &mut Vec<Place>,
+    ) {
         match &operand.kind {
             OperandKind::Parts(parts) => {
                 let defs = self.types.fields(operand.ty).unwrap_or_default();
                 for (part, def) in parts.iter().zip(defs) {
-                    let here = number_annotation(&def.annotations, "field_list").is_some_and(|n| n.contains(&BigInt::from(number)));
+                    let here = number_annotation(&def.annotations, "field_list")
+                        .is_some_and(|n| n.contains(&BigInt::from(number)));
                     self.listed_fields(part, number, listed || here, out);
                 }
             }
@@ -341,7 +471,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn log_message(&mut self, bound: &Bound<'a>, span: Span) {
+    pub fn log_message(&mut self, bound: &Bound<'a>, span: Span) {
         let Some(OperandKind::String(format)) = bound.values.first().map(|v| v.kind.clone()) else {
             self.error(span, "the first argument of `log_msg` must be a string");
             return;
@@ -357,292 +487,49 @@ impl<'a> Lower<'a> {
                 values.push(value);
             }
         }
-        self.emit(span, StmtKind::Call(Primitive::LogMessage { format, values }));
+        self.emit(
+            span,
+            StmtKind::Call(Primitive::LogMessage { format, values }),
+        );
     }
 
-    fn checksum(&mut self, bound: &Bound<'a>, payload: bool, span: Span) {
-        let [condition, data, target, algorithm] = bound.values.as_slice() else { return };
+    pub fn checksum(&mut self, bound: &Bound<'a>, payload: bool, span: Span) {
+        let [condition, data, target, algorithm] = bound.values.as_slice() else {
+            return;
+        };
         let at = |n: usize| bound.spans.get(n).copied().unwrap_or(span);
-        let Some(algorithm) = self.algorithm(Some(algorithm), at(3)) else { return };
+        let Some(algorithm) = self.algorithm(Some(algorithm), at(3)) else {
+            return;
+        };
         let condition = self.argument_truth(Some(condition), at(0));
         let mut input = Vec::new();
         self.inputs(data, at(1), false, &mut input);
-        let OperandKind::Place(target @ Place { header: HeaderRef::Instance(_), .. }) = target.kind else {
+        let OperandKind::Place(
+            target @ Place {
+                header: HeaderRef::Instance(_),
+                ..
+            },
+        ) = target.kind
+        else {
             self.unsupported(at(2), "the checksum itself must be a field");
             return;
         };
-        let calculation = self.calculation(Calculation { algorithm, input, payload, span });
+        let calculation = self.calculation(Calculation {
+            algorithm,
+            input,
+            payload,
+            span,
+        });
         let verify = self.part == Part::Verify;
-        self.emit(span, StmtKind::Checksum(Checksum { target, calculation, condition, verify, span }));
-    }
-
-    /// A call of a method of an extern object.
-    #[expect(clippy::too_many_arguments, reason = "a call consists of that many parts")]
-    pub fn call_method(
-        &mut self,
-        scope: &Scope<'a>,
-        object: &Object<'a>,
-        _ty: Ty,
-        member: &'a ast::Ident,
-        type_args: &'a [ast::Type],
-        args: &'a [ast::Argument],
-        span: Span,
-    ) -> Operand<'a> {
-        let kind = match object {
-            Object::PacketIn => return self.packet_in(scope, member, type_args, args, span),
-            Object::PacketOut => return self.packet_out(scope, member, args, span),
-            Object::Counter(_) => "counter",
-            Object::DirectCounter(_) => "direct_counter",
-            Object::Meter(_) => "meter",
-            Object::DirectMeter(_) => "direct_meter",
-            Object::Register(_) => "register",
-            Object::Profile(_) | Object::Block(_) => {
-                return self.bad(member.span, format!("there is no method `{member}`"));
-            }
-        };
-        let Some(Entity::Extern(ext)) = self.globals.find(kind) else {
-            return self.bad(span, format!("v1model.p4 does not declare `{kind}`"));
-        };
-        let method = ext.methods.iter().find(|m| m.proto.name.name == member.name && m.proto.ret.is_some());
-        let Some(method) = method else {
-            let known: Vec<String> =
-                ext.methods.iter().filter(|m| m.proto.ret.is_some()).map(|m| format!("`{}`", m.proto.name)).collect();
-            let report = Diagnostic::error(member.span, format!("`{kind}` has no method `{member}`"))
-                .with_help(format!("it has {}", known.join(", ")));
-            self.report(report);
-            return self.poison();
-        };
-        if !matches!(self.part, Part::Ingress | Part::Egress) {
-            self.unsupported(span, format!("`{kind}` can't be used in {}", self.part.describe()));
-            return self.void();
-        }
-        let inner = self.globals.inside();
-        for (position, param) in ext.type_params.iter().enumerate() {
-            let known = match object {
-                Object::Register(register) if position == 0 => self.names.registers.get(register).copied(),
-                _ => None,
-            };
-            let ty = known.unwrap_or_else(|| self.types.unknown());
-            inner.put(&param.name, Entity::Type(ty), param.span);
-        }
-        let what = format!("`{kind}.{member}`");
-        let Some(bound) =
-            self.bind(scope, &inner, &what, &method.proto.params, &method.proto.type_params, type_args, args, span)
-        else {
-            return self.void();
-        };
-        if bound.values.iter().any(Operand::is_poison) {
-            return self.void();
-        }
-        let arg = |n: usize| bound.values.get(n);
-        let at = |n: usize| bound.spans.get(n).copied().unwrap_or(span);
-        match (object, member.as_str()) {
-            (Object::Counter(counter), "count") => {
-                let index = self.argument(arg(0), at(0));
-                self.emit(span, StmtKind::Call(Primitive::Count { counter: *counter, index }));
-            }
-            // The table counts by itself.
-            (Object::DirectCounter(_), "count") => {}
-            (Object::Meter(meter), "execute_meter") => {
-                let index = self.argument(arg(0), at(0));
-                let meter = *meter;
-                if let Some(to) = arg(1).cloned() {
-                    self.with_result(&to, at(1), |place| Primitive::ExecuteMeter { meter, index, to: place });
-                }
-            }
-            (Object::DirectMeter(meter), "read") => self.direct_meter(*meter, arg(0).cloned(), at(0)),
-            (Object::Register(register), "read") => {
-                let index = self.argument(arg(1), at(1));
-                let register = *register;
-                if let Some(to) = arg(0).cloned() {
-                    self.with_result(&to, span, |place| Primitive::RegisterRead { to: place, register, index });
-                }
-            }
-            (Object::Register(register), "write") => {
-                let (index, value) = (self.argument(arg(0), at(0)), self.argument(arg(1), at(1)));
-                self.emit(span, StmtKind::Call(Primitive::RegisterWrite { register: *register, index, value }));
-            }
-            _ => self.unsupported(span, format!("the method `{kind}.{member}` is not supported")),
-        }
-        self.void()
-    }
-
-    /// The table runs its meter before the action and writes the result to one field.
-    fn direct_meter(&mut self, meter: Handle<crate::ir::DirectMeter>, to: Option<Operand<'a>>, span: Span) {
-        let Some(OperandKind::Place(place @ Place { header: HeaderRef::Instance(_), .. })) = to.map(|to| to.kind) else {
-            self.unsupported(span, "the result of a direct meter must go to a field or a variable");
-            return;
-        };
-        match self.ir.direct_meters[meter].target.replace(place) {
-            Some(before) if before != place => {
-                self.unsupported(span, "a direct meter whose result goes to different places is not supported");
-            }
-            _ => {}
-        }
-    }
-
-    fn packet_in(
-        &mut self,
-        scope: &Scope<'a>,
-        member: &'a ast::Ident,
-        type_args: &'a [ast::Type],
-        args: &'a [ast::Argument],
-        span: Span,
-    ) -> Operand<'a> {
-        if self.part != Part::Parser {
-            return self.bad(span, "a packet can be read only in the parser");
-        }
-        match (member.as_str(), args) {
-            ("extract", [header]) => self.extract(scope, header, None, type_args, span),
-            ("extract", [header, length]) => self.extract(scope, header, Some(length), type_args, span),
-            ("advance", [ast::Argument { value: Some(bits), .. }]) => {
-                let operand = self.expr(scope, bits);
-                let ty = self.types.bits(32);
-                let operand = self.coerce(operand, ty, bits.span);
-                let bits = self.argument(Some(&operand), bits.span);
-                self.emit(span, StmtKind::Advance(bits));
-                self.void()
-            }
-            ("lookahead", []) => {
-                let [ty] = type_args else {
-                    return self.bad(span, "`lookahead` needs the type of what is read: `lookahead<…>()`");
-                };
-                let resolved = self.resolve_type(scope, ty);
-                let mut offset = 0;
-                self.look(resolved, &mut offset, ty.span)
-            }
-            ("length", []) => {
-                self.unsupported(span, "`packet_in.length` is not supported by the target");
-                self.poison()
-            }
-            (other @ ("extract" | "advance" | "lookahead" | "length"), _) => {
-                self.bad(span, format!("`{other}` can't take {} arguments", args.len()))
-            }
-            _ => self.bad(member.span, format!("`packet_in` has no method `{member}`")),
-        }
-    }
-
-    fn extract(
-        &mut self,
-        scope: &Scope<'a>,
-        header: &'a ast::Argument,
-        length: Option<&'a ast::Argument>,
-        type_args: &'a [ast::Type],
-        span: Span,
-    ) -> Operand<'a> {
-        let operand = match &header.value {
-            Some(value) => {
-                self.check_writable(scope, value);
-                self.expr(scope, value)
-            }
-            None => match type_args {
-                [ty] => {
-                    let resolved = self.resolve_type(scope, ty);
-                    self.variable(resolved, "skipped", ty.span)
-                }
-                _ => return self.bad(span, "the type of the header to skip is not known: write `extract<…>(_)`"),
-            },
-        };
-        let to = match operand.kind {
-            OperandKind::Header(to) => to,
-            OperandKind::Poison => return self.void(),
-            _ => {
-                let name = self.types.name(operand.ty);
-                return self.bad(header.span, format!("only a header can be extracted, not `{name}`"));
-            }
-        };
-        let ty = self.header_type(to);
-        let varying = self.ir.header_types[ty].fields.iter().any(|f| matches!(f.ty, Type::Varbit(_)));
-        let length = match length {
-            Some(length) if !varying => {
-                return self.bad(length.span, "this header has no field of variable width");
-            }
-            Some(ast::Argument { value: Some(value), .. }) => {
-                let operand = self.expr(scope, value);
-                let ty = self.types.bits(32);
-                let operand = self.coerce(operand, ty, value.span);
-                Some(self.argument(Some(&operand), value.span))
-            }
-            Some(_) => return self.bad(span, "the length can't be left out"),
-            None if varying => {
-                return self.bad(span, "this header has a field of variable width; give its length in bits as a second argument");
-            }
-            None => None,
-        };
-        if matches!(to, HeaderRef::Element(..) | HeaderRef::Last(_)) {
-            return self.bad(header.span, "a header can't be extracted here; use `next` or a constant index");
-        }
-        self.emit(span, StmtKind::Extract { to, length });
-        self.void()
-    }
-
-    /// What lies ahead in the packet, as a value of the type.
-    fn look(&mut self, ty: Ty, offset: &mut u32, span: Span) -> Operand<'a> {
-        match self.types[ty].clone() {
-            TyKind::Struct(_) => {
-                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-                let parts = fields.iter().map(|f| self.look(f.ty, offset, span)).collect();
-                Operand::new(ty, OperandKind::Parts(parts))
-            }
-            TyKind::Tuple(types) => {
-                let parts = types.iter().map(|ty| self.look(*ty, offset, span)).collect();
-                Operand::new(ty, OperandKind::Parts(parts))
-            }
-            TyKind::Header(_) => {
-                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-                let parts = fields.iter().map(|f| self.look(f.ty, offset, span)).collect();
-                Operand::new(ty, OperandKind::HeaderValue(Some(parts)))
-            }
-            _ => match self.types.scalar(ty) {
-                Some(scalar @ (Type::Bool | Type::Bits { .. })) if scalar.width() > 0 => {
-                    let to = self.temporary(scalar);
-                    self.emit(span, StmtKind::Lookahead { to, offset: *offset, width: scalar.width() });
-                    *offset += scalar.width();
-                    Operand::new(ty, OperandKind::Place(to))
-                }
-                _ => {
-                    let name = self.types.name(ty);
-                    self.bad(span, format!("`lookahead` can't read a value of type `{name}`"))
-                }
-            },
-        }
-    }
-
-    fn packet_out(&mut self, scope: &Scope<'a>, member: &'a ast::Ident, args: &'a [ast::Argument], span: Span) -> Operand<'a> {
-        let ("emit", [ast::Argument { value: Some(value), .. }]) = (member.as_str(), args) else {
-            return self.bad(span, "`packet_out` has only the method `emit`, with one argument");
-        };
-        if self.part != Part::Deparser {
-            return self.bad(span, "a packet can be written only in the deparser");
-        }
-        let operand = self.expr(scope, value);
-        self.emit_operand(&operand, value.span);
-        self.void()
-    }
-
-    fn emit_operand(&mut self, operand: &Operand<'a>, span: Span) {
-        match &operand.kind {
-            OperandKind::Parts(parts) => {
-                for part in parts {
-                    self.emit_operand(part, span);
-                }
-            }
-            OperandKind::Header(HeaderRef::Instance(header)) => self.emit(span, StmtKind::Emit(*header)),
-            OperandKind::Stack(stack) => {
-                for element in self.ir.stacks[*stack].elements.clone() {
-                    self.emit(span, StmtKind::Emit(element));
-                }
-            }
-            OperandKind::Union(union) => {
-                for member in self.ir.unions[*union].members.clone() {
-                    self.emit(span, StmtKind::Emit(member));
-                }
-            }
-            OperandKind::Poison => {}
-            _ => {
-                let name = self.types.name(operand.ty);
-                self.error(span, format!("only headers can be emitted, not `{name}`"));
-            }
-        }
+        self.emit(
+            span,
+            StmtKind::Checksum(Checksum {
+                target,
+                calculation,
+                condition,
+                verify,
+                span,
+            }),
+        );
     }
 }

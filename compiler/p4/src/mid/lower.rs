@@ -6,7 +6,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::ir::{self, Block, Expr, Field, Handle, Header, HeaderRef, HeaderType, Label, Place, Stmt, StmtKind, Type};
+use crate::ir::{
+    self, Block, Expr, Field, Handle, Header, HeaderRef, HeaderType, Label, Place, Stmt, StmtKind,
+    Type,
+};
 use crate::source::Span;
 
 use super::operand::{Operand, OperandKind};
@@ -108,8 +111,15 @@ impl<'a> Lower<'a> {
     pub fn new() -> Self {
         let mut header_types = ir::Arena::default();
         let mut headers = ir::Arena::default();
-        let scalars_type = header_types.append(HeaderType { name: "scalars_t".into(), fields: Vec::new() });
-        let scalars = headers.append(Header { name: "scalars".into(), ty: scalars_type, metadata: true });
+        let scalars_type = header_types.append(HeaderType {
+            name: "scalars_t".into(),
+            fields: Vec::new(),
+        });
+        let scalars = headers.append(Header {
+            name: "scalars".into(),
+            ty: scalars_type,
+            metadata: true,
+        });
         let ir = ir::Program {
             exprs: ir::Exprs::default(),
             header_types,
@@ -171,7 +181,10 @@ impl<'a> Lower<'a> {
 
     /// Reports, unless the same was said of the same place: a body is lowered once an instance.
     pub fn report(&mut self, diagnostic: Diagnostic) {
-        if self.reported.insert((diagnostic.span, diagnostic.message.clone())) {
+        if self
+            .reported
+            .insert((diagnostic.span, diagnostic.message.clone()))
+        {
             self.diagnostics.push(diagnostic);
         }
     }
@@ -230,9 +243,16 @@ impl<'a> Lower<'a> {
         let name = Self::unique(&mut self.scalar_names, name);
         let header = self.ir.scalars;
         let fields = &mut self.ir.header_types[self.ir.headers[header].ty].fields;
-        fields.push(Field { name, ty, alias: None });
+        fields.push(Field {
+            name,
+            ty,
+            alias: None,
+        });
         let field = u32::try_from(fields.len() - 1).unwrap_or(u32::MAX);
-        Place { header: HeaderRef::Instance(header), field }
+        Place {
+            header: HeaderRef::Instance(header),
+            field,
+        }
     }
 
     /// A new scalar variable that the user has not named.
@@ -244,14 +264,18 @@ impl<'a> Lower<'a> {
     pub fn header_type(&self, header: HeaderRef) -> Handle<HeaderType> {
         match header {
             HeaderRef::Instance(h) => self.ir.headers[h].ty,
-            HeaderRef::Last(s) | HeaderRef::Next(s) | HeaderRef::Element(s, _) => self.ir.stacks[s].ty,
+            HeaderRef::Last(s) | HeaderRef::Next(s) | HeaderRef::Element(s, _) => {
+                self.ir.stacks[s].ty
+            }
         }
     }
 
     /// The type of a field.
     pub fn place_type(&self, place: Place) -> Type {
         let fields = &self.ir.header_types[self.header_type(place.header)].fields;
-        fields.get(place.field as usize).map_or(Type::Bool, |field| field.ty)
+        fields
+            .get(place.field as usize)
+            .map_or(Type::Bool, |field| field.ty)
     }
 
     pub fn read(&mut self, place: Place) -> Handle<Expr> {
@@ -262,7 +286,10 @@ impl<'a> Lower<'a> {
     /// Runs `make` one level deeper; refuses when that is too deep.
     pub fn deeper<R>(&mut self, span: Span, make: impl FnOnce(&mut Self) -> R) -> Option<R> {
         if self.depth >= MAX_DEPTH {
-            self.error(span, "calls are nested too deeply; recursion is not possible in P4");
+            self.error(
+                span,
+                "calls are nested too deeply; recursion is not possible in P4",
+            );
             return None;
         }
         self.depth += 1;

@@ -3,7 +3,9 @@
 //!
 //! Code that can't run, because a constant says so, is checked but leaves nothing behind.
 
+mod apply;
 mod arith;
+mod bind;
 mod call;
 mod check;
 mod coerce;
@@ -13,16 +15,22 @@ mod effects;
 mod entries;
 mod expr;
 mod externs;
+mod inline;
 mod lower;
+mod member;
+mod methods;
 mod operand;
 mod optimise;
 mod package;
+mod packet;
 mod parser;
 mod resolve;
 mod scope;
+mod select;
 mod stmt;
 mod storage;
 mod table;
+mod table_action;
 mod typeinfo;
 mod types;
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use num_bigint::BigInt;
 
-use crate::ir::{Counter, DirectCounter, DirectMeter, Expr, Handle, HeaderRef, Meter, Place, Profile, Register, Stack, Union};
+use crate::ir::{
+    Counter, DirectCounter, DirectMeter, Expr, Handle, HeaderRef, Meter, Place, Profile, Register,
+    Stack, Union,
+};
 use crate::source::Span;
 
 use super::scope::BlockInstance;
@@ -113,7 +116,9 @@ impl<'a> Operand<'a> {
     /// Calls `visit` with every operand in it that is not made of parts.
     pub fn leaves<'s>(&'s self, visit: &mut impl FnMut(&'s Operand<'a>)) {
         match &self.kind {
-            OperandKind::Parts(parts) | OperandKind::OpenList(parts) | OperandKind::HeaderValue(Some(parts)) => {
+            OperandKind::Parts(parts)
+            | OperandKind::OpenList(parts)
+            | OperandKind::HeaderValue(Some(parts)) => {
                 for part in parts {
                     part.leaves(visit);
                 }

@@ -4,7 +4,10 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::ir::{After, Block, CaseMatch, Expr, Exprs, Handle, HeaderRef, Input, KeyValue, Place, Program, SelectKey, Stmt, StmtKind, Table, Transition};
+use crate::ir::{
+    After, Block, CaseMatch, Expr, Exprs, Handle, HeaderRef, Input, KeyValue, Place, Program,
+    SelectKey, Stmt, StmtKind, Table, Transition,
+};
 
 use super::effects::Footprint;
 
@@ -35,7 +38,13 @@ pub fn optimise(program: &mut Program, keep: &FxHashSet<u32>) {
 /// Runs over every block of the program.
 fn each_block(program: &mut Program, mut edit: impl FnMut(&mut Program, Block) -> Block) {
     for index in 0..program.controls.len() {
-        let Some(body) = program.controls.get_mut(index).map(|c| std::mem::take(&mut c.body)) else { continue };
+        let Some(body) = program
+            .controls
+            .get_mut(index)
+            .map(|c| std::mem::take(&mut c.body))
+        else {
+            continue;
+        };
         let body = edit(program, body);
         if let Some(control) = program.controls.get_mut(index) {
             control.body = body;
@@ -53,7 +62,11 @@ fn each_block(program: &mut Program, mut edit: impl FnMut(&mut Program, Block) -
 
 fn forward_all(program: &mut Program, writes: &FxHashMap<Handle<Table>, Footprint>) {
     each_block(program, |program, block| {
-        let mut forward = Forward { program, writes, known: Known::default() };
+        let mut forward = Forward {
+            program,
+            writes,
+            known: Known::default(),
+        };
         forward.block(block)
     });
 }
@@ -74,7 +87,11 @@ impl Forward<'_> {
     }
 
     fn expr(&mut self, expr: Handle<Expr>) -> Handle<Expr> {
-        if self.known.is_empty() { expr } else { replace(&mut self.program.exprs, expr, &self.known) }
+        if self.known.is_empty() {
+            expr
+        } else {
+            replace(&mut self.program.exprs, expr, &self.known)
+        }
     }
 
     fn header(&mut self, header: HeaderRef) -> HeaderRef {
@@ -103,11 +120,17 @@ impl Forward<'_> {
         let kind = match stmt.kind {
             StmtKind::Assign { to, value } => {
                 let value = self.expr(value);
-                let to = Place { header: self.header(to.header), field: to.field };
+                let to = Place {
+                    header: self.header(to.header),
+                    field: to.field,
+                };
                 if self.program.exprs[value] == Expr::Read(to) {
                     return;
                 }
-                let stmt = Stmt { span, kind: StmtKind::Assign { to, value } };
+                let stmt = Stmt {
+                    span,
+                    kind: StmtKind::Assign { to, value },
+                };
                 let mut written = Footprint::default();
                 written.place(self.program, to);
                 self.forget(&written);
@@ -121,7 +144,11 @@ impl Forward<'_> {
                 out.push(stmt);
                 return;
             }
-            StmtKind::If { condition, then, otherwise } => {
+            StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            } => {
                 let condition = self.expr(condition);
                 let before = self.known.clone();
                 match self.program.exprs.constant_bool(condition) {
@@ -138,12 +165,17 @@ impl Forward<'_> {
                         if leaves(&otherwise) {
                             self.known = after_then;
                         } else if !leaves(&then) {
-                            self.known.retain(|place, value| after_then.get(place) == Some(value));
+                            self.known
+                                .retain(|place, value| after_then.get(place) == Some(value));
                         }
                         if then.is_empty() && otherwise.is_empty() {
                             return;
                         }
-                        StmtKind::If { condition, then, otherwise }
+                        StmtKind::If {
+                            condition,
+                            then,
+                            otherwise,
+                        }
                     }
                 }
             }
@@ -160,11 +192,15 @@ impl Forward<'_> {
                 if let Some(written) = self.writes.get(&table) {
                     self.forget(written);
                 }
-                StmtKind::Apply { table, after: self.after(after) }
+                StmtKind::Apply {
+                    table,
+                    after: self.after(after),
+                }
             }
-            StmtKind::Verify { condition, error } => {
-                StmtKind::Verify { condition: self.expr(condition), error: self.expr(error) }
-            }
+            StmtKind::Verify { condition, error } => StmtKind::Verify {
+                condition: self.expr(condition),
+                error: self.expr(error),
+            },
             StmtKind::Advance(bits) => StmtKind::Advance(self.expr(bits)),
             StmtKind::Extract { to, length } => {
                 let length = length.map(|length| self.expr(length));
@@ -174,7 +210,10 @@ impl Forward<'_> {
             other => other,
         };
         let stmt = Stmt { span, kind };
-        if !matches!(stmt.kind, StmtKind::If { .. } | StmtKind::Labelled(..) | StmtKind::Apply { .. }) {
+        if !matches!(
+            stmt.kind,
+            StmtKind::If { .. } | StmtKind::Labelled(..) | StmtKind::Apply { .. }
+        ) {
             let mut written = Footprint::default();
             written.writes(self.program, std::slice::from_ref(&stmt));
             self.forget(&written);
@@ -193,7 +232,8 @@ impl Forward<'_> {
                 if leaves(&miss) {
                     self.known = first;
                 } else if !leaves(&hit) {
-                    self.known.retain(|place, value| first.get(place) == Some(value));
+                    self.known
+                        .retain(|place, value| first.get(place) == Some(value));
                 }
                 After::HitOrMiss { hit, miss }
             }
@@ -205,7 +245,9 @@ impl Forward<'_> {
                     }
                     match &mut common {
                         None => common = Some(known.clone()),
-                        Some(common) => common.retain(|place, value| known.get(place) == Some(value)),
+                        Some(common) => {
+                            common.retain(|place, value| known.get(place) == Some(value))
+                        }
                     }
                 };
                 let mut out = Vec::new();
@@ -219,7 +261,10 @@ impl Forward<'_> {
                 let otherwise = self.block(otherwise);
                 meet(&self.known, &otherwise);
                 self.known = common.unwrap_or_default();
-                After::ByAction { cases: out, otherwise }
+                After::ByAction {
+                    cases: out,
+                    otherwise,
+                }
             }
         }
     }
@@ -238,7 +283,9 @@ impl Forward<'_> {
 fn leaves(block: &[Stmt]) -> bool {
     block.last().is_some_and(|stmt| match &stmt.kind {
         StmtKind::Break(_) | StmtKind::Exit => true,
-        StmtKind::If { then, otherwise, .. } => leaves(then) && leaves(otherwise),
+        StmtKind::If {
+            then, otherwise, ..
+        } => leaves(then) && leaves(otherwise),
         _ => false,
     })
 }
@@ -252,7 +299,13 @@ fn replace(exprs: &mut Exprs, expr: Handle<Expr>, known: &Known) -> Handle<Expr>
             (_, HeaderRef::Element(stack, index)) => {
                 let ty = exprs.ty(expr);
                 let index = again(exprs, index);
-                exprs.read(Place { header: HeaderRef::Element(stack, index), field: place.field }, ty)
+                exprs.read(
+                    Place {
+                        header: HeaderRef::Element(stack, index),
+                        field: place.field,
+                    },
+                    ty,
+                )
             }
             _ => expr,
         },
@@ -282,7 +335,11 @@ fn replace(exprs: &mut Exprs, expr: Handle<Expr>, known: &Known) -> Handle<Expr>
             let right = again(exprs, right);
             exprs.concat(left, right)
         }
-        Expr::Select { condition, then, otherwise } => {
+        Expr::Select {
+            condition,
+            then,
+            otherwise,
+        } => {
             let condition = again(exprs, condition);
             let then = again(exprs, then);
             let otherwise = again(exprs, otherwise);
@@ -294,13 +351,17 @@ fn replace(exprs: &mut Exprs, expr: Handle<Expr>, known: &Known) -> Handle<Expr>
 
 /// Removes writes to scalars that nothing reads; whether there were any.
 fn drop_unread(program: &mut Program, keep: &FxHashSet<u32>) -> bool {
-    let mut read = Reads { scalars: keep.clone() };
+    let mut read = Reads {
+        scalars: keep.clone(),
+    };
     read.program(program);
     let scalars = program.scalars;
     let mut dropped = false;
     each_block(program, |_, block| {
         prune(block, &mut |stmt| match &stmt.kind {
-            StmtKind::Assign { to, .. } | StmtKind::Lookahead { to, .. } if to.header == HeaderRef::Instance(scalars) => {
+            StmtKind::Assign { to, .. } | StmtKind::Lookahead { to, .. }
+                if to.header == HeaderRef::Instance(scalars) =>
+            {
                 let useless = !read.scalars.contains(&to.field);
                 dropped |= useless;
                 !useless
@@ -318,7 +379,9 @@ fn prune(block: Block, keep: &mut impl FnMut(&Stmt) -> bool) -> Block {
             continue;
         }
         match &mut stmt.kind {
-            StmtKind::If { then, otherwise, .. } => {
+            StmtKind::If {
+                then, otherwise, ..
+            } => {
                 *then = prune(std::mem::take(then), keep);
                 *otherwise = prune(std::mem::take(otherwise), keep);
                 if then.is_empty() && otherwise.is_empty() {
@@ -326,11 +389,17 @@ fn prune(block: Block, keep: &mut impl FnMut(&Stmt) -> bool) -> Block {
                 }
             }
             StmtKind::Labelled(_, inner) => *inner = prune(std::mem::take(inner), keep),
-            StmtKind::Apply { after: After::HitOrMiss { hit, miss }, .. } => {
+            StmtKind::Apply {
+                after: After::HitOrMiss { hit, miss },
+                ..
+            } => {
                 *hit = prune(std::mem::take(hit), keep);
                 *miss = prune(std::mem::take(miss), keep);
             }
-            StmtKind::Apply { after: After::ByAction { cases, otherwise }, .. } => {
+            StmtKind::Apply {
+                after: After::ByAction { cases, otherwise },
+                ..
+            } => {
                 for (_, block) in cases {
                     *block = prune(std::mem::take(block), keep);
                 }
@@ -393,7 +462,12 @@ impl Reads {
                         self.place(program, *place);
                     }
                 }
-                debug_assert!(cases.iter().any(|c| matches!(c.matches, CaseMatch::Default)), "a select covers everything");
+                debug_assert!(
+                    cases
+                        .iter()
+                        .any(|c| matches!(c.matches, CaseMatch::Default)),
+                    "a select covers everything"
+                );
             }
         }
         for (_, table) in program.tables.iter() {
@@ -414,7 +488,11 @@ impl Reads {
             self.place(program, checksum.target);
             self.expr(program, checksum.condition);
         }
-        let lists = program.field_lists.iter().map(|(_, l)| &l.fields).chain(program.digests.iter().map(|(_, l)| &l.fields));
+        let lists = program
+            .field_lists
+            .iter()
+            .map(|(_, l)| &l.fields)
+            .chain(program.digests.iter().map(|(_, l)| &l.fields));
         for place in lists.flatten() {
             self.place(program, *place);
         }
@@ -431,13 +509,19 @@ impl Reads {
                     self.header(program, *to);
                     self.header(program, *from);
                 }
-                StmtKind::SetValid(header) | StmtKind::SetInvalid(header) => self.header(program, *header),
+                StmtKind::SetValid(header) | StmtKind::SetInvalid(header) => {
+                    self.header(program, *header)
+                }
                 StmtKind::Call(primitive) => {
                     for expr in primitive.operands() {
                         self.expr(program, expr);
                     }
                 }
-                StmtKind::If { condition, then, otherwise } => {
+                StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => {
                     self.expr(program, *condition);
                     self.block(program, then);
                     self.block(program, otherwise);
@@ -456,7 +540,10 @@ impl Reads {
                     }
                 },
                 StmtKind::Labelled(_, inner) => self.block(program, inner),
-                StmtKind::Extract { length: Some(expr), .. } | StmtKind::Advance(expr) => self.expr(program, *expr),
+                StmtKind::Extract {
+                    length: Some(expr), ..
+                }
+                | StmtKind::Advance(expr) => self.expr(program, *expr),
                 StmtKind::Verify { condition, error } => {
                     self.expr(program, *condition);
                     self.expr(program, *error);

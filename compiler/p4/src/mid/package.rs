@@ -9,8 +9,8 @@ use rustc_hash::FxHashSet;
 use crate::diagnostics::Diagnostic;
 use crate::front::ast;
 use crate::ir::{
-    Action, Annotation, AnnotationArgument, Block, ControlPlaneItem, Expr, Handle, Header, HeaderRef, HeaderType, PackageInfo, Place, Primitive,
-    Stmt, StmtKind,
+    Action, Annotation, AnnotationArgument, Block, ControlPlaneItem, Expr, Handle, Header,
+    HeaderRef, HeaderType, PackageInfo, Place, Primitive, Stmt, StmtKind,
 };
 use crate::source::Span;
 
@@ -30,7 +30,13 @@ impl<'a> Lower<'a> {
         };
         self.package_info(decl);
         if main.kind.name() != "V1Switch" {
-            self.unsupported(decl.span, format!("the package `{}` is not supported, only `V1Switch` of v1model.p4", main.kind.name()));
+            self.unsupported(
+                decl.span,
+                format!(
+                    "the package `{}` is not supported, only `V1Switch` of v1model.p4",
+                    main.kind.name()
+                ),
+            );
             return;
         }
         let blocks: Vec<Rc<BlockInstance<'a>>> = main
@@ -45,8 +51,12 @@ impl<'a> Lower<'a> {
             self.error(decl.span, "`V1Switch` needs a parser and five controls");
             return;
         };
-        let Some([_, headers, metadata, standard]) = self.param_types(parser, 4) else { return };
-        let Some(standard) = self.standard_metadata(standard, parser.span) else { return };
+        let Some([_, headers, metadata, standard]) = self.param_types(parser, 4) else {
+            return;
+        };
+        let Some(standard) = self.standard_metadata(standard, parser.span) else {
+            return;
+        };
         self.header_names.insert("standard_metadata".into());
         let headers = self.top_struct(headers, "", parser.span);
         let metadata = self.top_struct(metadata, "meta.", parser.span);
@@ -56,7 +66,12 @@ impl<'a> Lower<'a> {
         let packet_out = Operand::new(unknown, OperandKind::Object(Object::PacketOut));
 
         self.part = Part::Parser;
-        let values = vec![packet_in, headers.clone(), metadata.clone(), standard.clone()];
+        let values = vec![
+            packet_in,
+            headers.clone(),
+            metadata.clone(),
+            standard.clone(),
+        ];
         if self.fits(parser, &values) {
             self.top_parser(|this| this.top_block(parser, values), parser.span);
         }
@@ -86,22 +101,39 @@ impl<'a> Lower<'a> {
 
     fn param_types(&mut self, block: &Rc<BlockInstance<'a>>, count: usize) -> Option<[Ty; 4]> {
         let BlockKind::Parser(_, parser) = block.kind else {
-            self.error(block.span, "the first argument of `V1Switch` must be a parser");
+            self.error(
+                block.span,
+                "the first argument of `V1Switch` must be a parser",
+            );
             return None;
         };
         if parser.params.len() != count {
-            self.error(parser.name.span, format!("the parser needs {count} parameters, `{}` has {}", parser.name, parser.params.len()));
+            self.error(
+                parser.name.span,
+                format!(
+                    "the parser needs {count} parameters, `{}` has {}",
+                    parser.name,
+                    parser.params.len()
+                ),
+            );
             return None;
         }
         let globals = self.globals.clone();
-        let types: Vec<Ty> = parser.params.iter().map(|p| self.resolve_type(&globals, &p.ty)).collect();
+        let types: Vec<Ty> = parser
+            .params
+            .iter()
+            .map(|p| self.resolve_type(&globals, &p.ty))
+            .collect();
         for (position, what) in [(1, "the headers"), (2, "the metadata")] {
-            if let (Some(ty), Some(param)) = (types.get(position), parser.params.get(position)) {
-                if !matches!(self.types[*ty], TyKind::Struct(_) | TyKind::Unknown) {
-                    let name = self.types.name(*ty);
-                    self.error(param.ty.span, format!("{what} must be a struct, not `{name}`"));
-                    return None;
-                }
+            if let (Some(ty), Some(param)) = (types.get(position), parser.params.get(position))
+                && !matches!(self.types[*ty], TyKind::Struct(_) | TyKind::Unknown)
+            {
+                let name = self.types.name(*ty);
+                self.error(
+                    param.ty.span,
+                    format!("{what} must be a struct, not `{name}`"),
+                );
+                return None;
             }
         }
         types.try_into().ok()
@@ -115,11 +147,22 @@ impl<'a> Lower<'a> {
             BlockKind::Package(..) => return false,
         };
         if matches!(block.kind, BlockKind::Parser(..)) != (self.part == Part::Parser) {
-            self.error(block.span, format!("`{name}` can't be {}", self.part.describe()));
+            self.error(
+                block.span,
+                format!("`{name}` can't be {}", self.part.describe()),
+            );
             return false;
         }
         if params.len() != values.len() {
-            self.error(name.span, format!("`{name}` as {} needs {} parameters, it has {}", self.part.describe(), values.len(), params.len()));
+            self.error(
+                name.span,
+                format!(
+                    "`{name}` as {} needs {} parameters, it has {}",
+                    self.part.describe(),
+                    values.len(),
+                    params.len()
+                ),
+            );
             return false;
         }
         let globals = self.globals.clone();
@@ -132,8 +175,12 @@ impl<'a> Lower<'a> {
         for (param, value) in params.into_iter().zip(values) {
             let ty = self.resolve_type(&globals, &param.ty);
             let wanted = match (&value.kind, &self.types[ty]) {
-                (OperandKind::Object(Object::PacketIn), TyKind::Extern(name, _)) => &**name == "packet_in",
-                (OperandKind::Object(Object::PacketOut), TyKind::Extern(name, _)) => &**name == "packet_out",
+                (OperandKind::Object(Object::PacketIn), TyKind::Extern(name, _)) => {
+                    &**name == "packet_in"
+                }
+                (OperandKind::Object(Object::PacketOut), TyKind::Extern(name, _)) => {
+                    &**name == "packet_out"
+                }
                 (OperandKind::Object(_), _) => false,
                 (_, TyKind::Unknown) => return false,
                 _ => ty == value.ty,
@@ -145,9 +192,15 @@ impl<'a> Lower<'a> {
                     OperandKind::Object(_) => "packet_out".to_string(),
                     _ => self.types.name(value.ty),
                 };
-                let report = Diagnostic::error(param.ty.span, format!("`{name}` as {} takes `{expected}` here", self.part.describe()))
-                    .with_code("type")
-                    .with_note_here(format!("found `{found}`"));
+                let report = Diagnostic::error(
+                    param.ty.span,
+                    format!(
+                        "`{name}` as {} takes `{expected}` here",
+                        self.part.describe()
+                    ),
+                )
+                .with_code("type")
+                .with_note_here(format!("found `{found}`"));
                 self.report(report);
                 fits = false;
             }
@@ -174,8 +227,15 @@ impl<'a> Lower<'a> {
         let parts = fields
             .iter()
             .map(|f| {
-                let is_header = matches!(self.types[f.ty], TyKind::Header(_) | TyKind::Stack(..) | TyKind::Union(_));
-                let name = if is_header && prefix.is_empty() { f.name.to_string() } else { format!("{prefix}{}", f.name) };
+                let is_header = matches!(
+                    self.types[f.ty],
+                    TyKind::Header(_) | TyKind::Stack(..) | TyKind::Union(_)
+                );
+                let name = if is_header && prefix.is_empty() {
+                    f.name.to_string()
+                } else {
+                    format!("{prefix}{}", f.name)
+                };
                 self.variable(f.ty, &name, f.span)
             })
             .collect();
@@ -193,7 +253,9 @@ impl<'a> Lower<'a> {
         let mut fields = Vec::new();
         let mut parts = Vec::new();
         for field in &def.fields {
-            let Some(scalar) = self.types.scalar(field.ty) else { continue };
+            let Some(scalar) = self.types.scalar(field.ty) else {
+                continue;
+            };
             fields.push(crate::ir::Field {
                 name: Arc::clone(&field.name),
                 ty: scalar,
@@ -201,14 +263,24 @@ impl<'a> Lower<'a> {
             });
             parts.push(field.ty);
         }
-        let header_type = self.ir.header_types.append(HeaderType { name: "standard_metadata".into(), fields });
-        let header = self.ir.headers.append(Header { name: "standard_metadata".into(), ty: header_type, metadata: true });
+        let header_type = self.ir.header_types.append(HeaderType {
+            name: "standard_metadata".into(),
+            fields,
+        });
+        let header = self.ir.headers.append(Header {
+            name: "standard_metadata".into(),
+            ty: header_type,
+            metadata: true,
+        });
         self.ir.standard_metadata = header;
         let parts = parts
             .into_iter()
             .zip(0..)
             .map(|(ty, field)| {
-                let place = Place { header: HeaderRef::Instance(header), field };
+                let place = Place {
+                    header: HeaderRef::Instance(header),
+                    field,
+                };
                 Operand::new(ty, OperandKind::Place(place))
             })
             .collect();
@@ -221,23 +293,44 @@ impl<'a> Lower<'a> {
             match stmt.kind {
                 StmtKind::Checksum(mut checksum) => {
                     if let Some(outer) = outer {
-                        checksum.condition = self.ir.exprs.binary(crate::ir::BinaryOp::LogicalAnd, outer, checksum.condition);
+                        checksum.condition = self.ir.exprs.binary(
+                            crate::ir::BinaryOp::LogicalAnd,
+                            outer,
+                            checksum.condition,
+                        );
                     }
                     self.ir.checksums.push(checksum);
                 }
-                StmtKind::If { condition, then, otherwise } => {
+                StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => {
                     let not = self.ir.exprs.not(condition);
                     for (condition, block) in [(condition, then), (not, otherwise)] {
                         let all = match outer {
-                            Some(outer) => self.ir.exprs.binary(crate::ir::BinaryOp::LogicalAnd, outer, condition),
+                            Some(outer) => self.ir.exprs.binary(
+                                crate::ir::BinaryOp::LogicalAnd,
+                                outer,
+                                condition,
+                            ),
                             None => condition,
                         };
                         self.checksums(block, Some(all));
                     }
                 }
                 _ => {
-                    let verb = if self.part == Part::Verify { "verify_checksum" } else { "update_checksum" };
-                    self.unsupported(stmt.span, format!("only calls of `{verb}` and conditions around them are supported here"));
+                    let verb = if self.part == Part::Verify {
+                        "verify_checksum"
+                    } else {
+                        "update_checksum"
+                    };
+                    self.unsupported(
+                        stmt.span,
+                        format!(
+                            "only calls of `{verb}` and conditions around them are supported here"
+                        ),
+                    );
                 }
             }
         }
@@ -248,7 +341,11 @@ impl<'a> Lower<'a> {
         for stmt in block {
             match stmt.kind {
                 StmtKind::Emit(header) => self.ir.deparser.push(header),
-                StmtKind::If { condition, then, otherwise } if otherwise.is_empty() => {
+                StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } if otherwise.is_empty() => {
                     // Emitting a header only if it is valid is what emitting does.
                     let valid = match self.ir.exprs[condition] {
                         Expr::IsValid(HeaderRef::Instance(header)) => Some(header),
@@ -265,7 +362,10 @@ impl<'a> Lower<'a> {
                 StmtKind::Call(Primitive::LogMessage { .. }) => {
                     self.unsupported(stmt.span, "`log_msg` in the deparser is not supported");
                 }
-                _ => self.unsupported(stmt.span, "only `emit` is supported in the deparser; do everything else in egress"),
+                _ => self.unsupported(
+                    stmt.span,
+                    "only `emit` is supported in the deparser; do everything else in egress",
+                ),
             }
         }
     }
@@ -323,7 +423,10 @@ impl<'a> Lower<'a> {
                 if let ControlPlaneItem::Table(table) = item {
                     for action in self.ir.tables[*table].actions.iter().map(|a| a.action) {
                         let is_listed = |i: &ControlPlaneItem| matches!(i, ControlPlaneItem::Action(a) if *a == action);
-                        if !own.iter().any(is_listed) && !items.iter().any(is_listed) && !shared.contains(&action) {
+                        if !own.iter().any(is_listed)
+                            && !items.iter().any(is_listed)
+                            && !shared.contains(&action)
+                        {
                             shared.push(action);
                         }
                     }
@@ -346,7 +449,12 @@ impl<'a> Lower<'a> {
                     }
                 }
                 Declared::Action(action) => {
-                    let listed: Vec<Handle<Action>> = action.lowered.borrow().iter().map(|(_, handle)| *handle).collect();
+                    let listed: Vec<Handle<Action>> = action
+                        .lowered
+                        .borrow()
+                        .iter()
+                        .map(|(_, handle)| *handle)
+                        .collect();
                     for handle in &listed {
                         items.push(ControlPlaneItem::Action(*handle));
                     }
@@ -382,14 +490,23 @@ impl<'a> Lower<'a> {
         self.prefix = outer;
         let hidden = annotations.iter().any(|a| a.name() == "hidden");
         let names = self.names_of(&name, annotations);
-        self.ir.actions.append(Action { names, params: Vec::new(), body: Block::new(), hidden, unlisted: true, span: def.decl.span })
+        self.ir.actions.append(Action {
+            names,
+            params: Vec::new(),
+            body: Block::new(),
+            hidden,
+            unlisted: true,
+            span: def.decl.span,
+        })
     }
 }
 
 /// Where a block is declared.
 fn block_span(block: &BlockInstance<'_>) -> Span {
     match block.kind {
-        BlockKind::Parser(decl, _) | BlockKind::Control(decl, _) | BlockKind::Package(decl, _) => decl.span,
+        BlockKind::Parser(decl, _) | BlockKind::Control(decl, _) | BlockKind::Package(decl, _) => {
+            decl.span
+        }
     }
 }
 
@@ -397,10 +514,14 @@ fn block_span(block: &BlockInstance<'_>) -> Span {
 fn pairs(annotation: &Annotation) -> Vec<(Arc<str>, AnnotationArgument)> {
     match annotation {
         Annotation::Pairs { arguments, .. } => arguments.clone(),
-        Annotation::Unstructured { body: Some(body), .. } => {
+        Annotation::Unstructured {
+            body: Some(body), ..
+        } => {
             let mut out = Vec::new();
             for part in body.split(" , ") {
-                let Some((key, value)) = part.split_once(" = ") else { continue };
+                let Some((key, value)) = part.split_once(" = ") else {
+                    continue;
+                };
                 let value = match value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
                     Some(text) => AnnotationArgument::String(text.into()),
                     None => match value.parse() {

@@ -4,23 +4,20 @@
 use std::sync::Arc;
 
 use num_bigint::BigInt;
-use num_traits::Zero;
 use rustc_hash::FxHashMap;
 
 use crate::diagnostics::Diagnostic;
-use crate::front::ast::{self, DeclKind, ExprKind, KeysetKind};
-use crate::ir::{
-    mask_of, Block, Case, CaseMatch, Handle, HeaderRef, Label, Place, SelectKey, State, Stmt, StmtKind, Target, Transition, Type,
-    ValueSet, ValueSetField,
-};
+use crate::front::ast::{self, DeclKind};
 use crate::ir::MatchKind;
+use crate::ir::{
+    Block, Case, CaseMatch, Handle, Label, SelectKey, State, Stmt, StmtKind, Target, Transition,
+    Type, ValueSet, ValueSetField,
+};
 use crate::source::Span;
 
 use super::lower::Lower;
-use super::operand::{Operand, OperandKind};
 use super::resolve::{id_annotation, name_annotation};
 use super::scope::{Declared, Entity, Scope};
-use super::types::{Ty, TyKind};
 
 /// The state whose statements are being made.
 #[derive(Debug, Clone, Copy)]
@@ -30,54 +27,92 @@ pub struct OpenState {
     pub nesting: u32,
 }
 
-/// Cases may be multiplied by ranges; no more than this.
-const MAX_CASES: usize = 10_000;
-
 impl<'a> Lower<'a> {
-    fn new_state(&mut self, name: &str, span: Span) -> Handle<State> {
+    pub fn new_state(&mut self, name: &str, span: Span) -> Handle<State> {
         let name = Self::unique(&mut self.state_names, name);
-        self.ir.parser.states.append(State { name, body: Block::new(), transition: Transition::Direct(Target::Accept), span })
+        self.ir.parser.states.append(State {
+            name,
+            body: Block::new(),
+            transition: Transition::Direct(Target::Accept),
+            span,
+        })
     }
 
-    fn open(&mut self, state: Handle<State>) {
+    pub fn open(&mut self, state: Handle<State>) {
         self.block.clear();
-        self.state = Some(OpenState { state, nesting: self.nesting });
+        self.state = Some(OpenState {
+            state,
+            nesting: self.nesting,
+        });
     }
 
     /// Ends the open state, cut in pieces where it branches.
-    fn close(&mut self, transition: Transition) {
-        let Some(open) = self.state.take() else { return };
+    pub fn close(&mut self, transition: Transition) {
+        let Some(open) = self.state.take() else {
+            return;
+        };
         let block = std::mem::take(&mut self.block);
         let mut labels = FxHashMap::default();
         self.split(open.state, block, transition, &mut labels);
     }
 
     /// Gives a state its statements and transition, with more states for what branches.
-    fn split(&mut self, state: Handle<State>, block: Block, transition: Transition, labels: &mut FxHashMap<Label, Handle<State>>) {
+    pub fn split(
+        &mut self,
+        state: Handle<State>,
+        block: Block,
+        transition: Transition,
+        labels: &mut FxHashMap<Label, Handle<State>>,
+    ) {
         let mut body = Block::new();
         let mut rest = block.into_iter();
         let name = Arc::clone(&self.ir.parser.states[state].name);
         while let Some(stmt) = rest.next() {
             let span = stmt.span;
             match stmt.kind {
-                StmtKind::If { condition, then, otherwise } => {
+                StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => {
                     let after = self.new_state(&format!("{name}.after"), span);
                     let yes = self.new_state(&format!("{name}.then"), span);
-                    let no = if otherwise.is_empty() { after } else { self.new_state(&format!("{name}.else"), span) };
+                    let no = if otherwise.is_empty() {
+                        after
+                    } else {
+                        self.new_state(&format!("{name}.else"), span)
+                    };
                     let flag = self.temporary(Type::Bool);
-                    body.push(Stmt { span, kind: StmtKind::Assign { to: flag, value: condition } });
+                    body.push(Stmt {
+                        span,
+                        kind: StmtKind::Assign {
+                            to: flag,
+                            value: condition,
+                        },
+                    });
                     let one = CaseMatch::Values(vec![(BigInt::from(1), BigInt::from(1))]);
                     let select = Transition::Select {
                         keys: vec![SelectKey::Field(flag)],
                         cases: vec![
-                            Case { matches: one, target: Target::State(yes) },
-                            Case { matches: CaseMatch::Default, target: Target::State(no) },
+                            Case {
+                                matches: one,
+                                target: Target::State(yes),
+                            },
+                            Case {
+                                matches: CaseMatch::Default,
+                                target: Target::State(no),
+                            },
                         ],
                     };
                     self.finish_state(state, body, select);
                     self.split(yes, then, Transition::Direct(Target::State(after)), labels);
                     if no != after {
-                        self.split(no, otherwise, Transition::Direct(Target::State(after)), labels);
+                        self.split(
+                            no,
+                            otherwise,
+                            Transition::Direct(Target::State(after)),
+                            labels,
+                        );
                     }
                     self.split(after, rest.collect(), transition, labels);
                     return;
@@ -87,12 +122,19 @@ impl<'a> Lower<'a> {
                     let start = self.new_state(&format!("{name}.block"), span);
                     labels.insert(label, after);
                     self.finish_state(state, body, Transition::Direct(Target::State(start)));
-                    self.split(start, inner, Transition::Direct(Target::State(after)), labels);
+                    self.split(
+                        start,
+                        inner,
+                        Transition::Direct(Target::State(after)),
+                        labels,
+                    );
                     self.split(after, rest.collect(), transition, labels);
                     return;
                 }
                 StmtKind::Break(label) => {
-                    let target = labels.get(&label).map_or(Target::Accept, |s| Target::State(*s));
+                    let target = labels
+                        .get(&label)
+                        .map_or(Target::Accept, |s| Target::State(*s));
                     self.finish_state(state, body, Transition::Direct(target));
                     return;
                 }
@@ -106,7 +148,7 @@ impl<'a> Lower<'a> {
         self.finish_state(state, body, transition);
     }
 
-    fn finish_state(&mut self, state: Handle<State>, body: Block, transition: Transition) {
+    pub fn finish_state(&mut self, state: Handle<State>, body: Block, transition: Transition) {
         let state = &mut self.ir.parser.states[state];
         state.body = body;
         state.transition = transition;
@@ -125,7 +167,7 @@ impl<'a> Lower<'a> {
     }
 
     /// Removes states that do nothing and go on always.
-    fn drop_empty_states(&mut self) {
+    pub fn drop_empty_states(&mut self) {
         let states = &self.ir.parser.states;
         let skip = |mut target: Target| {
             for _ in 0..states.len() {
@@ -145,7 +187,13 @@ impl<'a> Lower<'a> {
                 Transition::Direct(target) => Transition::Direct(skip(*target)),
                 Transition::Select { keys, cases } => Transition::Select {
                     keys: keys.clone(),
-                    cases: cases.iter().map(|c| Case { matches: c.matches.clone(), target: skip(c.target) }).collect(),
+                    cases: cases
+                        .iter()
+                        .map(|c| Case {
+                            matches: c.matches.clone(),
+                            target: skip(c.target),
+                        })
+                        .collect(),
                 },
             };
             changed.push((handle, transition));
@@ -160,36 +208,64 @@ impl<'a> Lower<'a> {
     }
 
     /// The body of a parser at the end of the open state.
-    pub fn parser_body(&mut self, scope: &Scope<'a>, parser: &'a ast::Parser, body: &'a ast::ParserBody, again: bool, span: Span) {
+    pub fn parser_body(
+        &mut self,
+        scope: &Scope<'a>,
+        parser: &'a ast::Parser,
+        body: &'a ast::ParserBody,
+        again: bool,
+        span: Span,
+    ) {
         let Some(open) = self.state else { return };
         if open.nesting != self.nesting {
-            self.unsupported(span, "a parser can't be applied under a condition or in a function");
+            self.unsupported(
+                span,
+                "a parser can't be applied under a condition or in a function",
+            );
             return;
         }
         for decl in &body.locals {
             self.parser_local(scope, decl, again);
         }
-        let prefix = self.prefix.strip_prefix(&*format!("{}.", parser.name)).unwrap_or(&self.prefix).to_string();
+        let prefix = self
+            .prefix
+            .strip_prefix(&*format!("{}.", parser.name))
+            .unwrap_or(&self.prefix)
+            .to_string();
         let is_top = self.ir.parser.states.len() == 1;
         let prefix = if is_top { String::new() } else { prefix };
         let after = self.new_state(&format!("{prefix}accept"), span);
         let mut states: FxHashMap<Arc<str>, Handle<State>> = FxHashMap::default();
         for state in &body.states {
             let handle = self.new_state(&format!("{prefix}{}", state.name), state.span);
-            if states.insert(Arc::clone(&state.name.name), handle).is_some() {
-                self.error(state.name.span, format!("the state `{}` is declared twice", state.name));
+            if states
+                .insert(Arc::clone(&state.name.name), handle)
+                .is_some()
+            {
+                self.error(
+                    state.name.span,
+                    format!("the state `{}` is declared twice", state.name),
+                );
             }
             if matches!(state.name.as_str(), "accept" | "reject") {
-                self.error(state.name.span, format!("the state `{}` can't be declared", state.name));
+                self.error(
+                    state.name.span,
+                    format!("the state `{}` can't be declared", state.name),
+                );
             }
         }
         let Some(start) = states.get("start").copied() else {
-            self.error(parser.name.span, format!("the parser `{}` has no state `start`", parser.name));
+            self.error(
+                parser.name.span,
+                format!("the parser `{}` has no state `start`", parser.name),
+            );
             return;
         };
         self.close(Transition::Direct(Target::State(start)));
         for state in &body.states {
-            let Some(handle) = states.get(&state.name.name).copied() else { continue };
+            let Some(handle) = states.get(&state.name.name).copied() else {
+                continue;
+            };
             self.open(handle);
             let inner = scope.inside();
             self.statements(&inner, &state.statements);
@@ -199,7 +275,7 @@ impl<'a> Lower<'a> {
         self.open(after);
     }
 
-    fn parser_local(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, again: bool) {
+    pub fn parser_local(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, again: bool) {
         match &decl.kind {
             DeclKind::Var(var) => self.block_variable(scope, decl, var, again),
             _ if again => {}
@@ -209,9 +285,11 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn value_set(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, set: &'a ast::ValueSet) {
+    pub fn value_set(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, set: &'a ast::ValueSet) {
         let ty = self.resolve_type(scope, &set.ty);
-        let size = self.constant_u32(scope, &set.size, "the size of a value set").unwrap_or(0);
+        let size = self
+            .constant_u32(scope, &set.size, "the size of a value set")
+            .unwrap_or(0);
         let annotations = self.annotations(scope, &decl.annotations);
         let name = self.full_name(&annotations, set.name.as_str());
         let names = self.names_of(&name, annotations);
@@ -219,11 +297,16 @@ impl<'a> Lower<'a> {
         if let Some(defs) = self.types.fields(ty).map(<[_]>::to_vec) {
             for def in defs {
                 let Some(scalar) = self.types.scalar(def.ty) else {
-                    self.unsupported(set.ty.span, "the parts of a value set's members must be numbers");
+                    self.unsupported(
+                        set.ty.span,
+                        "the parts of a value set's members must be numbers",
+                    );
                     continue;
                 };
                 let match_kind = match &def.annotations.iter().find(|a| a.name() == "match") {
-                    Some(crate::ir::Annotation::Unstructured { body: Some(body), .. }) => match &**body {
+                    Some(crate::ir::Annotation::Unstructured {
+                        body: Some(body), ..
+                    }) => match &**body {
                         "ternary" => MatchKind::Ternary,
                         "lpm" => MatchKind::Lpm,
                         "range" => MatchKind::Range,
@@ -233,12 +316,16 @@ impl<'a> Lower<'a> {
                     _ => MatchKind::Exact,
                 };
                 if match_kind != MatchKind::Exact {
-                    let report = Diagnostic::warning(def.span, "the target matches value sets exactly; `@match` has no effect there")
-                        .with_code("unsupported");
+                    let report = Diagnostic::warning(
+                        def.span,
+                        "the target matches value sets exactly; `@match` has no effect there",
+                    )
+                    .with_code("unsupported");
                     self.report(report);
                 }
                 fields.push(ValueSetField {
-                    name: name_annotation(&def.annotations).unwrap_or_else(|| Arc::clone(&def.name)),
+                    name: name_annotation(&def.annotations)
+                        .unwrap_or_else(|| Arc::clone(&def.name)),
                     width: scalar.width(),
                     match_kind,
                     id: id_annotation(&def.annotations),
@@ -255,14 +342,22 @@ impl<'a> Lower<'a> {
             });
         } else {
             let name = self.types.name(ty);
-            self.unsupported(set.ty.span, format!("a value set of `{name}` is not supported"));
+            self.unsupported(
+                set.ty.span,
+                format!("a value set of `{name}` is not supported"),
+            );
         }
-        let handle = self.ir.value_sets.append(ValueSet { names, size: u64::from(size), fields, span: decl.span });
+        let handle = self.ir.value_sets.append(ValueSet {
+            names,
+            size: u64::from(size),
+            fields,
+            span: decl.span,
+        });
         self.note(Declared::ValueSet(handle));
         self.declare(scope, &set.name, Entity::ValueSet(handle));
     }
 
-    fn transition(
+    pub fn transition(
         &mut self,
         scope: &Scope<'a>,
         state: &'a ast::State,
@@ -271,20 +366,32 @@ impl<'a> Lower<'a> {
     ) -> Transition {
         match &state.transition {
             None => Transition::Direct(self.reject(state.span)),
-            Some(ast::Transition::Direct(name)) => Transition::Direct(self.target(name, states, accept)),
+            Some(ast::Transition::Direct(name)) => {
+                Transition::Direct(self.target(name, states, accept))
+            }
             Some(ast::Transition::Select(select)) => self.select(scope, select, states, accept),
         }
     }
 
-    fn target(&mut self, name: &ast::Ident, states: &FxHashMap<Arc<str>, Handle<State>>, accept: Handle<State>) -> Target {
+    pub fn target(
+        &mut self,
+        name: &ast::Ident,
+        states: &FxHashMap<Arc<str>, Handle<State>>,
+        accept: Handle<State>,
+    ) -> Target {
         match name.as_str() {
             "accept" => Target::State(accept),
             "reject" => self.reject(name.span),
             other => match states.get(other) {
                 Some(state) => Target::State(*state),
                 None => {
-                    let mut report = Diagnostic::error(name.span, format!("there is no state `{name}`"));
-                    if let Some(near) = states.keys().filter(|s| super::scope::edit_distance(s, other) <= 2).min() {
+                    let mut report =
+                        Diagnostic::error(name.span, format!("there is no state `{name}`"));
+                    if let Some(near) = states
+                        .keys()
+                        .filter(|s| super::scope::edit_distance(s, other) <= 2)
+                        .min()
+                    {
                         report = report.with_help(format!("is `{near}` meant?"));
                     }
                     self.report(report);
@@ -295,212 +402,31 @@ impl<'a> Lower<'a> {
     }
 
     /// `reject`: parsing ends, without an error of its own.
-    fn reject(&mut self, span: Span) -> Target {
+    pub fn reject(&mut self, span: Span) -> Target {
         self.failing("reject", "NoError", span)
     }
 
-    fn failing(&mut self, name: &str, error: &str, span: Span) -> Target {
+    pub fn failing(&mut self, name: &str, error: &str, span: Span) -> Target {
         if let Some((known, _)) = self.ir.parser.states.iter().find(|(_, s)| &*s.name == name) {
             return Target::State(known);
         }
-        let number = self.ir.errors.iter().position(|e| &**e == error).unwrap_or(0);
+        let number = self
+            .ir
+            .errors
+            .iter()
+            .position(|e| &**e == error)
+            .unwrap_or(0);
         let error = self.ir.exprs.bits(number as u64, 32);
         let condition = self.ir.exprs.bool(false);
         let state = self.new_state(name, span);
         self.finish_state(
             state,
-            vec![Stmt { span, kind: StmtKind::Verify { condition, error } }],
+            vec![Stmt {
+                span,
+                kind: StmtKind::Verify { condition, error },
+            }],
             Transition::Direct(Target::Accept),
         );
         Target::State(state)
-    }
-
-    fn select(
-        &mut self,
-        scope: &Scope<'a>,
-        select: &'a ast::Select,
-        states: &FxHashMap<Arc<str>, Handle<State>>,
-        accept: Handle<State>,
-    ) -> Transition {
-        let mut keys: Vec<(SelectKey, Ty, u32)> = Vec::new();
-        for expr in &select.exprs {
-            let mark = self.block.len();
-            let operand = self.expr(scope, expr);
-            self.select_keys(&operand, mark, expr.span, &mut keys);
-        }
-        let mut cases: Vec<Case> = Vec::new();
-        let mut complete = false;
-        for case in &select.cases {
-            let target = self.target(&case.target, states, accept);
-            if let [ast::Keyset { kind: KeysetKind::Value(value), .. }] = case.keys.as_slice() {
-                if let ExprKind::Path(path) = &value.kind {
-                    if let Some(Entity::ValueSet(set)) = scope.find(path.name.as_str()) {
-                        let widths: Vec<u32> = self.ir.value_sets[set].fields.iter().map(|f| f.width).collect();
-                        if widths != keys.iter().map(|(_, _, width)| *width).collect::<Vec<_>>() {
-                            self.error(value.span, format!("the members of `{}` do not fit what is selected on", path.name));
-                        }
-                        cases.push(Case { matches: CaseMatch::Set(set), target });
-                        continue;
-                    }
-                }
-            }
-            let Some(all) = self.case_values(scope, case, &keys) else { continue };
-            for values in all {
-                let matches = if values.iter().all(|(_, mask)| mask.is_zero()) {
-                    complete = true;
-                    CaseMatch::Default
-                } else {
-                    CaseMatch::Values(values)
-                };
-                cases.push(Case { matches, target });
-            }
-            if complete {
-                break;
-            }
-            if cases.len() > MAX_CASES {
-                self.unsupported(case.span, "the ranges of this `select` make too many cases");
-                break;
-            }
-        }
-        if !complete {
-            let target = self.failing("no_match", "NoMatch", select.span);
-            cases.push(Case { matches: CaseMatch::Default, target });
-        }
-        if let [Case { matches: CaseMatch::Default, target }] = cases.as_slice() {
-            return Transition::Direct(*target);
-        }
-        Transition::Select { keys: keys.into_iter().map(|(key, ..)| key).collect(), cases }
-    }
-
-    fn select_keys(&mut self, operand: &Operand<'a>, mark: usize, span: Span, out: &mut Vec<(SelectKey, Ty, u32)>) {
-        if let (OperandKind::Parts(parts), false) = (&operand.kind, operand.is_poison()) {
-            for part in parts {
-                self.select_keys(part, mark, span, out);
-            }
-            return;
-        }
-        if operand.is_poison() {
-            return;
-        }
-        let Some(scalar @ (Type::Bool | Type::Bits { .. })) = self.types.scalar(operand.ty) else {
-            let name = self.types.name(operand.ty);
-            self.error(span, format!("`select` can't look at `{name}`"));
-            return;
-        };
-        if let OperandKind::Place(place) = operand.kind {
-            // What was only just looked ahead at needs no variable.
-            if self.block.len() == mark + 1 {
-                if let Some(Stmt { kind: StmtKind::Lookahead { to, offset, width }, .. }) = self.block.last() {
-                    if *to == place {
-                        let key = SelectKey::Lookahead(*offset, *width);
-                        self.block.pop();
-                        out.push((key, operand.ty, scalar.width()));
-                        return;
-                    }
-                }
-            }
-            if !matches!(place.header, HeaderRef::Element(..) | HeaderRef::Next(_)) {
-                out.push((SelectKey::Field(place), operand.ty, scalar.width()));
-                return;
-            }
-        }
-        let value = self.value_of(operand, span);
-        let place: Place = self.scalar("select", scalar);
-        self.emit(span, StmtKind::Assign { to: place, value });
-        out.push((SelectKey::Field(place), operand.ty, scalar.width()));
-    }
-
-    /// The values and masks of a case: several, where ranges are taken apart.
-    fn case_values(&mut self, scope: &Scope<'a>, case: &'a ast::SelectCase, keys: &[(SelectKey, Ty, u32)]) -> Option<Vec<Vec<(BigInt, BigInt)>>> {
-        let any = (BigInt::zero(), BigInt::zero());
-        if let [ast::Keyset { kind: KeysetKind::Default | KeysetKind::DontCare, .. }] = case.keys.as_slice() {
-            return Some(vec![vec![any; keys.len()]]);
-        }
-        if case.keys.len() != keys.len() {
-            self.error(case.span, format!("{} values are selected on, this case gives {}", keys.len(), case.keys.len()));
-            return None;
-        }
-        let mut all: Vec<Vec<(BigInt, BigInt)>> = vec![Vec::new()];
-        for (keyset, (_, ty, width)) in case.keys.iter().zip(keys) {
-            let full = mask_of(*width);
-            let options = match &keyset.kind {
-                KeysetKind::Default | KeysetKind::DontCare => vec![any.clone()],
-                KeysetKind::Value(value) => vec![(self.case_value(scope, value, *ty)?, full)],
-                KeysetKind::Mask(value, mask) => {
-                    let (value, mask) = (self.case_value(scope, value, *ty)?, self.case_value(scope, mask, *ty)?);
-                    vec![(value & &mask, mask)]
-                }
-                KeysetKind::Range(low, high) => {
-                    let (low, high) = (self.case_value(scope, low, *ty)?, self.case_value(scope, high, *ty)?);
-                    if low > high {
-                        self.error(keyset.span, format!("the range from {low} to {high} is empty"));
-                        return None;
-                    }
-                    range_masks(low, &high, *width)
-                }
-            };
-            all = all
-                .into_iter()
-                .flat_map(|values| {
-                    options.iter().map(move |option| {
-                        let mut values = values.clone();
-                        values.push(option.clone());
-                        values
-                    })
-                })
-                .collect();
-            if all.len() > MAX_CASES {
-                self.unsupported(case.span, "the ranges of this case make too many cases");
-                return None;
-            }
-        }
-        Some(all)
-    }
-
-    fn case_value(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr, ty: Ty) -> Option<BigInt> {
-        let value = self.expr(scope, expr);
-        let value = self.coerce(value, ty, expr.span);
-        let number = self.constant_of(&value);
-        if number.is_none() && !value.is_poison() {
-            if let TyKind::Unknown = self.types[ty] {
-                return None;
-            }
-            self.error(expr.span, "the value of a case must be known at compile time");
-        }
-        let width = self.types.scalar(ty).map_or(0, Type::width);
-        number.map(|n| Type::bits(width).wrap(&n))
-    }
-}
-
-/// Values and masks that together match just the range.
-fn range_masks(low: BigInt, high: &BigInt, width: u32) -> Vec<(BigInt, BigInt)> {
-    let full = mask_of(width);
-    let mut out = Vec::new();
-    let mut from = low;
-    while from <= *high {
-        // The largest block that begins here and does not pass the end.
-        let mut bits = if from.is_zero() { width } else { u32::try_from(from.trailing_zeros().unwrap_or(0)).unwrap_or(0).min(width) };
-        while bits > 0 && &from + mask_of(bits) > *high {
-            bits -= 1;
-        }
-        out.push((from.clone(), &full - mask_of(bits)));
-        from += mask_of(bits) + 1;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_matched_by_its_masks_and_nothing_else_is() {
-        for (low, high) in [(0u32, 15u32), (3, 12), (5, 5), (0, 6), (7, 15), (1, 14)] {
-            let masks = range_masks(low.into(), &high.into(), 4);
-            for value in 0..16u32 {
-                let matches = masks.iter().any(|(v, m)| BigInt::from(value) & m == *v);
-                assert_eq!(matches, (low..=high).contains(&value), "{value} in {low}..{high}");
-            }
-        }
     }
 }

@@ -30,7 +30,10 @@ impl<'a> Lower<'a> {
             TypeKind::DontCare => TyKind::Unknown,
             TypeKind::Int => TyKind::Int,
             TypeKind::Bit(width) => match self.width(scope, width) {
-                Some(width) => TyKind::Bits { width, signed: false },
+                Some(width) => TyKind::Bits {
+                    width,
+                    signed: false,
+                },
                 None => TyKind::Unknown,
             },
             TypeKind::SignedInt(width) => match self.width(scope, width) {
@@ -38,7 +41,10 @@ impl<'a> Lower<'a> {
                     self.error(ty.span, "a signed number needs at least one bit");
                     TyKind::Unknown
                 }
-                Some(width) => TyKind::Bits { width, signed: true },
+                Some(width) => TyKind::Bits {
+                    width,
+                    signed: true,
+                },
                 None => TyKind::Unknown,
             },
             TypeKind::Varbit(width) => match self.width(scope, width) {
@@ -55,7 +61,9 @@ impl<'a> Lower<'a> {
                         self.error(ty.span, "a stack needs at least one element");
                         TyKind::Unknown
                     }
-                    (TyKind::Header(_) | TyKind::Union(_), Some(size)) => TyKind::Stack(element_ty, size),
+                    (TyKind::Header(_) | TyKind::Union(_), Some(size)) => {
+                        TyKind::Stack(element_ty, size)
+                    }
                     _ => {
                         let name = self.types.name(element_ty);
                         self.report(
@@ -66,7 +74,12 @@ impl<'a> Lower<'a> {
                     }
                 }
             }
-            TypeKind::Tuple(parts) => TyKind::Tuple(parts.iter().map(|part| self.resolve_type(scope, part)).collect()),
+            TypeKind::Tuple(parts) => TyKind::Tuple(
+                parts
+                    .iter()
+                    .map(|part| self.resolve_type(scope, part))
+                    .collect(),
+            ),
             TypeKind::List(element) => TyKind::List(self.resolve_type(scope, element)),
         };
         self.types.make(kind)
@@ -75,14 +88,22 @@ impl<'a> Lower<'a> {
     fn width(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr) -> Option<u32> {
         let width = self.constant_u32(scope, expr, "a width")?;
         if width > MAX_WIDTH {
-            self.error(expr.span, format!("a width of {width} bits is more than the {MAX_WIDTH} that are supported"));
+            self.error(
+                expr.span,
+                format!("a width of {width} bits is more than the {MAX_WIDTH} that are supported"),
+            );
             return None;
         }
         Some(width)
     }
 
     /// The value of a constant that must be a small number.
-    pub fn constant_u32(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr, what: &str) -> Option<u32> {
+    pub fn constant_u32(
+        &mut self,
+        scope: &Scope<'a>,
+        expr: &'a ast::Expr,
+        what: &str,
+    ) -> Option<u32> {
         let value = self.constant_int(scope, expr, what)?;
         let small = value.to_u32();
         if small.is_none() {
@@ -92,7 +113,12 @@ impl<'a> Lower<'a> {
     }
 
     /// The value of a constant that must be a number.
-    pub fn constant_int(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr, what: &str) -> Option<BigInt> {
+    pub fn constant_int(
+        &mut self,
+        scope: &Scope<'a>,
+        expr: &'a ast::Expr,
+        what: &str,
+    ) -> Option<BigInt> {
         let operand = self.expr(scope, expr);
         let value = match &operand.kind {
             OperandKind::Int(value) => Some(value.clone()),
@@ -101,12 +127,21 @@ impl<'a> Lower<'a> {
             _ => None,
         };
         if value.is_none() {
-            self.error(expr.span, format!("{what} must be a number known at compile time"));
+            self.error(
+                expr.span,
+                format!("{what} must be a number known at compile time"),
+            );
         }
         value
     }
 
-    fn named_type(&mut self, scope: &Scope<'a>, path: &'a ast::Path, args: &'a [ast::Type], span: Span) -> Ty {
+    fn named_type(
+        &mut self,
+        scope: &Scope<'a>,
+        path: &'a ast::Path,
+        args: &'a [ast::Type],
+        span: Span,
+    ) -> Ty {
         let Some(entity) = self.lookup(scope, path) else {
             return self.types.unknown();
         };
@@ -122,12 +157,24 @@ impl<'a> Lower<'a> {
                 if params.len() != args.len() {
                     self.error(
                         span,
-                        format!("`{}` needs {} type arguments, {} are given", path.name, params.len(), args.len()),
+                        format!(
+                            "`{}` needs {} type arguments, {} are given",
+                            path.name,
+                            params.len(),
+                            args.len()
+                        ),
                     );
                     return self.types.unknown();
                 }
-                let args: Vec<Ty> = args.iter().map(|arg| self.resolve_type(scope, arg)).collect();
-                if let Some(ty) = self.names.instances.get(&(Arc::clone(&path.name.name), args.clone())) {
+                let args: Vec<Ty> = args
+                    .iter()
+                    .map(|arg| self.resolve_type(scope, arg))
+                    .collect();
+                if let Some(ty) = self
+                    .names
+                    .instances
+                    .get(&(Arc::clone(&path.name.name), args.clone()))
+                {
                     return *ty;
                 }
                 let inner = self.globals.inside();
@@ -135,12 +182,18 @@ impl<'a> Lower<'a> {
                     inner.put(&param.name, Entity::Type(*ty), param.span);
                 }
                 let ty = self.declare_struct(&inner, generic.decl, generic.body);
-                self.names.instances.insert((Arc::clone(&path.name.name), args), ty);
+                self.names
+                    .instances
+                    .insert((Arc::clone(&path.name.name), args), ty);
                 ty
             }
             Entity::Extern(ext) => {
-                let args = args.iter().map(|arg| self.resolve_type(scope, arg)).collect();
-                self.types.make(TyKind::Extern(Arc::clone(&ext.name.name), args))
+                let args = args
+                    .iter()
+                    .map(|arg| self.resolve_type(scope, arg))
+                    .collect();
+                self.types
+                    .make(TyKind::Extern(Arc::clone(&ext.name.name), args))
             }
             Entity::Parser(..) | Entity::Control(..) | Entity::Package(..) => {
                 for arg in args {
@@ -151,8 +204,11 @@ impl<'a> Lower<'a> {
             Entity::Poison => self.types.unknown(),
             other => {
                 self.report(
-                    Diagnostic::error(path.span, format!("`{}` is {}", path.name, other.describe()))
-                        .with_note_here("expected a type"),
+                    Diagnostic::error(
+                        path.span,
+                        format!("`{}` is {}", path.name, other.describe()),
+                    )
+                    .with_note_here("expected a type"),
                 );
                 self.types.unknown()
             }
@@ -161,9 +217,14 @@ impl<'a> Lower<'a> {
 
     /// What a name means; says so if it means nothing.
     pub fn lookup(&mut self, scope: &Scope<'a>, path: &ast::Path) -> Option<Entity<'a>> {
-        let found = if path.absolute { self.globals.find(path.name.as_str()) } else { scope.find(path.name.as_str()) };
+        let found = if path.absolute {
+            self.globals.find(path.name.as_str())
+        } else {
+            scope.find(path.name.as_str())
+        };
         if found.is_none() {
-            let mut diagnostic = Diagnostic::error(path.span, format!("`{}` is not declared here", path.name));
+            let mut diagnostic =
+                Diagnostic::error(path.span, format!("`{}` is not declared here", path.name));
             if let Some(similar) = scope.similar(path.name.as_str()) {
                 diagnostic = diagnostic.with_help(format!("is `{similar}` meant?"));
             }
@@ -173,7 +234,12 @@ impl<'a> Lower<'a> {
     }
 
     /// Declares a struct, header or header union with what its type parameters stand for in `scope`.
-    pub fn declare_struct(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl, body: &'a ast::StructLike) -> Ty {
+    pub fn declare_struct(
+        &mut self,
+        scope: &Scope<'a>,
+        decl: &'a ast::Decl,
+        body: &'a ast::StructLike,
+    ) -> Ty {
         let mut fields: Vec<super::types::FieldDef> = Vec::new();
         let what = match decl.kind {
             ast::DeclKind::Header(_) => "header",
@@ -183,17 +249,26 @@ impl<'a> Lower<'a> {
         for field in &body.fields {
             let ty = self.resolve_type(scope, &field.ty);
             if let Some(first) = fields.iter().find(|f| f.name == field.name.name) {
-                let diagnostic = Diagnostic::error(field.name.span, format!("`{}` is declared twice", field.name))
-                    .with_label(first.span, "first here");
+                let diagnostic = Diagnostic::error(
+                    field.name.span,
+                    format!("`{}` is declared twice", field.name),
+                )
+                .with_label(first.span, "first here");
                 self.report(diagnostic);
                 continue;
             }
             self.check_field(what, field, ty);
             let annotations = self.annotations(scope, &field.annotations);
-            fields.push(super::types::FieldDef { name: Arc::clone(&field.name.name), ty, annotations, span: field.name.span });
+            fields.push(super::types::FieldDef {
+                name: Arc::clone(&field.name.name),
+                ty,
+                annotations,
+                span: field.name.span,
+            });
         }
         let annotations = self.annotations(scope, &decl.annotations);
-        let control_plane_name = name_annotation(&annotations).unwrap_or_else(|| Arc::clone(&body.name.name));
+        let control_plane_name =
+            name_annotation(&annotations).unwrap_or_else(|| Arc::clone(&body.name.name));
         let def = self.types.structs.append(StructDef {
             name: Arc::clone(&body.name.name),
             control_plane_name,
@@ -216,50 +291,92 @@ impl<'a> Lower<'a> {
         let fits = match &self.types[ty] {
             TyKind::Unknown => true,
             TyKind::Header(_) => what != "header",
-            TyKind::Void | TyKind::Int | TyKind::String | TyKind::Extern(..) | TyKind::Block(_) | TyKind::MatchKind => false,
-            TyKind::Stack(..) | TyKind::Union(_) | TyKind::Tuple(_) | TyKind::List(_) => what == "struct",
+            TyKind::Void
+            | TyKind::Int
+            | TyKind::String
+            | TyKind::Extern(..)
+            | TyKind::Block(_)
+            | TyKind::MatchKind => false,
+            TyKind::Stack(..) | TyKind::Union(_) | TyKind::Tuple(_) | TyKind::List(_) => {
+                what == "struct"
+            }
             TyKind::Error | TyKind::Enum(_) => what == "struct",
             _ => what != "header union",
         };
         if !fits {
             let name = self.types.name(ty);
-            self.error(field.ty.span, format!("a {what} can't have a field of type `{name}`"));
+            self.error(
+                field.ty.span,
+                format!("a {what} can't have a field of type `{name}`"),
+            );
         }
     }
 
     /// Annotations as they are kept. Unstructured bodies stay text.
-    pub fn annotations(&mut self, scope: &Scope<'a>, list: &'a [ast::Annotation]) -> Vec<Annotation> {
-        list.iter().map(|annotation| self.annotation(scope, annotation)).collect()
+    pub fn annotations(
+        &mut self,
+        scope: &Scope<'a>,
+        list: &'a [ast::Annotation],
+    ) -> Vec<Annotation> {
+        list.iter()
+            .map(|annotation| self.annotation(scope, annotation))
+            .collect()
     }
 
     fn annotation(&mut self, scope: &Scope<'a>, annotation: &'a ast::Annotation) -> Annotation {
         let name = Arc::clone(&annotation.name.name);
         match &annotation.body {
-            AnnotationBody::None => Annotation::Unstructured { name, body: None, string: None },
+            AnnotationBody::None => Annotation::Unstructured {
+                name,
+                body: None,
+                string: None,
+            },
             AnnotationBody::Unstructured(tokens) => {
-                let texts: Vec<String> = tokens.iter().map(|token| token_text(&token.kind)).collect();
+                let texts: Vec<String> =
+                    tokens.iter().map(|token| token_text(&token.kind)).collect();
                 let string = match tokens.as_slice() {
-                    [ast::AnnotationToken { kind: AnnotationTokenKind::String(text), .. }] => Some(Arc::clone(text)),
+                    [
+                        ast::AnnotationToken {
+                            kind: AnnotationTokenKind::String(text),
+                            ..
+                        },
+                    ] => Some(Arc::clone(text)),
                     _ => None,
                 };
-                let body = if texts.is_empty() { None } else { Some(texts.join(" ").into()) };
+                let body = if texts.is_empty() {
+                    None
+                } else {
+                    Some(texts.join(" ").into())
+                };
                 Annotation::Unstructured { name, body, string }
             }
             AnnotationBody::Expressions(list) => {
-                let arguments = list.iter().map(|e| self.annotation_argument(scope, e)).collect();
+                let arguments = list
+                    .iter()
+                    .map(|e| self.annotation_argument(scope, e))
+                    .collect();
                 Annotation::List { name, arguments }
             }
             AnnotationBody::KeyValues(pairs) => {
                 let arguments = pairs
                     .iter()
-                    .map(|pair| (Arc::clone(&pair.name.name), self.annotation_argument(scope, &pair.value)))
+                    .map(|pair| {
+                        (
+                            Arc::clone(&pair.name.name),
+                            self.annotation_argument(scope, &pair.value),
+                        )
+                    })
                     .collect();
                 Annotation::Pairs { name, arguments }
             }
         }
     }
 
-    fn annotation_argument(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr) -> AnnotationArgument {
+    fn annotation_argument(
+        &mut self,
+        scope: &Scope<'a>,
+        expr: &'a ast::Expr,
+    ) -> AnnotationArgument {
         if let ExprKind::String(text) = &expr.kind {
             return AnnotationArgument::String(Arc::clone(text));
         }
@@ -278,7 +395,10 @@ impl<'a> Lower<'a> {
             _ => {}
         }
         if !operand.is_poison() {
-            self.error(expr.span, "the argument of an annotation must be known at compile time");
+            self.error(
+                expr.span,
+                "the argument of an annotation must be known at compile time",
+            );
         }
         AnnotationArgument::Bool(false)
     }
@@ -286,7 +406,9 @@ impl<'a> Lower<'a> {
 
 fn token_text(kind: &AnnotationTokenKind) -> String {
     match kind {
-        AnnotationTokenKind::String(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+        AnnotationTokenKind::String(text) => {
+            format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+        }
         AnnotationTokenKind::Int(lit) => int_text(lit),
         AnnotationTokenKind::Word(text) | AnnotationTokenKind::Symbol(text) => text.to_string(),
     }
@@ -312,33 +434,46 @@ pub fn name_annotation(annotations: &[Annotation]) -> Option<Arc<str>> {
 
 /// What an annotation with one string says.
 pub fn string_annotation(annotations: &[Annotation], wanted: &str) -> Option<Arc<str>> {
-    annotations.iter().find(|a| a.name() == wanted).and_then(|a| match a {
-        Annotation::Unstructured { string, .. } => string.clone(),
-        Annotation::List { arguments, .. } => match arguments.as_slice() {
-            [AnnotationArgument::String(text)] => Some(Arc::clone(text)),
-            _ => None,
-        },
-        Annotation::Pairs { .. } => None,
-    })
+    annotations
+        .iter()
+        .find(|a| a.name() == wanted)
+        .and_then(|a| match a {
+            Annotation::Unstructured { string, .. } => string.clone(),
+            Annotation::List { arguments, .. } => match arguments.as_slice() {
+                [AnnotationArgument::String(text)] => Some(Arc::clone(text)),
+                _ => None,
+            },
+            Annotation::Pairs { .. } => None,
+        })
 }
 
 /// The numbers that an annotation lists.
 pub fn number_annotation(annotations: &[Annotation], wanted: &str) -> Option<Vec<BigInt>> {
-    annotations.iter().find(|a| a.name() == wanted).and_then(|a| match a {
-        Annotation::Unstructured { body: Some(body), .. } => body.split(',').map(|part| parse_number(part.trim())).collect(),
-        Annotation::List { arguments, .. } => arguments
-            .iter()
-            .map(|argument| match argument {
-                AnnotationArgument::Number(value) => Some(value.clone()),
-                _ => None,
-            })
-            .collect(),
-        _ => None,
-    })
+    annotations
+        .iter()
+        .find(|a| a.name() == wanted)
+        .and_then(|a| match a {
+            Annotation::Unstructured {
+                body: Some(body), ..
+            } => body
+                .split(',')
+                .map(|part| parse_number(part.trim()))
+                .collect(),
+            Annotation::List { arguments, .. } => arguments
+                .iter()
+                .map(|argument| match argument {
+                    AnnotationArgument::Number(value) => Some(value.clone()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        })
 }
 
 fn parse_number(text: &str) -> Option<BigInt> {
-    let digits = text.split_once(['w', 's']).map_or(text, |(_, digits)| digits);
+    let digits = text
+        .split_once(['w', 's'])
+        .map_or(text, |(_, digits)| digits);
     let (base, digits) = match digits.get(..2) {
         Some("0x" | "0X") => (16, digits.get(2..)?),
         Some("0b" | "0B") => (2, digits.get(2..)?),

@@ -157,12 +157,22 @@ struct ScopeInner<'a> {
 impl<'a> Scope<'a> {
     /// The outermost scope.
     pub fn top() -> Self {
-        Self { inner: Rc::new(ScopeInner { parent: None, names: RefCell::default() }) }
+        Self {
+            inner: Rc::new(ScopeInner {
+                parent: None,
+                names: RefCell::default(),
+            }),
+        }
     }
 
     /// A scope inside this one.
     pub fn inside(&self) -> Self {
-        Self { inner: Rc::new(ScopeInner { parent: Some(self.clone()), names: RefCell::default() }) }
+        Self {
+            inner: Rc::new(ScopeInner {
+                parent: Some(self.clone()),
+                names: RefCell::default(),
+            }),
+        }
     }
 
     /// What the name means here.
@@ -183,7 +193,10 @@ impl<'a> Scope<'a> {
 
     /// Gives a name a meaning, in place of one it had in this very scope.
     pub fn put(&self, name: &Arc<str>, entity: Entity<'a>, span: Span) {
-        self.inner.names.borrow_mut().insert(Arc::clone(name), (entity, span));
+        self.inner
+            .names
+            .borrow_mut()
+            .insert(Arc::clone(name), (entity, span));
     }
 
     /// A name in reach that differs from this one by little, for advice.
@@ -193,7 +206,9 @@ impl<'a> Scope<'a> {
         while let Some(here) = scope {
             for known in here.inner.names.borrow().keys() {
                 let distance = edit_distance(name, known);
-                let better = best.as_ref().is_none_or(|(d, n)| (distance, known) < (*d, n));
+                let better = best
+                    .as_ref()
+                    .is_none_or(|(d, n)| (distance, known) < (*d, n));
                 if distance <= 1 + name.len() / 5 && better {
                     best = Some((distance, Arc::clone(known)));
                 }

@@ -29,18 +29,30 @@ impl<'a> Lower<'a> {
             ast::StmtKind::Empty => {}
             ast::StmtKind::Block(block) => self.statements(&scope.inside(), &block.stmts),
             ast::StmtKind::Decl(decl) => self.local(scope, decl),
-            ast::StmtKind::Assign { op, target, value } => self.assignment(scope, *op, target, value, span),
+            ast::StmtKind::Assign { op, target, value } => {
+                self.assignment(scope, *op, target, value, span)
+            }
             ast::StmtKind::Call(call) => {
                 self.expr(scope, call);
             }
-            ast::StmtKind::If { condition, then, otherwise } => {
+            ast::StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            } => {
                 self.if_statement(scope, condition, then, otherwise.as_deref(), span);
             }
             ast::StmtKind::Switch { subject, cases } => self.switch(scope, subject, cases, span),
             ast::StmtKind::Return(value) => self.return_statement(scope, value.as_ref(), span),
             ast::StmtKind::Exit => self.emit(span, StmtKind::Exit),
             ast::StmtKind::Break | ast::StmtKind::Continue => {
-                let target = self.loops.last().map(|l| if stmt.kind == ast::StmtKind::Break { l.end } else { l.next });
+                let target = self.loops.last().map(|l| {
+                    if stmt.kind == ast::StmtKind::Break {
+                        l.end
+                    } else {
+                        l.next
+                    }
+                });
                 match target {
                     Some(label) => self.emit(span, StmtKind::Break(label)),
                     None => self.error(span, "this stands in no loop"),
@@ -80,13 +92,23 @@ impl<'a> Lower<'a> {
     pub fn declare_variable(&mut self, scope: &Scope<'a>, var: &'a ast::VarDecl) -> Operand<'a> {
         let ty = self.resolve_type(scope, &var.ty);
         if matches!(self.types[ty], TyKind::Int) {
-            return self.bad(var.ty.span, "a variable can't have the type `int`; give it a width");
+            return self.bad(
+                var.ty.span,
+                "a variable can't have the type `int`; give it a width",
+            );
         }
         let name = self.qualified(var.name.as_str());
         self.variable(ty, &name, var.name.span)
     }
 
-    fn assignment(&mut self, scope: &Scope<'a>, op: Option<ast::BinaryOp>, target: &'a ast::Expr, value: &'a ast::Expr, span: Span) {
+    fn assignment(
+        &mut self,
+        scope: &Scope<'a>,
+        op: Option<ast::BinaryOp>,
+        target: &'a ast::Expr,
+        value: &'a ast::Expr,
+        span: Span,
+    ) {
         self.check_writable(scope, target);
         let place = self.expr(scope, target);
         let mark = self.block.len();
@@ -102,7 +124,8 @@ impl<'a> Lower<'a> {
             return;
         }
         if !place.is_lvalue() {
-            let report = Diagnostic::error(target.span, "this can't be written").with_note_here("expected a variable or a field");
+            let report = Diagnostic::error(target.span, "this can't be written")
+                .with_note_here("expected a variable or a field");
             self.report(report);
             return;
         }
@@ -110,35 +133,52 @@ impl<'a> Lower<'a> {
         self.assign(&place, given, span);
     }
 
-    fn if_statement(&mut self, scope: &Scope<'a>, condition: &'a ast::Expr, then: &'a ast::Stmt, otherwise: Option<&'a ast::Stmt>, span: Span) {
+    fn if_statement(
+        &mut self,
+        scope: &Scope<'a>,
+        condition: &'a ast::Expr,
+        then: &'a ast::Stmt,
+        otherwise: Option<&'a ast::Stmt>,
+        span: Span,
+    ) {
         // `if (t.apply().hit)` asks the table itself.
         let (mut inner, mut negated) = (condition, false);
-        while let ExprKind::Unary { op: UnaryOp::Not, operand } = &inner.kind {
+        while let ExprKind::Unary {
+            op: UnaryOp::Not,
+            operand,
+        } = &inner.kind
+        {
             inner = operand;
             negated = !negated;
         }
-        if let ExprKind::Member { base, member } = &inner.kind {
-            if let ExprKind::Call { callee, args, .. } = &base.kind {
-                if let Some(table) = self.applied_table(scope, callee) {
-                    let negated = match member.as_str() {
-                        "hit" => negated,
-                        "miss" => !negated,
-                        other => {
-                            self.error(member.span, format!("`{other}` is no truth value; a table has `hit` and `miss`"));
-                            return;
-                        }
-                    };
-                    let ((), first) = self.collect(|this| this.statement(&scope.inside(), then));
-                    let ((), second) = self.collect(|this| {
-                        if let Some(otherwise) = otherwise {
-                            this.statement(&scope.inside(), otherwise);
-                        }
-                    });
-                    let (hit, miss) = if negated { (second, first) } else { (first, second) };
-                    self.apply_table(&table, args, span, After::HitOrMiss { hit, miss });
+        if let ExprKind::Member { base, member } = &inner.kind
+            && let ExprKind::Call { callee, args, .. } = &base.kind
+            && let Some(table) = self.applied_table(scope, callee)
+        {
+            let negated = match member.as_str() {
+                "hit" => negated,
+                "miss" => !negated,
+                other => {
+                    self.error(
+                        member.span,
+                        format!("`{other}` is no truth value; a table has `hit` and `miss`"),
+                    );
                     return;
                 }
-            }
+            };
+            let ((), first) = self.collect(|this| this.statement(&scope.inside(), then));
+            let ((), second) = self.collect(|this| {
+                if let Some(otherwise) = otherwise {
+                    this.statement(&scope.inside(), otherwise);
+                }
+            });
+            let (hit, miss) = if negated {
+                (second, first)
+            } else {
+                (first, second)
+            };
+            self.apply_table(&table, args, span, After::HitOrMiss { hit, miss });
+            return;
         }
         let condition_span = condition.span;
         let condition = self.condition(scope, condition);
@@ -151,7 +191,14 @@ impl<'a> Lower<'a> {
         match known {
             Some(true) => self.block.extend(then),
             Some(false) => self.block.extend(otherwise),
-            None => self.emit(condition_span, StmtKind::If { condition, then, otherwise }),
+            None => self.emit(
+                condition_span,
+                StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                },
+            ),
         }
     }
 
@@ -167,16 +214,20 @@ impl<'a> Lower<'a> {
         block
     }
 
-    fn switch(&mut self, scope: &Scope<'a>, subject: &'a ast::Expr, cases: &'a [ast::SwitchCase], span: Span) {
-        if let ExprKind::Member { base, member } = &subject.kind {
-            if let ExprKind::Call { callee, args, .. } = &base.kind {
-                if let Some(table) = self.applied_table(scope, callee) {
-                    if member.as_str() == "action_run" {
-                        self.switch_on_action(scope, &table, args, cases, span);
-                        return;
-                    }
-                }
-            }
+    fn switch(
+        &mut self,
+        scope: &Scope<'a>,
+        subject: &'a ast::Expr,
+        cases: &'a [ast::SwitchCase],
+        span: Span,
+    ) {
+        if let ExprKind::Member { base, member } = &subject.kind
+            && let ExprKind::Call { callee, args, .. } = &base.kind
+            && let Some(table) = self.applied_table(scope, callee)
+            && member.as_str() == "action_run"
+        {
+            self.switch_on_action(scope, &table, args, cases, span);
+            return;
         }
         if self.inside == Inside::Function && cases.is_empty() {
             return;
@@ -209,12 +260,24 @@ impl<'a> Lower<'a> {
                 let value = self.expr(scope, label);
                 let value = self.coerce(value, operand.ty, label.span);
                 match self.constant_of(&value) {
-                    Some(number) if seen.contains(&number) => self.error(label.span, "this case is covered before"),
+                    Some(number) if seen.contains(&number) => {
+                        self.error(label.span, "this case is covered before")
+                    }
                     Some(number) => seen.push(number),
                     None if value.is_poison() => continue,
-                    None => self.error(label.span, "the value of a case must be known at compile time"),
+                    None => self.error(
+                        label.span,
+                        "the value of a case must be known at compile time",
+                    ),
                 }
-                let equal = self.binary(ast::BinaryOp::Eq, operand.clone(), subject.span, value, label.span, label.span);
+                let equal = self.binary(
+                    ast::BinaryOp::Eq,
+                    operand.clone(),
+                    subject.span,
+                    value,
+                    label.span,
+                    label.span,
+                );
                 let equal = self.truth(equal, label.span);
                 any = self.ir.exprs.binary(ir::BinaryOp::LogicalOr, any, equal);
             }
@@ -230,7 +293,14 @@ impl<'a> Lower<'a> {
             otherwise = match self.ir.exprs.constant_bool(condition) {
                 Some(true) => then,
                 Some(false) => otherwise,
-                None => vec![Stmt { span, kind: StmtKind::If { condition, then, otherwise } }],
+                None => vec![Stmt {
+                    span,
+                    kind: StmtKind::If {
+                        condition,
+                        then,
+                        otherwise,
+                    },
+                }],
             };
         }
         self.block.extend(otherwise);
@@ -272,20 +342,46 @@ impl<'a> Lower<'a> {
     /// A loop whose rounds are counted by a variable with constant bounds, written out.
     fn for_loop(&mut self, scope: &Scope<'a>, inner: &'a ast::ForLoop, span: Span) {
         let outer = scope.inside();
-        let [ast::Stmt { kind: ast::StmtKind::Decl(decl), .. }] = inner.init.as_slice() else {
+        let [
+            ast::Stmt {
+                kind: ast::StmtKind::Decl(decl),
+                ..
+            },
+        ] = inner.init.as_slice()
+        else {
             self.unsupported(span, "only loops that declare their counter, as in `for (bit<8> i = 0; …)`, are supported");
             return;
         };
-        let DeclKind::Var(ast::VarDecl { ty, name, init: Some(init) }) = &decl.kind else {
-            self.unsupported(decl.span, "the counter of a loop needs a first value that is known at compile time");
+        let DeclKind::Var(ast::VarDecl {
+            ty,
+            name,
+            init: Some(init),
+        }) = &decl.kind
+        else {
+            self.unsupported(
+                decl.span,
+                "the counter of a loop needs a first value that is known at compile time",
+            );
             return;
         };
-        let [ast::Stmt { kind: ast::StmtKind::Assign { op, target, value }, .. }] = inner.update.as_slice() else {
-            self.unsupported(span, "only loops that update their counter by one assignment are supported");
+        let [
+            ast::Stmt {
+                kind: ast::StmtKind::Assign { op, target, value },
+                ..
+            },
+        ] = inner.update.as_slice()
+        else {
+            self.unsupported(
+                span,
+                "only loops that update their counter by one assignment are supported",
+            );
             return;
         };
         if !matches!(&target.kind, ExprKind::Path(path) if path.name.name == name.name) {
-            self.unsupported(target.span, format!("only `{name}`, the counter of the loop, can be updated here"));
+            self.unsupported(
+                target.span,
+                format!("only `{name}`, the counter of the loop, can be updated here"),
+            );
             return;
         }
         let ty = self.resolve_type(scope, ty);
@@ -351,7 +447,10 @@ impl<'a> Lower<'a> {
                 let mut value = low_value;
                 while value <= high_value {
                     if items.len() >= MAX_ROUNDS {
-                        self.unsupported(span, format!("a loop of more than {MAX_ROUNDS} rounds is not supported"));
+                        self.unsupported(
+                            span,
+                            format!("a loop of more than {MAX_ROUNDS} rounds is not supported"),
+                        );
                         return;
                     }
                     let item = self.int(value.clone());
@@ -376,7 +475,10 @@ impl<'a> Lower<'a> {
                         }
                     }
                     (OperandKind::Poison, _) => {}
-                    _ => self.error(expr.span, "a loop can run over a list, a header stack or a range"),
+                    _ => self.error(
+                        expr.span,
+                        "a loop can run over a list, a header stack or a range",
+                    ),
                 }
             }
         }
@@ -384,7 +486,11 @@ impl<'a> Lower<'a> {
         let ((), block) = self.collect(|this| {
             for item in items {
                 let round_scope = scope.inside();
-                round_scope.put(&inner.name.name, Entity::Value(item, Some("the variable of a loop")), inner.name.span);
+                round_scope.put(
+                    &inner.name.name,
+                    Entity::Value(item, Some("the variable of a loop")),
+                    inner.name.span,
+                );
                 this.round(&round_scope, &inner.body, end, span);
             }
         });

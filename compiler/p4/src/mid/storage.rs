@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use num_bigint::BigInt;
 
-use crate::ir::{self, mask_of, BinaryOp, Handle, Header, HeaderRef, HeaderType, Stack, StmtKind, Type, Union, UnionType};
+use crate::ir::{
+    self, BinaryOp, Handle, Header, HeaderRef, HeaderType, Stack, StmtKind, Type, Union, UnionType,
+    mask_of,
+};
 use crate::source::Span;
 
 use super::lower::Lower;
@@ -17,15 +20,23 @@ impl<'a> Lower<'a> {
         let kind = match self.types[ty].clone() {
             TyKind::Struct(_) => {
                 let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-                let parts = fields.iter().map(|f| self.variable(f.ty, &format!("{name}.{}", f.name), span)).collect();
+                let parts = fields
+                    .iter()
+                    .map(|f| self.variable(f.ty, &format!("{name}.{}", f.name), span))
+                    .collect();
                 OperandKind::Parts(parts)
             }
             TyKind::Tuple(types) => {
-                let parts =
-                    types.iter().enumerate().map(|(n, ty)| self.variable(*ty, &format!("{name}.f{n}"), span)).collect();
+                let parts = types
+                    .iter()
+                    .enumerate()
+                    .map(|(n, ty)| self.variable(*ty, &format!("{name}.f{n}"), span))
+                    .collect();
                 OperandKind::Parts(parts)
             }
-            TyKind::Header(_) => OperandKind::Header(HeaderRef::Instance(self.new_header(ty, name, span))),
+            TyKind::Header(_) => {
+                OperandKind::Header(HeaderRef::Instance(self.new_header(ty, name, span)))
+            }
             TyKind::Union(_) => OperandKind::Union(self.new_union(ty, name, span)),
             TyKind::Stack(element, size) => match self.new_stack(element, size, name, span) {
                 Some(stack) => OperandKind::Stack(stack),
@@ -34,7 +45,10 @@ impl<'a> Lower<'a> {
             TyKind::Unknown => return self.poison(),
             _ => match self.types.scalar(ty) {
                 Some(Type::Varbit(_)) => {
-                    self.unsupported(span, "variables of variable width are not supported outside of headers");
+                    self.unsupported(
+                        span,
+                        "variables of variable width are not supported outside of headers",
+                    );
                     return self.poison();
                 }
                 Some(Type::Bits { width: 0, .. }) => {
@@ -44,7 +58,10 @@ impl<'a> Lower<'a> {
                 Some(scalar) => OperandKind::Place(self.scalar(name, scalar)),
                 None => {
                     let ty_name = self.types.name(ty);
-                    return self.bad(span, format!("there can't be a variable of type `{ty_name}`"));
+                    return self.bad(
+                        span,
+                        format!("there can't be a variable of type `{ty_name}`"),
+                    );
                 }
             },
         };
@@ -55,33 +72,67 @@ impl<'a> Lower<'a> {
     pub fn new_header(&mut self, ty: Ty, name: &str, span: Span) -> Handle<Header> {
         let ty = self.flat_type(ty, span);
         let name = Self::unique(&mut self.header_names, name);
-        self.ir.headers.append(Header { name, ty, metadata: false })
+        self.ir.headers.append(Header {
+            name,
+            ty,
+            metadata: false,
+        })
     }
 
     fn new_union(&mut self, ty: Ty, name: &str, span: Span) -> Handle<Union> {
         let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-        let type_name = self.types.structure(ty).map(|s| Arc::clone(&s.control_plane_name)).unwrap_or_default();
-        let known = self.ir.union_types.iter().find(|(_, u)| u.name == type_name).map(|(h, _)| h);
+        let type_name = self
+            .types
+            .structure(ty)
+            .map(|s| Arc::clone(&s.control_plane_name))
+            .unwrap_or_default();
+        let known = self
+            .ir
+            .union_types
+            .iter()
+            .find(|(_, u)| u.name == type_name)
+            .map(|(h, _)| h);
         let union_ty = match known {
             Some(known) => known,
             None => {
-                let members = fields.iter().map(|f| (Arc::clone(&f.name), self.flat_type(f.ty, span))).collect();
-                self.ir.union_types.append(UnionType { name: type_name, members })
+                let members = fields
+                    .iter()
+                    .map(|f| (Arc::clone(&f.name), self.flat_type(f.ty, span)))
+                    .collect();
+                self.ir.union_types.append(UnionType {
+                    name: type_name,
+                    members,
+                })
             }
         };
         let name = Self::unique(&mut self.header_names, name);
-        let members = fields.iter().map(|f| self.new_header(f.ty, &format!("{name}.{}", f.name), span)).collect();
-        self.ir.unions.append(Union { name, ty: union_ty, members })
+        let members = fields
+            .iter()
+            .map(|f| self.new_header(f.ty, &format!("{name}.{}", f.name), span))
+            .collect();
+        self.ir.unions.append(Union {
+            name,
+            ty: union_ty,
+            members,
+        })
     }
 
-    fn new_stack(&mut self, element: Ty, size: u32, name: &str, span: Span) -> Option<Handle<Stack>> {
+    fn new_stack(
+        &mut self,
+        element: Ty,
+        size: u32,
+        name: &str,
+        span: Span,
+    ) -> Option<Handle<Stack>> {
         if let TyKind::Union(_) = self.types[element] {
             self.unsupported(span, "stacks of header unions are not supported");
             return None;
         }
         let ty = self.flat_type(element, span);
         let name = Self::unique(&mut self.header_names, name);
-        let elements = (0..size).map(|n| self.new_header(element, &format!("{name}[{n}]"), span)).collect();
+        let elements = (0..size)
+            .map(|n| self.new_header(element, &format!("{name}[{n}]"), span))
+            .collect();
         Some(self.ir.stacks.append(Stack { name, ty, elements }))
     }
 
@@ -90,38 +141,68 @@ impl<'a> Lower<'a> {
         let Some(def) = self.types.structure(ty).cloned() else {
             return self.ir.headers[self.ir.scalars].ty;
         };
-        let known = self.ir.header_types.iter().find(|(_, t)| t.name == def.control_plane_name).map(|(h, _)| h);
+        let known = self
+            .ir
+            .header_types
+            .iter()
+            .find(|(_, t)| t.name == def.control_plane_name)
+            .map(|(h, _)| h);
         if let Some(known) = known {
             return known;
         }
         let mut fields = Vec::new();
         self.flatten("", &def.fields, &mut fields);
         let bits: u64 = fields.iter().map(|f| u64::from(f.ty.width())).sum();
-        if bits % 8 != 0 {
+        if !bits.is_multiple_of(8) {
             self.report(
                 crate::diagnostics::Diagnostic::error(
                     def.span,
-                    format!("the header `{}` has {bits} bits, which is no whole number of bytes", def.name),
+                    format!(
+                        "the header `{}` has {bits} bits, which is no whole number of bytes",
+                        def.name
+                    ),
                 )
                 .with_code("unsupported")
                 .with_help(format!("add a field of {} bits", 8 - bits % 8)),
             );
         }
-        if fields.iter().filter(|f| matches!(f.ty, Type::Varbit(_))).count() > 1 {
-            self.unsupported(span, format!("the header `{}` has more than one field of variable width", def.name));
+        if fields
+            .iter()
+            .filter(|f| matches!(f.ty, Type::Varbit(_)))
+            .count()
+            > 1
+        {
+            self.unsupported(
+                span,
+                format!(
+                    "the header `{}` has more than one field of variable width",
+                    def.name
+                ),
+            );
         }
-        self.ir.header_types.append(HeaderType { name: def.control_plane_name, fields })
+        self.ir.header_types.append(HeaderType {
+            name: def.control_plane_name,
+            fields,
+        })
     }
 
     fn flatten(&mut self, prefix: &str, fields: &[FieldDef], out: &mut Vec<ir::Field>) {
         for field in fields {
             let name = format!("{prefix}{}", field.name);
             if let TyKind::Struct(_) = self.types[field.ty] {
-                let inner = self.types.fields(field.ty).map(<[_]>::to_vec).unwrap_or_default();
+                let inner = self
+                    .types
+                    .fields(field.ty)
+                    .map(<[_]>::to_vec)
+                    .unwrap_or_default();
                 self.flatten(&format!("{name}."), &inner, out);
             } else if let Some(ty) = self.types.scalar(field.ty) {
                 let alias = super::resolve::string_annotation(&field.annotations, "alias");
-                out.push(ir::Field { name: name.into(), ty, alias });
+                out.push(ir::Field {
+                    name: name.into(),
+                    ty,
+                    alias,
+                });
             }
         }
     }
@@ -154,7 +235,13 @@ impl<'a> Lower<'a> {
                 self.emit(span, StmtKind::Assign { to: *place, value });
             }
             (OperandKind::Header(to), OperandKind::Header(from)) => {
-                self.emit(span, StmtKind::CopyHeader { to: *to, from: *from });
+                self.emit(
+                    span,
+                    StmtKind::CopyHeader {
+                        to: *to,
+                        from: *from,
+                    },
+                );
             }
             (OperandKind::Header(header), OperandKind::HeaderValue(None)) => {
                 self.emit(span, StmtKind::SetInvalid(*header));
@@ -174,10 +261,22 @@ impl<'a> Lower<'a> {
                 }
             }
             (OperandKind::Stack(to), OperandKind::Stack(from)) => {
-                self.emit(span, StmtKind::CopyStack { to: *to, from: *from });
+                self.emit(
+                    span,
+                    StmtKind::CopyStack {
+                        to: *to,
+                        from: *from,
+                    },
+                );
             }
             (OperandKind::Union(to), OperandKind::Union(from)) => {
-                self.emit(span, StmtKind::CopyUnion { to: *to, from: *from });
+                self.emit(
+                    span,
+                    StmtKind::CopyUnion {
+                        to: *to,
+                        from: *from,
+                    },
+                );
             }
             (OperandKind::Union(union), OperandKind::HeaderValue(None)) => {
                 for member in self.ir.unions[*union].members.clone() {
@@ -191,7 +290,10 @@ impl<'a> Lower<'a> {
     /// The values, saved first if writing `to` piece by piece would change one not yet read.
     fn apart(&mut self, to: &Operand<'a>, values: &[Operand<'a>], span: Span) -> Vec<Operand<'a>> {
         let writes = self.reads_of(to);
-        if values.iter().any(|value| self.reads_of(value).overlaps(&writes)) {
+        if values
+            .iter()
+            .any(|value| self.reads_of(value).overlaps(&writes))
+        {
             return values.iter().map(|value| self.save(value, span)).collect();
         }
         values.to_vec()
@@ -208,22 +310,35 @@ impl<'a> Lower<'a> {
             return operand.clone();
         }
         match &operand.kind {
-            OperandKind::Value(value) if matches!(self.ir.exprs[*value], ir::Expr::Param(..)) => operand.clone(),
+            OperandKind::Value(value) if matches!(self.ir.exprs[*value], ir::Expr::Param(..)) => {
+                operand.clone()
+            }
             OperandKind::Parts(parts) => {
-                let parts = parts.iter().map(|part| self.save_as(part, name, span)).collect();
+                let parts = parts
+                    .iter()
+                    .map(|part| self.save_as(part, name, span))
+                    .collect();
                 Operand::new(operand.ty, OperandKind::Parts(parts))
             }
             OperandKind::HeaderValue(Some(parts)) => {
-                let parts = parts.iter().map(|part| self.save_as(part, name, span)).collect();
+                let parts = parts
+                    .iter()
+                    .map(|part| self.save_as(part, name, span))
+                    .collect();
                 Operand::new(operand.ty, OperandKind::HeaderValue(Some(parts)))
             }
             OperandKind::Record(fields, dots) => {
-                let fields =
-                    fields.iter().map(|(n, value, at)| (Arc::clone(n), self.save_as(value, name, *at), *at)).collect();
+                let fields = fields
+                    .iter()
+                    .map(|(n, value, at)| (Arc::clone(n), self.save_as(value, name, *at), *at))
+                    .collect();
                 Operand::new(operand.ty, OperandKind::Record(fields, *dots))
             }
             OperandKind::OpenList(parts) => {
-                let parts = parts.iter().map(|part| self.save_as(part, name, span)).collect();
+                let parts = parts
+                    .iter()
+                    .map(|part| self.save_as(part, name, span))
+                    .collect();
                 Operand::new(operand.ty, OperandKind::OpenList(parts))
             }
             OperandKind::Object(_) => operand.clone(),
@@ -240,7 +355,10 @@ impl<'a> Lower<'a> {
         match operand.kind {
             OperandKind::Header(HeaderRef::Element(stack, index)) => {
                 let index = self.pin_index(index, span);
-                Operand::new(operand.ty, OperandKind::Header(HeaderRef::Element(stack, index)))
+                Operand::new(
+                    operand.ty,
+                    OperandKind::Header(HeaderRef::Element(stack, index)),
+                )
             }
             OperandKind::Place(place) => {
                 let place = self.pin_place(place, span);
@@ -262,7 +380,10 @@ impl<'a> Lower<'a> {
         match place.header {
             HeaderRef::Element(stack, index) => {
                 let index = self.pin_index(index, span);
-                ir::Place { header: HeaderRef::Element(stack, index), ..place }
+                ir::Place {
+                    header: HeaderRef::Element(stack, index),
+                    ..place
+                }
             }
             _ => place,
         }
@@ -274,7 +395,13 @@ impl<'a> Lower<'a> {
         }
         let ty = self.ir.exprs.ty(index);
         let kept = self.temporary(ty);
-        self.emit(span, StmtKind::Assign { to: kept, value: index });
+        self.emit(
+            span,
+            StmtKind::Assign {
+                to: kept,
+                value: index,
+            },
+        );
         self.read(kept)
     }
 
@@ -284,10 +411,20 @@ impl<'a> Lower<'a> {
         operand.leaves(&mut |leaf| match &leaf.kind {
             OperandKind::Header(header) => headers.push(*header),
             OperandKind::Stack(stack) => {
-                headers.extend(self.ir.stacks[*stack].elements.iter().map(|h| HeaderRef::Instance(*h)));
+                headers.extend(
+                    self.ir.stacks[*stack]
+                        .elements
+                        .iter()
+                        .map(|h| HeaderRef::Instance(*h)),
+                );
             }
             OperandKind::Union(union) => {
-                headers.extend(self.ir.unions[*union].members.iter().map(|h| HeaderRef::Instance(*h)));
+                headers.extend(
+                    self.ir.unions[*union]
+                        .members
+                        .iter()
+                        .map(|h| HeaderRef::Instance(*h)),
+                );
             }
             _ => {}
         });
@@ -298,6 +435,8 @@ impl<'a> Lower<'a> {
 
     /// A number of `width` bits.
     pub fn number(&mut self, value: u64, width: u32) -> Handle<ir::Expr> {
-        self.ir.exprs.number(&BigInt::from(value), Type::bits(width))
+        self.ir
+            .exprs
+            .number(&BigInt::from(value), Type::bits(width))
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::ir::{DataType, TypeDefinition};
 use crate::ir::control_plane::TypeDefinitionKind;
+use crate::ir::{DataType, TypeDefinition};
 
 use super::lower::Lower;
 use super::resolve::name_annotation;
@@ -18,7 +18,10 @@ impl<'a> Lower<'a> {
             if matches!(self.types[ty], TyKind::Error) {
                 return (0, None);
             }
-            return (self.types.scalar(ty).map_or(0, crate::ir::Type::width), None);
+            return (
+                self.types.scalar(ty).map_or(0, crate::ir::Type::width),
+                None,
+            );
         };
         let def = &self.types.news[def];
         let width = match def.translation {
@@ -39,17 +42,27 @@ impl<'a> Lower<'a> {
                 self.define("error", TypeDefinitionKind::Error(members), Vec::new());
                 DataType::Error
             }
-            TyKind::Tuple(parts) => DataType::Tuple(parts.iter().map(|part| self.data_type(*part)).collect()),
+            TyKind::Tuple(parts) => {
+                DataType::Tuple(parts.iter().map(|part| self.data_type(*part)).collect())
+            }
             TyKind::Struct(def) => {
                 let def = self.types.structs[def].clone();
                 let fields = self.field_types(&def.fields);
-                self.define(&def.control_plane_name, TypeDefinitionKind::Struct(fields), Vec::new());
+                self.define(
+                    &def.control_plane_name,
+                    TypeDefinitionKind::Struct(fields),
+                    Vec::new(),
+                );
                 DataType::Struct(def.control_plane_name)
             }
             TyKind::Header(def) => {
                 let def = self.types.structs[def].clone();
                 let fields = self.field_types(&def.fields);
-                self.define(&def.control_plane_name, TypeDefinitionKind::Header(fields), Vec::new());
+                self.define(
+                    &def.control_plane_name,
+                    TypeDefinitionKind::Header(fields),
+                    Vec::new(),
+                );
                 DataType::Header(def.control_plane_name)
             }
             TyKind::Union(def) => {
@@ -62,7 +75,11 @@ impl<'a> Lower<'a> {
                         _ => (name, "".into()),
                     })
                     .collect();
-                self.define(&def.control_plane_name, TypeDefinitionKind::Union(members), Vec::new());
+                self.define(
+                    &def.control_plane_name,
+                    TypeDefinitionKind::Union(members),
+                    Vec::new(),
+                );
                 DataType::Union(def.control_plane_name)
             }
             TyKind::Stack(element, size) => match self.data_type(element) {
@@ -72,14 +89,22 @@ impl<'a> Lower<'a> {
             },
             TyKind::Enum(def) => {
                 let def = self.types.enums[def].clone();
-                let members = def.members.iter().map(|(name, _)| Arc::clone(name)).collect();
+                let members = def
+                    .members
+                    .iter()
+                    .map(|(name, _)| Arc::clone(name))
+                    .collect();
                 self.define(&def.name, TypeDefinitionKind::Enum(members), Vec::new());
                 DataType::Enum(def.name)
             }
             TyKind::SerEnum(id) => {
                 let def = self.types.enums[id].clone();
                 let width = self.types.scalar(ty).map_or(0, crate::ir::Type::width);
-                self.define(&def.name, TypeDefinitionKind::SerializableEnum(width, def.members), Vec::new());
+                self.define(
+                    &def.name,
+                    TypeDefinitionKind::SerializableEnum(width, def.members),
+                    Vec::new(),
+                );
                 DataType::SerializableEnum(def.name)
             }
             TyKind::New(id) => {
@@ -92,11 +117,21 @@ impl<'a> Lower<'a> {
                     Some((uri, width)) => TypeDefinitionKind::Translated(uri, width),
                     None => TypeDefinitionKind::New(self.data_type(underlying)),
                 };
-                let annotations = def.annotations.into_iter().filter(|a| a.name() != "p4runtime_translation").collect();
+                let annotations = def
+                    .annotations
+                    .into_iter()
+                    .filter(|a| a.name() != "p4runtime_translation")
+                    .collect();
                 self.define(&def.name, kind, annotations);
                 DataType::New(def.name)
             }
-            TyKind::Void | TyKind::Int | TyKind::String | TyKind::MatchKind | TyKind::List(_) | TyKind::Extern(..) | TyKind::Block(_)
+            TyKind::Void
+            | TyKind::Int
+            | TyKind::String
+            | TyKind::MatchKind
+            | TyKind::List(_)
+            | TyKind::Extern(..)
+            | TyKind::Block(_)
             | TyKind::Unknown => DataType::Tuple(Vec::new()),
         }
     }
@@ -105,15 +140,25 @@ impl<'a> Lower<'a> {
         fields
             .iter()
             .map(|field| {
-                let name = name_annotation(&field.annotations).unwrap_or_else(|| Arc::clone(&field.name));
+                let name =
+                    name_annotation(&field.annotations).unwrap_or_else(|| Arc::clone(&field.name));
                 (name, self.data_type(field.ty))
             })
             .collect()
     }
 
-    fn define(&mut self, name: &str, kind: TypeDefinitionKind, annotations: Vec<crate::ir::Annotation>) {
+    fn define(
+        &mut self,
+        name: &str,
+        kind: TypeDefinitionKind,
+        annotations: Vec<crate::ir::Annotation>,
+    ) {
         if self.dead == 0 && !self.ir.type_definitions.iter().any(|d| *d.name == *name) {
-            self.ir.type_definitions.push(TypeDefinition { name: name.into(), kind, annotations });
+            self.ir.type_definitions.push(TypeDefinition {
+                name: name.into(),
+                kind,
+                annotations,
+            });
         }
     }
 }

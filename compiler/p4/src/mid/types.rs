@@ -19,7 +19,10 @@ pub enum TyKind {
     Bool,
     /// Integers of any size, known at compile time.
     Int,
-    Bits { width: u32, signed: bool },
+    Bits {
+        width: u32,
+        signed: bool,
+    },
     Varbit(u32),
     String,
     Error,
@@ -110,7 +113,10 @@ impl Types {
     }
 
     pub fn bits(&mut self, width: u32) -> Ty {
-        self.make(TyKind::Bits { width, signed: false })
+        self.make(TyKind::Bits {
+            width,
+            signed: false,
+        })
     }
 
     pub fn unknown(&mut self) -> Ty {
@@ -127,15 +133,23 @@ impl Types {
             TyKind::Void => "void".into(),
             TyKind::Bool => "bool".into(),
             TyKind::Int => "int".into(),
-            TyKind::Bits { width, signed: false } => format!("bit<{width}>"),
-            TyKind::Bits { width, signed: true } => format!("int<{width}>"),
+            TyKind::Bits {
+                width,
+                signed: false,
+            } => format!("bit<{width}>"),
+            TyKind::Bits {
+                width,
+                signed: true,
+            } => format!("int<{width}>"),
             TyKind::Varbit(width) => format!("varbit<{width}>"),
             TyKind::String => "string".into(),
             TyKind::Error => "error".into(),
             TyKind::MatchKind => "match_kind".into(),
             TyKind::Enum(def) | TyKind::SerEnum(def) => self.enums[*def].name.to_string(),
             TyKind::New(def) => self.news[*def].name.to_string(),
-            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => self.structs[*def].name.to_string(),
+            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => {
+                self.structs[*def].name.to_string()
+            }
             TyKind::Stack(element, size) => format!("{}[{size}]", self.name(*element)),
             TyKind::Tuple(parts) => format!("tuple<{}>", self.names(parts)),
             TyKind::List(element) => format!("list<{}>", self.name(*element)),
@@ -147,13 +161,19 @@ impl Types {
     }
 
     fn names(&self, types: &[Ty]) -> String {
-        types.iter().map(|ty| self.name(*ty)).collect::<Vec<_>>().join(", ")
+        types
+            .iter()
+            .map(|ty| self.name(*ty))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// The fields of a struct, header or union.
     pub fn fields(&self, ty: Ty) -> Option<&[FieldDef]> {
         match self[ty] {
-            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => Some(&self.structs[def].fields),
+            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => {
+                Some(&self.structs[def].fields)
+            }
             _ => None,
         }
     }
@@ -161,7 +181,9 @@ impl Types {
     /// The declaration of a struct, header or union.
     pub fn structure(&self, ty: Ty) -> Option<&StructDef> {
         match self[ty] {
-            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => Some(&self.structs[def]),
+            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => {
+                Some(&self.structs[def])
+            }
             _ => None,
         }
     }
@@ -220,8 +242,16 @@ impl Types {
                 }
                 Some(sum)
             }
-            TyKind::Union(_) => Some(self.fields(ty)?.iter().filter_map(|f| self.least_size_in_bits(f.ty)).min().unwrap_or(0)),
-            TyKind::Stack(element, size) => Some(self.least_size_in_bits(*element)? * u64::from(*size)),
+            TyKind::Union(_) => Some(
+                self.fields(ty)?
+                    .iter()
+                    .filter_map(|f| self.least_size_in_bits(f.ty))
+                    .min()
+                    .unwrap_or(0),
+            ),
+            TyKind::Stack(element, size) => {
+                Some(self.least_size_in_bits(*element)? * u64::from(*size))
+            }
             TyKind::Varbit(_) => Some(0),
             _ => self.size_in_bits(ty),
         }

@@ -31,8 +31,11 @@ impl Writer<'_> {
     }
 
     fn action(&mut self, action: &Action) -> Value {
-        let params: Vec<Value> =
-            action.params.iter().map(|p| json!({ "name": &*p.name, "bitwidth": p.ty.width() })).collect();
+        let params: Vec<Value> = action
+            .params
+            .iter()
+            .map(|p| json!({ "name": &*p.name, "bitwidth": p.ty.width() }))
+            .collect();
         let id = self.actions.len();
         let primitives = self.primitives(&action.body);
         json!({
@@ -83,20 +86,36 @@ impl Writer<'_> {
 
     fn statement(&mut self, stmt: &Stmt, tail: bool, code: &mut Code) {
         match &stmt.kind {
-            StmtKind::If { condition, then, otherwise } => {
-                let (condition, then, otherwise): (_, &Block, &Block) = (*condition, then, otherwise);
+            StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            } => {
+                let (condition, then, otherwise): (_, &Block, &Block) =
+                    (*condition, then, otherwise);
                 let branch = code.primitives.len();
                 let condition = self.jump_condition(condition);
-                code.primitives.push(self.primitive("_jump_if_zero", vec![condition, Value::Null], stmt.span));
+                code.primitives.push(self.primitive(
+                    "_jump_if_zero",
+                    vec![condition, Value::Null],
+                    stmt.span,
+                ));
                 self.statements(then, tail && otherwise.is_empty(), code);
                 if otherwise.is_empty() {
                     let after = code.primitives.len();
                     set_target(&mut code.primitives, branch, after);
                 } else {
                     let skip = code.primitives.len();
-                    let leaves = matches!(then.last(), Some(Stmt { kind: StmtKind::Break(_) | StmtKind::Exit, .. }));
+                    let leaves = matches!(
+                        then.last(),
+                        Some(Stmt {
+                            kind: StmtKind::Break(_) | StmtKind::Exit,
+                            ..
+                        })
+                    );
                     if !leaves {
-                        code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                        code.primitives
+                            .push(self.primitive("_jump", vec![Value::Null], stmt.span));
                     }
                     let start = code.primitives.len();
                     set_target(&mut code.primitives, branch, start);
@@ -113,14 +132,17 @@ impl Writer<'_> {
             }
             StmtKind::Break(label) => {
                 code.jumps.push((code.primitives.len(), *label));
-                code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                code.primitives
+                    .push(self.primitive("_jump", vec![Value::Null], stmt.span));
             }
             StmtKind::Exit => {
-                code.primitives.push(self.primitive("exit", Vec::new(), stmt.span));
+                code.primitives
+                    .push(self.primitive("exit", Vec::new(), stmt.span));
                 // The rest of the action must not run either: jump to its end.
                 if !tail {
                     code.jumps.push((code.primitives.len(), Label(u32::MAX)));
-                    code.primitives.push(self.primitive("_jump", vec![Value::Null], stmt.span));
+                    code.primitives
+                        .push(self.primitive("_jump", vec![Value::Null], stmt.span));
                 }
             }
             _ => {
@@ -143,8 +165,13 @@ impl Writer<'_> {
                 Type::Varbit(_) => ("assign_VL", vec![self.target(*to), self.argument(*value)]),
                 _ => ("assign", vec![self.target(*to), self.stored(*value)]),
             },
-            StmtKind::CopyHeader { to, from } => ("assign_header", vec![self.header(*to), self.header(*from)]),
-            StmtKind::CopyStack { to, from } => ("assign_header_stack", vec![self.stack(*to), self.stack(*from)]),
+            StmtKind::CopyHeader { to, from } => {
+                ("assign_header", vec![self.header(*to), self.header(*from)])
+            }
+            StmtKind::CopyStack { to, from } => (
+                "assign_header_stack",
+                vec![self.stack(*to), self.stack(*from)],
+            ),
             StmtKind::CopyUnion { to, from } => {
                 let union = |u: &Handle<crate::ir::Union>| json!({ "type": "header_union", "value": &*self.program.unions[*u].name });
                 ("assign_union", vec![union(to), union(from)])
@@ -166,38 +193,83 @@ impl Writer<'_> {
         let program = self.program;
         let named = |kind: &str, name: &str| json!({ "type": kind, "value": name });
         let (op, parameters) = match primitive {
-            Primitive::Count { counter, index } => {
-                ("count", vec![named("counter_array", &program.counters[*counter].names.name), self.argument(*index)])
-            }
+            Primitive::Count { counter, index } => (
+                "count",
+                vec![
+                    named("counter_array", &program.counters[*counter].names.name),
+                    self.argument(*index),
+                ],
+            ),
             Primitive::ExecuteMeter { meter, index, to } => {
                 let meter = named("meter_array", &program.meters[*meter].names.name);
-                ("execute_meter", vec![meter, self.argument(*index), self.target(*to)])
+                (
+                    "execute_meter",
+                    vec![meter, self.argument(*index), self.target(*to)],
+                )
             }
-            Primitive::RegisterRead { to, register, index } => {
+            Primitive::RegisterRead {
+                to,
+                register,
+                index,
+            } => {
                 let register = named("register_array", &program.registers[*register].names.name);
-                ("register_read", vec![self.target(*to), register, self.argument(*index)])
+                (
+                    "register_read",
+                    vec![self.target(*to), register, self.argument(*index)],
+                )
             }
-            Primitive::RegisterWrite { register, index, value } => {
+            Primitive::RegisterWrite {
+                register,
+                index,
+                value,
+            } => {
                 let register = named("register_array", &program.registers[*register].names.name);
-                ("register_write", vec![register, self.argument(*index), self.argument(*value)])
+                (
+                    "register_write",
+                    vec![register, self.argument(*index), self.argument(*value)],
+                )
             }
-            Primitive::Hash { to, base, calculation, max } => {
+            Primitive::Hash {
+                to,
+                base,
+                calculation,
+                max,
+            } => {
                 let calculation = named("calculation", &Self::calculation_name(*calculation));
-                let parameters = vec![self.target(*to), self.argument(*base), calculation, self.argument(*max)];
+                let parameters = vec![
+                    self.target(*to),
+                    self.argument(*base),
+                    calculation,
+                    self.argument(*max),
+                ];
                 ("modify_field_with_hash_based_offset", parameters)
             }
             Primitive::Random { to, low, high } => {
                 if self.place_type(*to).width() > 64 {
-                    self.unsupported(span, "random numbers of more than 64 bits are not supported");
+                    self.unsupported(
+                        span,
+                        "random numbers of more than 64 bits are not supported",
+                    );
                 }
-                ("modify_field_rng_uniform", vec![self.target(*to), self.argument(*low), self.argument(*high)])
+                (
+                    "modify_field_rng_uniform",
+                    vec![self.target(*to), self.argument(*low), self.argument(*high)],
+                )
             }
             Primitive::Digest { receiver, list } => {
                 let id = json!({ "type": "hexstr", "value": hex(&(list.index() + 1).into(), 32) });
                 ("generate_digest", vec![self.argument(*receiver), id])
             }
-            Primitive::Clone { egress, session, list } => {
-                let op = if *egress { "clone_egress_pkt_to_egress" } else { "clone_ingress_pkt_to_egress" };
+            Primitive::Clone {
+                egress,
+                session,
+                list,
+            } => {
+                let op = if *egress {
+                    "clone_egress_pkt_to_egress"
+                } else {
+                    "clone_ingress_pkt_to_egress"
+                };
                 (op, vec![self.argument(*session), list_value(list.index())])
             }
             Primitive::Resubmit { list } => ("resubmit", vec![list_value(list.index())]),
@@ -209,7 +281,10 @@ impl Writer<'_> {
             }
             Primitive::LogMessage { format, values } => {
                 let values: Vec<Value> = values.iter().map(|v| self.argument(*v)).collect();
-                let parameters = vec![named("string", format), json!({ "type": "parameters_vector", "value": values })];
+                let parameters = vec![
+                    named("string", format),
+                    json!({ "type": "parameters_vector", "value": values }),
+                ];
                 ("log_msg", parameters)
             }
             Primitive::Assert(condition) => ("assert", vec![self.argument(*condition)]),
@@ -234,7 +309,10 @@ fn count_value(count: u32) -> Value {
 
 /// Fills in where a jump goes: its last parameter.
 fn set_target(primitives: &mut [Value], at: usize, target: usize) {
-    let parameters = primitives.get_mut(at).and_then(|p| p.get_mut("parameters")).and_then(Value::as_array_mut);
+    let parameters = primitives
+        .get_mut(at)
+        .and_then(|p| p.get_mut("parameters"))
+        .and_then(Value::as_array_mut);
     if let Some(last) = parameters.and_then(|p| p.last_mut()) {
         *last = json!({ "type": "hexstr", "value": hex(&target.into(), 32) });
     }

@@ -44,11 +44,17 @@ impl Writer<'_> {
             Expr::IsValid(HeaderRef::Instance(header)) => {
                 json!({ "type": "field", "value": [&*self.program.headers[header].name, "$valid$"] })
             }
-            Expr::Binary { op: BinaryOp::Ne, left, right } if exprs.constant(right).is_some_and(Zero::is_zero) => {
-                self.argument(left)
-            }
-            Expr::Binary { op: BinaryOp::Eq, left, right }
-                if exprs.ty(left) == Type::bits(1) && exprs.constant(right).is_some_and(One::is_one) =>
+            Expr::Binary {
+                op: BinaryOp::Ne,
+                left,
+                right,
+            } if exprs.constant(right).is_some_and(Zero::is_zero) => self.argument(left),
+            Expr::Binary {
+                op: BinaryOp::Eq,
+                left,
+                right,
+            } if exprs.ty(left) == Type::bits(1)
+                && exprs.constant(right).is_some_and(One::is_one) =>
             {
                 self.argument(left)
             }
@@ -59,10 +65,14 @@ impl Writer<'_> {
     fn argument_with(&self, expr: Handle<Expr>, need: Need) -> Value {
         let exprs = &self.program.exprs;
         match exprs[expr] {
-            Expr::Bool(truth) => json!({ "type": "hexstr", "value": if truth { "0x01" } else { "0x00" } }),
+            Expr::Bool(truth) => {
+                json!({ "type": "hexstr", "value": if truth { "0x01" } else { "0x00" } })
+            }
             Expr::Param(position, _) => json!({ "type": "runtime_data", "value": position }),
             Expr::Read(place) => match place.header {
-                HeaderRef::Instance(header) => json!({ "type": "field", "value": self.field_of(header, place.field) }),
+                HeaderRef::Instance(header) => {
+                    json!({ "type": "field", "value": self.field_of(header, place.field) })
+                }
                 _ => json!({ "type": "expression", "value": self.place_value(place) }),
             },
             Expr::Const { .. } => self.emit(expr, need),
@@ -73,7 +83,11 @@ impl Writer<'_> {
     /// An expression of type number; a truth value becomes one.
     fn number_value(&self, expr: Handle<Expr>, need: Need) -> Value {
         let value = self.emit(expr, need);
-        if self.program.exprs.ty(expr) == Type::Bool { operation("b2d", Value::Null, value) } else { value }
+        if self.program.exprs.ty(expr) == Type::Bool {
+            operation("b2d", Value::Null, value)
+        } else {
+            value
+        }
     }
 
     /// The same, as it stands where a format wants an expression without more wrapping.
@@ -84,7 +98,9 @@ impl Writer<'_> {
     /// The target of a primitive.
     pub(super) fn target(&self, place: Place) -> Value {
         match place.header {
-            HeaderRef::Instance(header) => json!({ "type": "field", "value": self.field_of(header, place.field) }),
+            HeaderRef::Instance(header) => {
+                json!({ "type": "field", "value": self.field_of(header, place.field) })
+            }
             _ => json!({ "type": "expression", "value": self.place_value(place) }),
         }
     }
@@ -92,7 +108,9 @@ impl Writer<'_> {
     /// A header as the parameter of a primitive.
     pub(super) fn header(&self, header: HeaderRef) -> Value {
         match header {
-            HeaderRef::Instance(h) => json!({ "type": "header", "value": &*self.program.headers[h].name }),
+            HeaderRef::Instance(h) => {
+                json!({ "type": "header", "value": &*self.program.headers[h].name })
+            }
             _ => json!({ "type": "expression", "value": self.header_value(header) }),
         }
     }
@@ -102,11 +120,14 @@ impl Writer<'_> {
             operation("dereference_header_stack", self.stack(stack), index)
         };
         match header {
-            HeaderRef::Instance(h) => json!({ "type": "header", "value": &*self.program.headers[h].name }),
-            HeaderRef::Element(stack, index) => element(stack, self.value(index)),
-            HeaderRef::Last(stack) | HeaderRef::Next(stack) => {
-                element(stack, operation("last_stack_index", Value::Null, self.stack(stack)))
+            HeaderRef::Instance(h) => {
+                json!({ "type": "header", "value": &*self.program.headers[h].name })
             }
+            HeaderRef::Element(stack, index) => element(stack, self.value(index)),
+            HeaderRef::Last(stack) | HeaderRef::Next(stack) => element(
+                stack,
+                operation("last_stack_index", Value::Null, self.stack(stack)),
+            ),
         }
     }
 
@@ -117,16 +138,20 @@ impl Writer<'_> {
     /// What a place holds, as a number.
     fn place_value(&self, place: Place) -> Value {
         match place.header {
-            HeaderRef::Instance(header) => json!({ "type": "field", "value": self.field_of(header, place.field) }),
+            HeaderRef::Instance(header) => {
+                json!({ "type": "field", "value": self.field_of(header, place.field) })
+            }
             HeaderRef::Last(stack) => {
                 let stack = &self.program.stacks[stack];
                 let fields = &self.program.header_types[stack.ty].fields;
                 let field = fields.get(place.field as usize).map_or("", |f| &*f.name);
                 json!({ "type": "stack_field", "value": [&*stack.name, field] })
             }
-            HeaderRef::Next(_) | HeaderRef::Element(..) => {
-                operation("access_field", self.header_value(place.header), json!(place.field))
-            }
+            HeaderRef::Next(_) | HeaderRef::Element(..) => operation(
+                "access_field",
+                self.header_value(place.header),
+                json!(place.field),
+            ),
         }
     }
 
@@ -135,13 +160,21 @@ impl Writer<'_> {
     }
 
     fn masked(&self, value: Value, width: u32) -> Value {
-        operation("&", value, json!({ "type": "hexstr", "value": hex(&mask_of(width), width) }))
+        operation(
+            "&",
+            value,
+            json!({ "type": "hexstr", "value": hex(&mask_of(width), width) }),
+        )
     }
 
     /// A number cut to a type.
     fn cut(&self, value: Value, ty: Type) -> Value {
         if ty.is_signed() {
-            operation("two_comp_mod", value, self.number_literal(u64::from(ty.width())))
+            operation(
+                "two_comp_mod",
+                value,
+                self.number_literal(u64::from(ty.width())),
+            )
         } else {
             self.masked(value, ty.width())
         }
@@ -150,17 +183,33 @@ impl Writer<'_> {
     fn emit(&self, expr: Handle<Expr>, need: Need) -> Value {
         let exprs = &self.program.exprs;
         let ty = exprs.ty(expr);
-        let cut = |value: Value| if need == Need::Exact { self.cut(value, ty) } else { value };
+        let cut = |value: Value| {
+            if need == Need::Exact {
+                self.cut(value, ty)
+            } else {
+                value
+            }
+        };
         match exprs[expr] {
-            Expr::Const { ref value, ty } => json!({ "type": "hexstr", "value": hex(value, ty.width()) }),
+            Expr::Const { ref value, ty } => {
+                json!({ "type": "hexstr", "value": hex(value, ty.width()) })
+            }
             Expr::Bool(truth) => json!({ "type": "bool", "value": truth }),
             Expr::Read(place) => {
                 let value = self.place_value(place);
-                if ty == Type::Bool { operation("d2b", Value::Null, value) } else { value }
+                if ty == Type::Bool {
+                    operation("d2b", Value::Null, value)
+                } else {
+                    value
+                }
             }
             Expr::Param(position, _) => {
                 let value = json!({ "type": "local", "value": position });
-                if ty == Type::Bool { operation("d2b", Value::Null, value) } else { value }
+                if ty == Type::Bool {
+                    operation("d2b", Value::Null, value)
+                } else {
+                    value
+                }
             }
             Expr::IsValid(HeaderRef::Instance(header)) => {
                 let field = json!({ "type": "field", "value": [&*self.program.headers[header].name, "$valid$"] });
@@ -168,15 +217,27 @@ impl Writer<'_> {
             }
             Expr::IsValid(header) => operation("valid", Value::Null, self.header_value(header)),
             Expr::IsUnionValid(union) => {
-                let union = json!({ "type": "header_union", "value": &*self.program.unions[union].name });
+                let union =
+                    json!({ "type": "header_union", "value": &*self.program.unions[union].name });
                 operation("valid_union", Value::Null, union)
             }
             Expr::LastIndex(stack) => operation("last_stack_index", Value::Null, self.stack(stack)),
-            Expr::Unary { op: UnaryOp::Not, operand } => operation("not", Value::Null, self.value(operand)),
-            Expr::Unary { op: UnaryOp::Complement, operand } => {
-                cut(operation("~", Value::Null, self.emit(operand, Need::LowBits)))
-            }
-            Expr::Unary { op: UnaryOp::Negate, operand } => {
+            Expr::Unary {
+                op: UnaryOp::Not,
+                operand,
+            } => operation("not", Value::Null, self.value(operand)),
+            Expr::Unary {
+                op: UnaryOp::Complement,
+                operand,
+            } => cut(operation(
+                "~",
+                Value::Null,
+                self.emit(operand, Need::LowBits),
+            )),
+            Expr::Unary {
+                op: UnaryOp::Negate,
+                operand,
+            } => {
                 let zero = self.number_literal(0);
                 cut(operation("-", zero, self.emit(operand, Need::LowBits)))
             }
@@ -191,7 +252,11 @@ impl Writer<'_> {
                     }
                     value = operation(">>", value, self.number_literal(u64::from(lo)));
                 }
-                if need == Need::LowBits || (lo > 0 && hi + 1 == whole.width()) { value } else { self.masked(value, hi - lo + 1) }
+                if need == Need::LowBits || (lo > 0 && hi + 1 == whole.width()) {
+                    value
+                } else {
+                    self.masked(value, hi - lo + 1)
+                }
             }
             Expr::Concat(left, right) => {
                 let width = exprs.ty(right).width();
@@ -204,7 +269,11 @@ impl Writer<'_> {
                 let value = operation("|", high, low);
                 if ty.is_signed() { cut(value) } else { value }
             }
-            Expr::Select { condition, then, otherwise } => json!({
+            Expr::Select {
+                condition,
+                then,
+                otherwise,
+            } => json!({
                 "type": "expression",
                 "value": {
                     "op": "?",
@@ -216,11 +285,30 @@ impl Writer<'_> {
         }
     }
 
-    fn binary(&self, op: BinaryOp, left: Handle<Expr>, right: Handle<Expr>, ty: Type, need: Need) -> Value {
+    fn binary(
+        &self,
+        op: BinaryOp,
+        left: Handle<Expr>,
+        right: Handle<Expr>,
+        ty: Type,
+        need: Need,
+    ) -> Value {
         let exprs = &self.program.exprs;
-        let cut = |value: Value| if need == Need::Exact { self.cut(value, ty) } else { value };
+        let cut = |value: Value| {
+            if need == Need::Exact {
+                self.cut(value, ty)
+            } else {
+                value
+            }
+        };
         let exact = |op: &str| operation(op, self.value(left), self.value(right));
-        let low = |op: &str| operation(op, self.emit(left, Need::LowBits), self.emit(right, Need::LowBits));
+        let low = |op: &str| {
+            operation(
+                op,
+                self.emit(left, Need::LowBits),
+                self.emit(right, Need::LowBits),
+            )
+        };
         match op {
             BinaryOp::Add => cut(low("+")),
             BinaryOp::Sub => cut(low("-")),
@@ -229,12 +317,19 @@ impl Writer<'_> {
             BinaryOp::Mod => exact("%"),
             BinaryOp::AddSat | BinaryOp::SubSat => {
                 let value = exact(if op == BinaryOp::AddSat { "+" } else { "-" });
-                let cast = if ty.is_signed() { "sat_cast" } else { "usat_cast" };
+                let cast = if ty.is_signed() {
+                    "sat_cast"
+                } else {
+                    "usat_cast"
+                };
                 operation(cast, value, self.number_literal(u64::from(ty.width())))
             }
             // One operand within range is enough to bring the result there.
             BinaryOp::And if !ty.is_signed() => {
-                let (l, r) = match (exprs.constant(left).is_some(), exprs.constant(right).is_some()) {
+                let (l, r) = match (
+                    exprs.constant(left).is_some(),
+                    exprs.constant(right).is_some(),
+                ) {
                     (true, _) => (Need::Exact, Need::LowBits),
                     (_, true) => (Need::LowBits, Need::Exact),
                     _ => (need, Need::LowBits),
@@ -260,12 +355,20 @@ impl Writer<'_> {
     fn shift_left(&self, left: Handle<Expr>, right: Handle<Expr>, ty: Type, need: Need) -> Value {
         let exprs = &self.program.exprs;
         let shifted = operation("<<", self.emit(left, Need::LowBits), self.value(right));
-        let value = if need == Need::Exact { self.cut(shifted, ty) } else { shifted };
+        let value = if need == Need::Exact {
+            self.cut(shifted, ty)
+        } else {
+            shifted
+        };
         if exprs.constant(right).is_some() || exprs.ty(right).width() <= 8 {
             return value;
         }
         // bmv2 would really make so long a number.
-        let far = operation(">=", self.value(right), self.number_literal(u64::from(ty.width())));
+        let far = operation(
+            ">=",
+            self.value(right),
+            self.number_literal(u64::from(ty.width())),
+        );
         json!({
             "type": "expression",
             "value": { "op": "?", "left": self.number_literal(0), "right": value, "cond": far },
@@ -279,12 +382,20 @@ impl Writer<'_> {
             (_, Type::Bool) => operation("d2b", Value::Null, self.value(operand)),
             _ if to.width() <= from.width() => {
                 let value = self.emit(operand, Need::LowBits);
-                if need == Need::LowBits { value } else { self.cut(value, to) }
+                if need == Need::LowBits {
+                    value
+                } else {
+                    self.cut(value, to)
+                }
             }
             // A wider type holds it as it is, but for negative numbers in an unsigned one.
             _ => {
                 let value = self.value(operand);
-                if from.is_signed() && !to.is_signed() && need == Need::Exact { self.cut(value, to) } else { value }
+                if from.is_signed() && !to.is_signed() && need == Need::Exact {
+                    self.cut(value, to)
+                } else {
+                    value
+                }
             }
         }
     }

@@ -11,7 +11,10 @@ impl Writer<'_> {
         let program = self.program;
         let scalars = program.headers[program.scalars].ty;
         let types = program.header_types.iter().map(|(handle, ty)| {
-            let metadata = program.headers.iter().any(|(_, h)| h.ty == handle && h.metadata);
+            let metadata = program
+                .headers
+                .iter()
+                .any(|(_, h)| h.ty == handle && h.metadata);
             let mut fields: Vec<Value> = Vec::new();
             let mut bits: u32 = 0;
             for (field, position) in ty.fields.iter().zip(0..) {
@@ -30,7 +33,7 @@ impl Writer<'_> {
                     fields.push(json!([&**name, width, false]));
                 }
             }
-            if metadata && bits % 8 != 0 {
+            if metadata && !bits.is_multiple_of(8) {
                 fields.push(json!(["_padding", 8 - bits % 8, false]));
             }
             let mut out = json!({ "name": &*ty.name, "id": handle.index(), "fields": fields });
@@ -43,7 +46,10 @@ impl Writer<'_> {
     }
 
     fn has_varbit(&self, ty: Handle<HeaderType>) -> bool {
-        self.program.header_types[ty].fields.iter().any(|f| matches!(f.ty, Type::Varbit(_)))
+        self.program.header_types[ty]
+            .fields
+            .iter()
+            .any(|f| matches!(f.ty, Type::Varbit(_)))
     }
 
     pub(super) fn headers(&self) -> Value {
@@ -77,8 +83,11 @@ impl Writer<'_> {
     pub(super) fn union_types(&self) -> Value {
         let program = self.program;
         let types = program.union_types.iter().map(|(handle, ty)| {
-            let headers: Vec<Value> =
-                ty.members.iter().map(|(name, ty)| json!([&**name, &*program.header_types[*ty].name])).collect();
+            let headers: Vec<Value> = ty
+                .members
+                .iter()
+                .map(|(name, ty)| json!([&**name, &*program.header_types[*ty].name]))
+                .collect();
             json!({ "name": &*ty.name, "id": handle.index(), "headers": headers })
         });
         Value::Array(types.collect())
@@ -112,12 +121,23 @@ impl Writer<'_> {
     }
 
     pub(super) fn errors(&self) -> Value {
-        Value::Array(self.program.errors.iter().enumerate().map(|(n, name)| json!([&**name, n])).collect())
+        Value::Array(
+            self.program
+                .errors
+                .iter()
+                .enumerate()
+                .map(|(n, name)| json!([&**name, n]))
+                .collect(),
+        )
     }
 
     pub(super) fn enums(&self) -> Value {
         let enums = self.program.enums.iter().map(|(name, members)| {
-            let entries: Vec<Value> = members.iter().enumerate().map(|(n, member)| json!([&**member, n])).collect();
+            let entries: Vec<Value> = members
+                .iter()
+                .enumerate()
+                .map(|(n, member)| json!([&**member, n]))
+                .collect();
             json!({ "name": &**name, "entries": entries })
         });
         Value::Array(enums.collect())

@@ -48,7 +48,11 @@ pub fn write(program: &Program, sources: &SourceMap, name: &str) -> Result<Value
     let ingress = writer.pipeline(0);
     let egress = writer.pipeline(1);
     let field_lists = writer.field_lists();
-    let (calculations, checksums, learn_lists) = (writer.calculations(), writer.checksums(), writer.learn_lists());
+    let (calculations, checksums, learn_lists) = (
+        writer.calculations(),
+        writer.checksums(),
+        writer.learn_lists(),
+    );
     let meters = writer.meters();
     let actions = std::mem::take(&mut writer.actions);
     let mut root = Map::new();
@@ -78,8 +82,15 @@ pub fn write(program: &Program, sources: &SourceMap, name: &str) -> Result<Value
     put("extern_instances", json!([]));
     put("field_aliases", writer.field_aliases());
     put("program", json!(name));
-    put("__meta__", json!({ "version": VERSION, "compiler": concat!("signalbox-p4 ", env!("CARGO_PKG_VERSION")) }));
-    if writer.diagnostics.has_errors() { Err(writer.diagnostics) } else { Ok(Value::Object(root)) }
+    put(
+        "__meta__",
+        json!({ "version": VERSION, "compiler": concat!("signalbox-p4 ", env!("CARGO_PKG_VERSION")) }),
+    );
+    if writer.diagnostics.has_errors() {
+        Err(writer.diagnostics)
+    } else {
+        Ok(Value::Object(root))
+    }
 }
 
 struct Writer<'a> {
@@ -102,7 +113,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn unsupported(&mut self, span: Span, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::error(span, message).with_code("unsupported"));
+        self.diagnostics
+            .push(Diagnostic::error(span, message).with_code("unsupported"));
     }
 
     /// Reserves the names that the program itself gives.
@@ -131,7 +143,10 @@ impl Writer<'_> {
         let at = self.sources.location(span);
         let file = at.path.rsplit('/').next().unwrap_or(at.path);
         let stem = file.split('.').next().unwrap_or(file);
-        let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let stem: String = stem
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
         format!("{stem}{}", at.line)
     }
 
@@ -141,7 +156,11 @@ impl Writer<'_> {
         let text = self.sources.text(span);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or("").trim_end();
-        let fragment = if lines.next().is_some() { format!("{first} ...") } else { first.to_string() };
+        let fragment = if lines.next().is_some() {
+            format!("{first} ...")
+        } else {
+            first.to_string()
+        };
         json!({ "filename": at.path, "line": at.line, "column": at.column, "source_fragment": fragment })
     }
 
@@ -156,16 +175,24 @@ impl Writer<'_> {
         }
         let header = &self.program.headers[header];
         let ty = &self.program.header_types[header.ty];
-        json!([&*header.name, ty.fields.get(field as usize).map_or("", |f| &*f.name)])
+        json!([
+            &*header.name,
+            ty.fields.get(field as usize).map_or("", |f| &*f.name)
+        ])
     }
 
     fn place_type(&self, place: Place) -> Type {
         use crate::ir::HeaderRef;
         let ty = match place.header {
             HeaderRef::Instance(h) => self.program.headers[h].ty,
-            HeaderRef::Last(s) | HeaderRef::Next(s) | HeaderRef::Element(s, _) => self.program.stacks[s].ty,
+            HeaderRef::Last(s) | HeaderRef::Next(s) | HeaderRef::Element(s, _) => {
+                self.program.stacks[s].ty
+            }
         };
-        self.program.header_types[ty].fields.get(place.field as usize).map_or(Type::Bool, |f| f.ty)
+        self.program.header_types[ty]
+            .fields
+            .get(place.field as usize)
+            .map_or(Type::Bool, |f| f.ty)
     }
 }
 
@@ -175,7 +202,11 @@ fn hex(value: &BigInt, width: u32) -> String {
     let digits = (width.div_ceil(8) * 2) as usize;
     let text = value.magnitude().to_str_radix(16);
     let sign = if value.sign() == Sign::Minus { "-" } else { "" };
-    let text = if text.len() % 2 == 1 { format!("0{text}") } else { text };
+    let text = if text.len() % 2 == 1 {
+        format!("0{text}")
+    } else {
+        text
+    };
     format!("{sign}0x{text:0>digits$}")
 }
 

@@ -3,19 +3,25 @@
 use num_bigint::BigInt;
 use serde_json::{Value, json};
 
-use crate::ir::{CaseMatch, Expr, HeaderRef, SelectKey, State, Stmt, StmtKind, Target, Transition, Type, mask_of};
+use crate::ir::{
+    CaseMatch, Expr, HeaderRef, SelectKey, State, Stmt, StmtKind, Target, Transition, Type, mask_of,
+};
 
 use super::{Writer, hex};
 
 impl Writer<'_> {
     pub(super) fn parsers(&mut self) -> Value {
         let program = self.program;
-        let Some(start) = program.parser.start else { return json!([]) };
+        let Some(start) = program.parser.start else {
+            return json!([]);
+        };
         // Only states that can be reached are written, in the order of the program.
         let mut reached = vec![false; program.parser.states.len()];
         let mut open = vec![start];
         while let Some(state) = open.pop() {
-            let Some(seen) = reached.get_mut(state.index()) else { continue };
+            let Some(seen) = reached.get_mut(state.index()) else {
+                continue;
+            };
             if std::mem::replace(seen, true) {
                 continue;
             }
@@ -44,13 +50,26 @@ impl Writer<'_> {
     }
 
     fn state(&mut self, id: usize, state: &State) -> Value {
-        let ops: Vec<Value> = state.body.iter().filter_map(|stmt| self.parser_op(stmt)).collect();
+        let ops: Vec<Value> = state
+            .body
+            .iter()
+            .filter_map(|stmt| self.parser_op(stmt))
+            .collect();
         let (transitions, key) = match &state.transition {
-            Transition::Direct(target) => (vec![self.transition(&CaseMatch::Default, &[], *target)], Vec::new()),
+            Transition::Direct(target) => (
+                vec![self.transition(&CaseMatch::Default, &[], *target)],
+                Vec::new(),
+            ),
             Transition::Select { keys, cases } => {
                 let widths: Vec<u32> = keys.iter().map(|key| self.select_width(*key)).collect();
-                let transitions = cases.iter().map(|c| self.transition(&c.matches, &widths, c.target)).collect();
-                (transitions, keys.iter().map(|key| self.select_key(*key)).collect())
+                let transitions = cases
+                    .iter()
+                    .map(|c| self.transition(&c.matches, &widths, c.target))
+                    .collect();
+                (
+                    transitions,
+                    keys.iter().map(|key| self.select_key(*key)).collect(),
+                )
             }
         };
         json!({
@@ -71,7 +90,9 @@ impl Writer<'_> {
 
     fn select_key(&self, key: SelectKey) -> Value {
         match key {
-            SelectKey::Lookahead(offset, width) => json!({ "type": "lookahead", "value": [offset, width] }),
+            SelectKey::Lookahead(offset, width) => {
+                json!({ "type": "lookahead", "value": [offset, width] })
+            }
             SelectKey::Field(place) => match place.header {
                 HeaderRef::Last(stack) => {
                     let stack = &self.program.stacks[stack];
@@ -90,7 +111,9 @@ impl Writer<'_> {
             Target::Accept => Value::Null,
         };
         match matches {
-            CaseMatch::Default => json!({ "type": "default", "value": null, "mask": null, "next_state": next }),
+            CaseMatch::Default => {
+                json!({ "type": "default", "value": null, "mask": null, "next_state": next })
+            }
             CaseMatch::Set(set) => json!({
                 "type": "parse_vset",
                 "value": &*self.program.value_sets[*set].names.name,
@@ -108,7 +131,11 @@ impl Writer<'_> {
                     bits += bytes;
                     exact &= *m == mask_of(*width);
                 }
-                let mask = if exact { Value::Null } else { json!(hex(&mask, bits)) };
+                let mask = if exact {
+                    Value::Null
+                } else {
+                    json!(hex(&mask, bits))
+                };
                 json!({ "type": "hexstr", "value": hex(&value, bits), "mask": mask, "next_state": next })
             }
         }
@@ -118,8 +145,12 @@ impl Writer<'_> {
         match &stmt.kind {
             StmtKind::Extract { to, length } => {
                 let header = match to {
-                    HeaderRef::Instance(h) => json!({ "type": "regular", "value": &*self.program.headers[*h].name }),
-                    HeaderRef::Next(stack) | HeaderRef::Last(stack) | HeaderRef::Element(stack, _) => {
+                    HeaderRef::Instance(h) => {
+                        json!({ "type": "regular", "value": &*self.program.headers[*h].name })
+                    }
+                    HeaderRef::Next(stack)
+                    | HeaderRef::Last(stack)
+                    | HeaderRef::Element(stack, _) => {
                         json!({ "type": "stack", "value": &*self.program.stacks[*stack].name })
                     }
                 };
@@ -142,10 +173,12 @@ impl Writer<'_> {
                 "op": "set",
                 "parameters": [self.target(*to), { "type": "lookahead", "value": [offset, width] }],
             })),
-            StmtKind::Verify { condition, error } => {
-                Some(json!({ "op": "verify", "parameters": [self.value(*condition), self.value(*error)] }))
-            }
-            StmtKind::Assign { to, value } if Self::is_plain(*to) && !matches!(self.place_type(*to), Type::Varbit(_)) => {
+            StmtKind::Verify { condition, error } => Some(
+                json!({ "op": "verify", "parameters": [self.value(*condition), self.value(*error)] }),
+            ),
+            StmtKind::Assign { to, value }
+                if Self::is_plain(*to) && !matches!(self.place_type(*to), Type::Varbit(_)) =>
+            {
                 let source = match self.program.exprs[*value] {
                     // The source of a field by an expression is written with one wrapper less than in actions.
                     Expr::Read(place) if Self::is_plain(place) => self.argument(*value),
@@ -174,7 +207,12 @@ impl Writer<'_> {
     }
 
     pub(super) fn deparsers(&self) -> Value {
-        let order: Vec<&str> = self.program.deparser.iter().map(|h| &*self.program.headers[*h].name).collect();
+        let order: Vec<&str> = self
+            .program
+            .deparser
+            .iter()
+            .map(|h| &*self.program.headers[*h].name)
+            .collect();
         json!([{
             "name": "deparser",
             "id": 0,

@@ -14,17 +14,25 @@ type Next = Option<String>;
 
 /// Where one application of a table goes on.
 enum Outcome {
-    HitOrMiss { hit: Next, miss: Next },
-    ByAction { cases: Vec<(Handle<Action>, Next)>, otherwise: Next },
+    HitOrMiss {
+        hit: Next,
+        miss: Next,
+    },
+    ByAction {
+        cases: Vec<(Handle<Action>, Next)>,
+        otherwise: Next,
+    },
 }
 
 impl Outcome {
     fn of(&self, action: Handle<Action>) -> Next {
         match self {
             Self::HitOrMiss { hit, .. } => hit.clone(),
-            Self::ByAction { cases, otherwise } => {
-                cases.iter().find(|(a, _)| *a == action).map_or(otherwise, |(_, next)| next).clone()
-            }
+            Self::ByAction { cases, otherwise } => cases
+                .iter()
+                .find(|(a, _)| *a == action)
+                .map_or(otherwise, |(_, next)| next)
+                .clone(),
         }
     }
 }
@@ -46,7 +54,9 @@ impl Writer<'_> {
     pub(super) fn pipeline(&mut self, index: usize) -> Value {
         let program = self.program;
         let name = if index == 0 { "ingress" } else { "egress" };
-        let Some(control) = program.controls.get(index) else { return Value::Null };
+        let Some(control) = program.controls.get(index) else {
+            return Value::Null;
+        };
         let mut graph = Graph::default();
         count_applications(&control.body, &mut graph.counts);
         let first = self.block(&control.body, None, &mut graph);
@@ -73,14 +83,16 @@ impl Writer<'_> {
     fn profiles_of(&mut self, graph: &Graph) -> Vec<Value> {
         let mut seen = Vec::new();
         for (table, _) in &graph.sites {
-            if let Some(profile) = self.program.tables[*table].profile {
-                if !seen.contains(&profile) {
-                    seen.push(profile);
-                }
+            if let Some(profile) = self.program.tables[*table].profile
+                && !seen.contains(&profile)
+            {
+                seen.push(profile);
             }
         }
         seen.sort_unstable();
-        seen.into_iter().map(|profile| self.profile(profile)).collect()
+        seen.into_iter()
+            .map(|profile| self.profile(profile))
+            .collect()
     }
 
     /// Makes the nodes of a block that goes on at `next`; the node where it begins.
@@ -89,16 +101,25 @@ impl Writer<'_> {
         let mut end = block.len();
         while end > 0 {
             // The longest run of statements up to here that one action can do.
-            let start = block.get(..end).map_or(0, |b| b.len() - b.iter().rev().take_while(|s| is_straight(s)).count());
+            let start = block.get(..end).map_or(0, |b| {
+                b.len() - b.iter().rev().take_while(|s| is_straight(s)).count()
+            });
             let run = block.get(start..end).unwrap_or_default();
             match run {
                 [] => {
-                    let Some(stmt) = block.get(end - 1) else { break };
+                    let Some(stmt) = block.get(end - 1) else {
+                        break;
+                    };
                     next = self.node(stmt, next, graph);
                     end -= 1;
                 }
                 // A choice alone is a condition, which costs less than an action that jumps.
-                [stmt @ Stmt { kind: StmtKind::If { .. }, .. }] => {
+                [
+                    stmt @ Stmt {
+                        kind: StmtKind::If { .. },
+                        ..
+                    },
+                ] => {
                     next = self.node(stmt, next, graph);
                     end = start;
                 }
@@ -113,7 +134,11 @@ impl Writer<'_> {
 
     fn node(&mut self, stmt: &Stmt, next: Next, graph: &mut Graph) -> Next {
         match &stmt.kind {
-            StmtKind::If { condition, then, otherwise } => {
+            StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            } => {
                 let yes = self.block(then, next.clone(), graph);
                 let no = self.block(otherwise, next, graph);
                 if yes == no {
@@ -121,7 +146,9 @@ impl Writer<'_> {
                 }
                 Some(self.conditional(*condition, yes, no, stmt.span, graph))
             }
-            StmtKind::Apply { table, after } => self.application(*table, after, next, stmt.span, graph),
+            StmtKind::Apply { table, after } => {
+                self.application(*table, after, next, stmt.span, graph)
+            }
             StmtKind::Labelled(label, inner) => {
                 graph.labels.insert(*label, next.clone());
                 self.block(inner, next, graph)
@@ -132,12 +159,26 @@ impl Writer<'_> {
         }
     }
 
-    fn conditional(&mut self, condition: Handle<Expr>, yes: Next, no: Next, span: Span, graph: &mut Graph) -> String {
+    fn conditional(
+        &mut self,
+        condition: Handle<Expr>,
+        yes: Next,
+        no: Next,
+        span: Span,
+        graph: &mut Graph,
+    ) -> String {
         let expression = self.value(condition);
         self.raw_conditional(expression, yes, no, span, graph)
     }
 
-    fn raw_conditional(&mut self, expression: Value, yes: Next, no: Next, span: Span, graph: &mut Graph) -> String {
+    fn raw_conditional(
+        &mut self,
+        expression: Value,
+        yes: Next,
+        no: Next,
+        span: Span,
+        graph: &mut Graph,
+    ) -> String {
         let wanted = format!("if_{}", self.place_name(span));
         let name = self.fresh(&wanted);
         graph.conditionals.push(json!({
@@ -154,7 +195,9 @@ impl Writer<'_> {
 
     /// A table without a key, whose action is these statements.
     fn hidden_table(&mut self, run: &[Stmt], next: Next, graph: &mut Graph) -> Next {
-        let Some(first) = run.first() else { return next };
+        let Some(first) = run.first() else {
+            return next;
+        };
         let span = first.span;
         let wanted = self.place_name(span);
         let action = self.fresh(&wanted);
@@ -162,7 +205,14 @@ impl Writer<'_> {
         Some(self.keyless(&action, id, next, span, graph))
     }
 
-    fn keyless(&mut self, action: &str, id: usize, next: Next, span: Span, graph: &mut Graph) -> String {
+    fn keyless(
+        &mut self,
+        action: &str,
+        id: usize,
+        next: Next,
+        span: Span,
+        graph: &mut Graph,
+    ) -> String {
         let name = self.fresh(&format!("tbl_{action}"));
         let mut next_tables = Map::new();
         next_tables.insert(action.to_string(), json!(next));
@@ -192,9 +242,19 @@ impl Writer<'_> {
         name
     }
 
-    fn application(&mut self, table: Handle<Table>, after: &After, next: Next, span: Span, graph: &mut Graph) -> Next {
+    fn application(
+        &mut self,
+        table: Handle<Table>,
+        after: &After,
+        next: Next,
+        span: Span,
+        graph: &mut Graph,
+    ) -> Next {
         let outcome = match after {
-            After::Nothing => Outcome::ByAction { cases: Vec::new(), otherwise: next },
+            After::Nothing => Outcome::ByAction {
+                cases: Vec::new(),
+                otherwise: next,
+            },
             After::HitOrMiss { hit, miss } => {
                 let hit = self.block(hit, next.clone(), graph);
                 let miss = self.block(miss, next, graph);
@@ -207,7 +267,10 @@ impl Writer<'_> {
                     by_action.extend(actions.iter().map(|action| (*action, first.clone())));
                 }
                 let otherwise = self.block(otherwise, next, graph);
-                Outcome::ByAction { cases: by_action, otherwise }
+                Outcome::ByAction {
+                    cases: by_action,
+                    otherwise,
+                }
             }
         };
         let number = match graph.sites.iter_mut().find(|(known, _)| *known == table) {
@@ -259,11 +322,18 @@ impl Writer<'_> {
     }
 
     /// The edges of a table, and where it goes when it has no action at all.
-    fn next_tables(&mut self, table: Handle<Table>, outcomes: &[Outcome], graph: &mut Graph) -> (Value, Next) {
+    fn next_tables(
+        &mut self,
+        table: Handle<Table>,
+        outcomes: &[Outcome],
+        graph: &mut Graph,
+    ) -> (Value, Next) {
         let program = self.program;
         let span = program.tables[table].span;
         let mut out = Map::new();
-        let hit_or_miss = outcomes.iter().any(|o| matches!(o, Outcome::HitOrMiss { .. }));
+        let hit_or_miss = outcomes
+            .iter()
+            .any(|o| matches!(o, Outcome::HitOrMiss { .. }));
         if hit_or_miss {
             let mut hits = Vec::new();
             let mut misses = Vec::new();
@@ -301,7 +371,10 @@ impl Writer<'_> {
         for action in &actions {
             let all: Vec<Next> = outcomes.iter().map(|o| o.of(action.action)).collect();
             let next = go(self, graph, all);
-            out.insert(program.actions[action.action].names.name.to_string(), json!(next));
+            out.insert(
+                program.actions[action.action].names.name.to_string(),
+                json!(next),
+            );
         }
         let all: Vec<Next> = outcomes
             .iter()
@@ -315,10 +388,18 @@ impl Writer<'_> {
     }
 
     /// The way back from a table to where it was applied.
-    fn dispatch(&mut self, table: Handle<Table>, ways: Vec<Next>, span: Span, graph: &mut Graph) -> Next {
+    fn dispatch(
+        &mut self,
+        table: Handle<Table>,
+        ways: Vec<Next>,
+        span: Span,
+        graph: &mut Graph,
+    ) -> Next {
         let mut ways = ways.into_iter().enumerate().rev();
-        let Some((_, mut next)) = ways.next() else { return None };
-        let Some((scalar, width)) = graph.selectors.get(&table).cloned() else { return next };
+        let (_, mut next) = ways.next()?;
+        let Some((scalar, width)) = graph.selectors.get(&table).cloned() else {
+            return next;
+        };
         let scalars = self.program.headers[self.program.scalars].name.to_string();
         for (number, way) in ways {
             if way == next {
@@ -347,8 +428,11 @@ fn straight(stmt: &Stmt, labels: &mut Vec<Label>) -> bool {
     match &stmt.kind {
         StmtKind::Apply { .. } | StmtKind::Exit => false,
         StmtKind::Break(label) => labels.contains(label),
-        StmtKind::If { then, otherwise, .. } => {
-            then.iter().all(|s| straight(s, labels)) && otherwise.iter().all(|s| straight(s, labels))
+        StmtKind::If {
+            then, otherwise, ..
+        } => {
+            then.iter().all(|s| straight(s, labels))
+                && otherwise.iter().all(|s| straight(s, labels))
         }
         StmtKind::Labelled(label, inner) => {
             labels.push(*label);
@@ -379,7 +463,9 @@ fn count_applications(block: &Block, counts: &mut FxHashMap<Handle<Table>, usize
                     }
                 }
             }
-            StmtKind::If { then, otherwise, .. } => {
+            StmtKind::If {
+                then, otherwise, ..
+            } => {
                 count_applications(then, counts);
                 count_applications(otherwise, counts);
             }

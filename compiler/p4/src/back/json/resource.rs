@@ -34,7 +34,13 @@ impl Writer<'_> {
 
     pub(super) fn meters(&self) -> Value {
         let program = self.program;
-        let unit = |unit: Unit| if unit == Unit::Packets { "packets" } else { "bytes" };
+        let unit = |unit: Unit| {
+            if unit == Unit::Packets {
+                "packets"
+            } else {
+                "bytes"
+            }
+        };
         let mut out = Vec::new();
         for (_, meter) in program.meters.iter() {
             out.push(json!({
@@ -48,7 +54,9 @@ impl Writer<'_> {
             }));
         }
         for (_, meter) in program.direct_meters.iter() {
-            let (Some(table), Some(target)) = (meter.table, meter.target) else { continue };
+            let (Some(table), Some(target)) = (meter.table, meter.target) else {
+                continue;
+            };
             out.push(json!({
                 "name": &*meter.names.name,
                 "id": out.len(),
@@ -97,7 +105,10 @@ impl Writer<'_> {
         if let Some(algorithm) = profile.selector {
             let mut inputs: Vec<Vec<Value>> = Vec::new();
             for table in &profile.tables {
-                let keys = program.tables[*table].keys.iter().filter(|k| k.kind == MatchKind::Selector);
+                let keys = program.tables[*table]
+                    .keys
+                    .iter()
+                    .filter(|k| k.kind == MatchKind::Selector);
                 let input: Vec<Value> = keys
                     .map(|key| match key.value {
                         KeyValue::Field(place) => json!({ "type": "field", "value": self.plain(place) }),
@@ -115,7 +126,10 @@ impl Writer<'_> {
             }
             let input = inputs.into_iter().next().unwrap_or_default();
             if let Some(object) = out.as_object_mut() {
-                object.insert("selector".into(), json!({ "algo": algorithm.name(), "input": input }));
+                object.insert(
+                    "selector".into(),
+                    json!({ "algo": algorithm.name(), "input": input }),
+                );
             }
         }
         out
@@ -126,47 +140,62 @@ impl Writer<'_> {
     }
 
     pub(super) fn calculations(&self) -> Value {
-        let calculations = self.program.calculations.iter().map(|(handle, calculation)| {
-            let mut input: Vec<Value> = calculation.input.iter().map(|part| self.input(part)).collect();
-            if calculation.payload {
-                input.push(json!({ "type": "payload", "value": null }));
-            }
-            json!({
-                "name": Self::calculation_name(handle),
-                "id": handle.index(),
-                "source_info": self.source_info(calculation.span),
-                "algo": calculation.algorithm.name(),
-                "input": input,
-            })
-        });
+        let calculations = self
+            .program
+            .calculations
+            .iter()
+            .map(|(handle, calculation)| {
+                let mut input: Vec<Value> = calculation
+                    .input
+                    .iter()
+                    .map(|part| self.input(part))
+                    .collect();
+                if calculation.payload {
+                    input.push(json!({ "type": "payload", "value": null }));
+                }
+                json!({
+                    "name": Self::calculation_name(handle),
+                    "id": handle.index(),
+                    "source_info": self.source_info(calculation.span),
+                    "algo": calculation.algorithm.name(),
+                    "input": input,
+                })
+            });
         Value::Array(calculations.collect())
     }
 
     fn input(&self, input: &Input) -> Value {
         match input {
             Input::Field(place) => json!({ "type": "field", "value": self.plain(*place) }),
-            Input::Number(value, width) => json!({ "type": "hexstr", "value": hex(value, *width), "bitwidth": width }),
+            Input::Number(value, width) => {
+                json!({ "type": "hexstr", "value": hex(value, *width), "bitwidth": width })
+            }
         }
     }
 
     pub(super) fn checksums(&self) -> Value {
-        let checksums = self.program.checksums.iter().enumerate().map(|(id, checksum)| {
-            let condition = match self.program.exprs[checksum.condition] {
-                Expr::Bool(true) => Value::Null,
-                _ => self.value(checksum.condition),
-            };
-            json!({
-                "name": format!("cksum_{id}"),
-                "id": id,
-                "source_info": self.source_info(checksum.span),
-                "target": self.plain(checksum.target),
-                "type": "generic",
-                "calculation": Self::calculation_name(checksum.calculation),
-                "verify": checksum.verify,
-                "update": !checksum.verify,
-                "if_cond": condition,
-            })
-        });
+        let checksums = self
+            .program
+            .checksums
+            .iter()
+            .enumerate()
+            .map(|(id, checksum)| {
+                let condition = match self.program.exprs[checksum.condition] {
+                    Expr::Bool(true) => Value::Null,
+                    _ => self.value(checksum.condition),
+                };
+                json!({
+                    "name": format!("cksum_{id}"),
+                    "id": id,
+                    "source_info": self.source_info(checksum.span),
+                    "target": self.plain(checksum.target),
+                    "type": "generic",
+                    "calculation": Self::calculation_name(checksum.calculation),
+                    "verify": checksum.verify,
+                    "update": !checksum.verify,
+                    "if_cond": condition,
+                })
+            });
         Value::Array(checksums.collect())
     }
 
@@ -186,6 +215,9 @@ impl Writer<'_> {
     }
 
     fn elements(&self, fields: &[Place]) -> Vec<Value> {
-        fields.iter().map(|place| json!({ "type": "field", "value": self.plain(*place) })).collect()
+        fields
+            .iter()
+            .map(|place| json!({ "type": "field", "value": self.plain(*place) }))
+            .collect()
     }
 }

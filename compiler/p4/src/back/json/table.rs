@@ -20,14 +20,31 @@ fn match_type(kind: MatchKind) -> &'static str {
 }
 
 impl Writer<'_> {
-    pub(super) fn table(&mut self, handle: Handle<Table>, next_tables: Value, base_default_next: Option<String>) -> Value {
+    pub(super) fn table(
+        &mut self,
+        handle: Handle<Table>,
+        next_tables: Value,
+        base_default_next: Option<String>,
+    ) -> Value {
         let program = self.program;
         let table = &program.tables[handle];
-        let keys: Vec<&Key> = table.keys.iter().filter(|k| k.kind != MatchKind::Selector).collect();
+        let keys: Vec<&Key> = table
+            .keys
+            .iter()
+            .filter(|k| k.kind != MatchKind::Selector)
+            .collect();
         if keys.iter().filter(|k| k.kind == MatchKind::Lpm).count() > 1 {
-            self.unsupported(table.span, format!("the table `{}` has more than one key of kind `lpm`", table.names.name));
+            self.unsupported(
+                table.span,
+                format!(
+                    "the table `{}` has more than one key of kind `lpm`",
+                    table.names.name
+                ),
+            );
         }
-        let whole = ["range", "ternary", "lpm"].into_iter().find(|kind| keys.iter().any(|k| match_type(k.kind) == *kind));
+        let whole = ["range", "ternary", "lpm"]
+            .into_iter()
+            .find(|kind| keys.iter().any(|k| match_type(k.kind) == *kind));
         let mut out = json!({
             "name": &*table.names.name,
             "id": self.tables,
@@ -36,7 +53,9 @@ impl Writer<'_> {
             "match_type": whole.unwrap_or("exact"),
         });
         self.tables += 1;
-        let Some(object) = out.as_object_mut() else { return out };
+        let Some(object) = out.as_object_mut() else {
+            return out;
+        };
         let mut put = |key: &str, value: Value| {
             object.insert(key.to_string(), value);
         };
@@ -44,8 +63,14 @@ impl Writer<'_> {
             None => put("type", json!("simple")),
             Some(profile) => {
                 let selector = program.profiles[profile].selector.is_some();
-                put("type", json!(if selector { "indirect_ws" } else { "indirect" }));
-                put("action_profile", json!(&*program.profiles[profile].names.name));
+                put(
+                    "type",
+                    json!(if selector { "indirect_ws" } else { "indirect" }),
+                );
+                put(
+                    "action_profile",
+                    json!(&*program.profiles[profile].names.name),
+                );
             }
         }
         let size = match &table.entries {
@@ -55,9 +80,30 @@ impl Writer<'_> {
         put("max_size", json!(size));
         put("with_counters", json!(table.counter.is_some()));
         put("support_timeout", json!(table.support_timeout));
-        put("direct_meters", json!(table.meter.map(|m| &*program.direct_meters[m].names.name)));
-        put("action_ids", json!(table.actions.iter().map(|a| self.action_id(a.action)).collect::<Vec<_>>()));
-        put("actions", json!(table.actions.iter().map(|a| &*program.actions[a.action].names.name).collect::<Vec<_>>()));
+        put(
+            "direct_meters",
+            json!(table.meter.map(|m| &*program.direct_meters[m].names.name)),
+        );
+        put(
+            "action_ids",
+            json!(
+                table
+                    .actions
+                    .iter()
+                    .map(|a| self.action_id(a.action))
+                    .collect::<Vec<_>>()
+            ),
+        );
+        put(
+            "actions",
+            json!(
+                table
+                    .actions
+                    .iter()
+                    .map(|a| &*program.actions[a.action].names.name)
+                    .collect::<Vec<_>>()
+            ),
+        );
         put("base_default_next", json!(base_default_next));
         put("next_tables", next_tables);
         if table.profile.is_none() {
@@ -78,7 +124,10 @@ impl Writer<'_> {
                 put("entries", list);
             }
             if table.profile.is_some() && !entries.list.is_empty() {
-                self.unsupported(table.span, "entries of a table with an action profile are not supported by the target");
+                self.unsupported(
+                    table.span,
+                    "entries of a table with an action profile are not supported by the target",
+                );
             }
         }
         out
@@ -103,13 +152,18 @@ impl Writer<'_> {
     }
 
     fn entries(&self, table: &Table, keys: &[&Key]) -> Value {
-        let Some(entries) = &table.entries else { return Value::Null };
+        let Some(entries) = &table.entries else {
+            return Value::Null;
+        };
         // The order of the program decides where no priority is written; a larger written one wins,
         // while for bmv2 the smaller one does.
         let highest = entries.list.iter().filter_map(|e| e.priority.clone()).max();
         let list = entries.list.iter().enumerate().map(|(position, entry)| {
-            let match_key: Vec<Value> =
-                keys.iter().zip(&entry.keys).map(|(key, value)| self.entry_key(key, value)).collect();
+            let match_key: Vec<Value> = keys
+                .iter()
+                .zip(&entry.keys)
+                .map(|(key, value)| self.entry_key(key, value))
+                .collect();
             let data: Vec<String> = entry.arguments.iter().map(|v| hex(v, 0)).collect();
             let priority = match (&entry.target_priority, &entry.priority, &highest) {
                 (Some(priority), ..) => priority.clone(),
@@ -138,7 +192,11 @@ impl Writer<'_> {
                     EntryKey::Masked(value, mask) => (value, mask),
                     EntryKey::Any | EntryKey::Range(..) => (&zero, &zero),
                 };
-                let length: u32 = mask.magnitude().iter_u32_digits().map(u32::count_ones).sum();
+                let length: u32 = mask
+                    .magnitude()
+                    .iter_u32_digits()
+                    .map(u32::count_ones)
+                    .sum();
                 json!({ "match_type": "lpm", "key": text(value), "prefix_length": length })
             }
             "ternary" => {
@@ -158,7 +216,11 @@ impl Writer<'_> {
                 json!({ "match_type": "range", "start": text(low), "end": text(high) })
             }
             _ => {
-                let value = if let EntryKey::Exact(value) = value { value } else { &zero };
+                let value = if let EntryKey::Exact(value) = value {
+                    value
+                } else {
+                    &zero
+                };
                 json!({ "match_type": "exact", "key": text(value) })
             }
         }

@@ -43,15 +43,21 @@ pub fn annotations(list: &[Annotation], without: &[&str]) -> Annotations {
             }
             Annotation::List { name, arguments } => {
                 let expressions = arguments.iter().map(expression).collect();
-                let body = p4::structured_annotation::Body::ExpressionList(p4::ExpressionList { expressions });
+                let body = p4::structured_annotation::Body::ExpressionList(p4::ExpressionList {
+                    expressions,
+                });
                 out.structured.push(structured(name, body));
             }
             Annotation::Pairs { name, arguments } => {
                 let kv_pairs = arguments
                     .iter()
-                    .map(|(key, value)| p4::KeyValuePair { key: key.to_string(), value: Some(expression(value)) })
+                    .map(|(key, value)| p4::KeyValuePair {
+                        key: key.to_string(),
+                        value: Some(expression(value)),
+                    })
                     .collect();
-                let body = p4::structured_annotation::Body::KvPairList(p4::KeyValuePairList { kv_pairs });
+                let body =
+                    p4::structured_annotation::Body::KvPairList(p4::KeyValuePairList { kv_pairs });
                 out.structured.push(structured(name, body));
             }
         }
@@ -60,14 +66,20 @@ pub fn annotations(list: &[Annotation], without: &[&str]) -> Annotations {
 }
 
 fn structured(name: &str, body: p4::structured_annotation::Body) -> p4::StructuredAnnotation {
-    p4::StructuredAnnotation { name: name.to_string(), body: Some(body), source_location: None }
+    p4::StructuredAnnotation {
+        name: name.to_string(),
+        body: Some(body),
+        source_location: None,
+    }
 }
 
 fn expression(argument: &AnnotationArgument) -> p4::Expression {
     use p4::expression::Value;
     let value = match argument {
         AnnotationArgument::String(text) => Value::StringValue(text.to_string()),
-        AnnotationArgument::Number(number) => Value::Int64Value(number.to_i64().unwrap_or(i64::MAX)),
+        AnnotationArgument::Number(number) => {
+            Value::Int64Value(number.to_i64().unwrap_or(i64::MAX))
+        }
         AnnotationArgument::Bool(truth) => Value::BoolValue(*truth),
     };
     p4::Expression { value: Some(value) }

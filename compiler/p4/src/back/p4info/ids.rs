@@ -96,7 +96,11 @@ impl Symbols {
 
     /// The id of a name; 0 for one that was not added.
     pub fn id(&self, kind: Kind, name: &str) -> u32 {
-        self.ids.get(&(kind, name.to_string())).copied().flatten().unwrap_or(0)
+        self.ids
+            .get(&(kind, name.to_string()))
+            .copied()
+            .flatten()
+            .unwrap_or(0)
     }
 
     /// The alias of a name.
@@ -155,7 +159,11 @@ mod tests {
     #[test]
     fn ids_are_those_of_p4c() {
         let mut symbols = Symbols::default();
-        for (kind, name) in [(Kind::Action, "NoAction"), (Kind::Table, "I.web_lb.fx"), (Kind::Counter, "I.guard.slots")] {
+        for (kind, name) in [
+            (Kind::Action, "NoAction"),
+            (Kind::Table, "I.web_lb.fx"),
+            (Kind::Counter, "I.guard.slots"),
+        ] {
             symbols.add(kind, name, None).unwrap();
         }
         symbols.assign();
@@ -178,13 +186,22 @@ mod tests {
     fn an_id_of_the_program_is_kept_and_a_clash_is_told() {
         let mut symbols = Symbols::default();
         symbols.add(Kind::Table, "t", Some(7)).unwrap();
-        assert_eq!(symbols.add(Kind::Table, "u", Some(7)), Err(IdError::Twice(7)));
-        assert_eq!(symbols.add(Kind::Table, "v", Some(0x0100_0001)), Err(IdError::WrongKind(0x0100_0001)));
+        assert_eq!(
+            symbols.add(Kind::Table, "u", Some(7)),
+            Err(IdError::Twice(7))
+        );
+        assert_eq!(
+            symbols.add(Kind::Table, "v", Some(0x0100_0001)),
+            Err(IdError::WrongKind(0x0100_0001))
+        );
         assert_eq!(symbols.id(Kind::Table, "t"), 0x0200_0007);
     }
 
     #[test]
     fn small_ids_count_round_those_that_are_given() {
-        assert_eq!(small_ids(&[None, Some(5), None, None, None, None]), [1, 5, 2, 3, 4, 6]);
+        assert_eq!(
+            small_ids(&[None, Some(5), None, None, None, None]),
+            [1, 5, 2, 3, 4, 6]
+        );
     }
 }

@@ -10,8 +10,8 @@ use signalbox_p4runtime::proto::p4::config::v1 as p4;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::ir::{
-    Action, ActionScope, Annotation, ControlPlaneItem, Handle, MatchKind, Names, PacketHeader, Param, Profile, Program, Table, Unit,
-    ValueSet,
+    Action, ActionScope, Annotation, ControlPlaneItem, Handle, MatchKind, Names, PacketHeader,
+    Param, Profile, Program, Table, Unit, ValueSet,
 };
 
 use annotation::annotations;
@@ -32,7 +32,10 @@ pub fn write(program: &Program) -> Result<p4::P4Info, Diagnostics> {
     for item in &program.control_plane {
         let (kind, names) = names(program, item);
         if let Err(error) = symbols.add(kind, &names.name, names.id) {
-            diagnostics.push(Diagnostic::error_without_place(format!("`{}`: {error}", names.name)));
+            diagnostics.push(Diagnostic::error_without_place(format!(
+                "`{}`: {error}",
+                names.name
+            )));
         }
     }
     symbols.assign();
@@ -40,14 +43,24 @@ pub fn write(program: &Program) -> Result<p4::P4Info, Diagnostics> {
         return Err(diagnostics);
     }
     let writer = Writer { program, symbols };
-    let mut info = p4::P4Info { pkg_info: Some(writer.package()), ..Default::default() };
+    let mut info = p4::P4Info {
+        pkg_info: Some(writer.package()),
+        ..Default::default()
+    };
     let mut seen: Vec<u32> = Vec::new();
     for item in &program.control_plane {
         writer.item(item, &mut info, &mut seen);
     }
     let types = type_info(&program.type_definitions);
-    let is_used = !info.tables.is_empty() || !info.counters.is_empty() || !info.meters.is_empty() || !info.registers.is_empty();
-    if is_used || types != p4::P4TypeInfo::default() || !info.controller_packet_metadata.is_empty() || !info.digests.is_empty() {
+    let is_used = !info.tables.is_empty()
+        || !info.counters.is_empty()
+        || !info.meters.is_empty()
+        || !info.registers.is_empty();
+    if is_used
+        || types != p4::P4TypeInfo::default()
+        || !info.controller_packet_metadata.is_empty()
+        || !info.digests.is_empty()
+    {
         info.type_info = Some(types);
     }
     Ok(info)
@@ -58,7 +71,9 @@ fn names(program: &Program, item: &ControlPlaneItem) -> (Kind, Names) {
         ControlPlaneItem::Table(h) => (Kind::Table, &program.tables[*h].names),
         ControlPlaneItem::Action(h) => (Kind::Action, &program.actions[*h].names),
         ControlPlaneItem::Counter(h) => (Kind::Counter, &program.counters[*h].names),
-        ControlPlaneItem::DirectCounter(h) => (Kind::DirectCounter, &program.direct_counters[*h].names),
+        ControlPlaneItem::DirectCounter(h) => {
+            (Kind::DirectCounter, &program.direct_counters[*h].names)
+        }
         ControlPlaneItem::Meter(h) => (Kind::Meter, &program.meters[*h].names),
         ControlPlaneItem::DirectMeter(h) => (Kind::DirectMeter, &program.direct_meters[*h].names),
         ControlPlaneItem::Register(h) => (Kind::Register, &program.registers[*h].names),
@@ -66,7 +81,11 @@ fn names(program: &Program, item: &ControlPlaneItem) -> (Kind, Names) {
         ControlPlaneItem::ValueSet(h) => (Kind::ValueSet, &program.value_sets[*h].names),
         ControlPlaneItem::PacketHeader(header) => (Kind::PacketHeader, &header.names),
         ControlPlaneItem::Digest(h) => {
-            let names = Names { name: program.digests[*h].name.clone(), id: None, annotations: Vec::new() };
+            let names = Names {
+                name: program.digests[*h].name.clone(),
+                id: None,
+                annotations: Vec::new(),
+            };
             return (Kind::Digest, names);
         }
     };
@@ -103,14 +122,22 @@ impl Writer<'_> {
                 info.tables.push(self.table(table));
                 if let Some(counter) = table.counter {
                     info.direct_counters.push(p4::DirectCounter {
-                        preamble: self.preamble(Kind::DirectCounter, &program.direct_counters[counter].names, &[]),
+                        preamble: self.preamble(
+                            Kind::DirectCounter,
+                            &program.direct_counters[counter].names,
+                            &[],
+                        ),
                         spec: Some(counter_spec(program.direct_counters[counter].unit)),
                         direct_table_id: self.symbols.id(Kind::Table, &table.names.name),
                     });
                 }
                 if let Some(meter) = table.meter {
                     info.direct_meters.push(p4::DirectMeter {
-                        preamble: self.preamble(Kind::DirectMeter, &program.direct_meters[meter].names, &[]),
+                        preamble: self.preamble(
+                            Kind::DirectMeter,
+                            &program.direct_meters[meter].names,
+                            &[],
+                        ),
                         spec: Some(meter_spec(program.direct_meters[meter].unit)),
                         direct_table_id: self.symbols.id(Kind::Table, &table.names.name),
                     });
@@ -151,21 +178,31 @@ impl Writer<'_> {
                     index_type_name: register.index_type.as_deref().map(named),
                 });
             }
-            ControlPlaneItem::Profile(handle) => info.action_profiles.push(self.profile(&program.profiles[*handle])),
-            ControlPlaneItem::ValueSet(handle) => info.value_sets.push(self.value_set(&program.value_sets[*handle])),
+            ControlPlaneItem::Profile(handle) => info
+                .action_profiles
+                .push(self.profile(&program.profiles[*handle])),
+            ControlPlaneItem::ValueSet(handle) => info
+                .value_sets
+                .push(self.value_set(&program.value_sets[*handle])),
             ControlPlaneItem::Digest(handle) => {
                 let digest = &program.digests[*handle];
                 let id = self.symbols.id(Kind::Digest, &digest.name);
                 if !seen.contains(&id) {
                     seen.push(id);
-                    let names = Names { name: digest.name.clone(), id: None, annotations: Vec::new() };
+                    let names = Names {
+                        name: digest.name.clone(),
+                        id: None,
+                        annotations: Vec::new(),
+                    };
                     info.digests.push(p4::Digest {
                         preamble: self.preamble(Kind::Digest, &names, &[]),
                         type_spec: Some(data_type(&digest.data_type)),
                     });
                 }
             }
-            ControlPlaneItem::PacketHeader(header) => info.controller_packet_metadata.push(self.packet_header(header)),
+            ControlPlaneItem::PacketHeader(header) => info
+                .controller_packet_metadata
+                .push(self.packet_header(header)),
             // They come with their tables.
             ControlPlaneItem::DirectCounter(_) | ControlPlaneItem::DirectMeter(_) => {}
         }
@@ -179,7 +216,17 @@ impl Writer<'_> {
             .iter()
             .zip(ids)
             .filter(|(key, _)| key.kind != MatchKind::Selector)
-            .map(|(key, id)| match_field(&key.name, id, key.kind, key.width, key.type_name.as_deref(), &key.annotations, &[]))
+            .map(|(key, id)| {
+                match_field(
+                    &key.name,
+                    id,
+                    key.kind,
+                    key.width,
+                    key.type_name.as_deref(),
+                    &key.annotations,
+                    &[],
+                )
+            })
             .collect();
         let action_refs = table
             .actions
@@ -208,14 +255,25 @@ impl Writer<'_> {
             .iter()
             .zip(param_ids)
             .zip(&default.arguments)
-            .map(|((param, param_id), value)| p4::table_action_call::Argument { param_id, value: bytes(value, param.ty.width()) })
+            .map(
+                |((param, param_id), value)| p4::table_action_call::Argument {
+                    param_id,
+                    value: bytes(value, param.ty.width()),
+                },
+            )
             .collect();
         let mut direct_resource_ids = Vec::new();
         if let Some(counter) = table.counter {
-            direct_resource_ids.push(self.symbols.id(Kind::DirectCounter, &program.direct_counters[counter].names.name));
+            direct_resource_ids.push(self.symbols.id(
+                Kind::DirectCounter,
+                &program.direct_counters[counter].names.name,
+            ));
         }
         if let Some(meter) = table.meter {
-            direct_resource_ids.push(self.symbols.id(Kind::DirectMeter, &program.direct_meters[meter].names.name));
+            direct_resource_ids.push(
+                self.symbols
+                    .id(Kind::DirectMeter, &program.direct_meters[meter].names.name),
+            );
         }
         let idle = if table.support_timeout {
             p4::table::IdleTimeoutBehavior::NotifyControl
@@ -227,10 +285,14 @@ impl Writer<'_> {
             match_fields,
             action_refs,
             const_default_action_id: if default.constant { default_id } else { 0 },
-            initial_default_action: Some(p4::TableActionCall { action_id: default_id, arguments }),
-            implementation_id: table
-                .profile
-                .map_or(0, |p| self.symbols.id(Kind::ActionProfile, &program.profiles[p].names.name)),
+            initial_default_action: Some(p4::TableActionCall {
+                action_id: default_id,
+                arguments,
+            }),
+            implementation_id: table.profile.map_or(0, |p| {
+                self.symbols
+                    .id(Kind::ActionProfile, &program.profiles[p].names.name)
+            }),
             direct_resource_ids,
             size: i64::try_from(table.size.unwrap_or(DEFAULT_SIZE)).unwrap_or(i64::MAX),
             idle_timeout_behavior: idle.into(),
@@ -241,7 +303,8 @@ impl Writer<'_> {
     }
 
     fn action_id(&self, action: Handle<Action>) -> u32 {
-        self.symbols.id(Kind::Action, &self.program.actions[action].names.name)
+        self.symbols
+            .id(Kind::Action, &self.program.actions[action].names.name)
     }
 
     fn action(&self, action: &Action) -> p4::Action {
@@ -263,42 +326,72 @@ impl Writer<'_> {
                 }
             })
             .collect();
-        p4::Action { preamble: self.preamble(Kind::Action, &action.names, &[]), params }
+        p4::Action {
+            preamble: self.preamble(Kind::Action, &action.names, &[]),
+            params,
+        }
     }
 
     fn profile(&self, profile: &Profile) -> p4::ActionProfile {
         use p4::action_profile::{SelectorSizeSemantics, SumOfMembers, SumOfWeights};
-        const OWN: [&str; 3] = ["max_group_size", "selector_size_semantics", "max_member_weight"];
-        let mut tables: Vec<&str> = profile.tables.iter().map(|t| &*self.program.tables[*t].names.name).collect();
+        const OWN: [&str; 3] = [
+            "max_group_size",
+            "selector_size_semantics",
+            "max_member_weight",
+        ];
+        let mut tables: Vec<&str> = profile
+            .tables
+            .iter()
+            .map(|t| &*self.program.tables[*t].names.name)
+            .collect();
         tables.sort_unstable();
         let number = |wanted: &str| {
-            let annotation = profile.names.annotations.iter().find(|a| a.name() == wanted)?;
+            let annotation = profile
+                .names
+                .annotations
+                .iter()
+                .find(|a| a.name() == wanted)?;
             match annotation {
-                Annotation::Unstructured { body: Some(body), .. } => body.parse::<i32>().ok(),
+                Annotation::Unstructured {
+                    body: Some(body), ..
+                } => body.parse::<i32>().ok(),
                 _ => None,
             }
         };
         let semantics = profile.names.annotations.iter().find_map(|a| match a {
-            Annotation::Unstructured { name, string: Some(text), .. } if &**name == "selector_size_semantics" => {
-                Some(text.to_ascii_lowercase())
-            }
+            Annotation::Unstructured {
+                name,
+                string: Some(text),
+                ..
+            } if &**name == "selector_size_semantics" => Some(text.to_ascii_lowercase()),
             _ => None,
         });
         let selects = profile.selector.is_some();
         let selector_size_semantics = match semantics.as_deref() {
-            Some("sum_of_weights") if selects => Some(SelectorSizeSemantics::SumOfWeights(SumOfWeights {})),
+            Some("sum_of_weights") if selects => {
+                Some(SelectorSizeSemantics::SumOfWeights(SumOfWeights {}))
+            }
             Some("sum_of_members") if selects => {
                 let max_member_weight = number("max_member_weight").unwrap_or(0);
-                Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers { max_member_weight }))
+                Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers {
+                    max_member_weight,
+                }))
             }
             _ => None,
         };
         p4::ActionProfile {
             preamble: self.preamble(Kind::ActionProfile, &profile.names, &OWN),
-            table_ids: tables.into_iter().map(|name| self.symbols.id(Kind::Table, name)).collect(),
+            table_ids: tables
+                .into_iter()
+                .map(|name| self.symbols.id(Kind::Table, name))
+                .collect(),
             with_selector: selects,
             size: i64::try_from(profile.size).unwrap_or(i64::MAX),
-            max_group_size: if selects { number("max_group_size").unwrap_or(0) } else { 0 },
+            max_group_size: if selects {
+                number("max_group_size").unwrap_or(0)
+            } else {
+                0
+            },
             selector_size_semantics,
             weights_disallowed: false,
         }
@@ -310,7 +403,17 @@ impl Writer<'_> {
             .fields
             .iter()
             .zip(ids)
-            .map(|(field, id)| match_field(&field.name, id, field.match_kind, field.width, None, &field.annotations, &["match"]))
+            .map(|(field, id)| {
+                match_field(
+                    &field.name,
+                    id,
+                    field.match_kind,
+                    field.width,
+                    None,
+                    &field.annotations,
+                    &["match"],
+                )
+            })
             .collect();
         p4::ValueSet {
             preamble: self.preamble(Kind::ValueSet, &set.names, &[]),
@@ -371,12 +474,18 @@ impl Writer<'_> {
         if !package.platform.is_empty() {
             let number = |wanted: &str| {
                 let found = package.platform.iter().find(|(key, _)| &**key == wanted);
-                found.and_then(|(_, value): &(_, BigInt)| i32::try_from(value).ok()).unwrap_or(0)
+                found
+                    .and_then(|(_, value): &(_, BigInt)| i32::try_from(value).ok())
+                    .unwrap_or(0)
             };
             info.platform_properties = Some(p4::PlatformProperties {
                 multicast_group_table_size: number("multicast_group_table_size"),
-                multicast_group_table_total_replicas: number("multicast_group_table_total_replicas"),
-                multicast_group_table_max_replicas_per_entry: number("multicast_group_table_max_replicas_per_entry"),
+                multicast_group_table_total_replicas: number(
+                    "multicast_group_table_total_replicas",
+                ),
+                multicast_group_table_max_replicas_per_entry: number(
+                    "multicast_group_table_max_replicas_per_entry",
+                ),
             });
         }
         info
@@ -431,6 +540,13 @@ fn counter_spec(unit: Unit) -> p4::CounterSpec {
 
 fn meter_spec(unit: Unit) -> p4::MeterSpec {
     use p4::meter_spec::Unit as U;
-    let unit = if unit == Unit::Packets { U::Packets } else { U::Bytes };
-    p4::MeterSpec { unit: unit.into(), ..Default::default() }
+    let unit = if unit == Unit::Packets {
+        U::Packets
+    } else {
+        U::Bytes
+    };
+    p4::MeterSpec {
+        unit: unit.into(),
+        ..Default::default()
+    }
 }

@@ -9,7 +9,9 @@ use crate::ir::{DataType, TypeDefinition};
 use super::annotation::annotations;
 
 pub fn named(name: &str) -> p4::P4NamedType {
-    p4::P4NamedType { name: name.to_string() }
+    p4::P4NamedType {
+        name: name.to_string(),
+    }
 }
 
 pub fn small(width: u32) -> i32 {
@@ -17,15 +19,30 @@ pub fn small(width: u32) -> i32 {
 }
 
 fn bitstring(ty: p4::p4_bitstring_like_type_spec::TypeSpec) -> p4::P4BitstringLikeTypeSpec {
-    p4::P4BitstringLikeTypeSpec { type_spec: Some(ty), ..Default::default() }
+    p4::P4BitstringLikeTypeSpec {
+        type_spec: Some(ty),
+        ..Default::default()
+    }
 }
 
 fn bits(ty: &DataType) -> Option<p4::P4BitstringLikeTypeSpec> {
     use p4::p4_bitstring_like_type_spec::TypeSpec;
     Some(bitstring(match ty {
-        DataType::Bits { width, signed: false } => TypeSpec::Bit(p4::P4BitTypeSpec { bitwidth: small(*width) }),
-        DataType::Bits { width, signed: true } => TypeSpec::Int(p4::P4IntTypeSpec { bitwidth: small(*width) }),
-        DataType::Varbit(width) => TypeSpec::Varbit(p4::P4VarbitTypeSpec { max_bitwidth: small(*width) }),
+        DataType::Bits {
+            width,
+            signed: false,
+        } => TypeSpec::Bit(p4::P4BitTypeSpec {
+            bitwidth: small(*width),
+        }),
+        DataType::Bits {
+            width,
+            signed: true,
+        } => TypeSpec::Int(p4::P4IntTypeSpec {
+            bitwidth: small(*width),
+        }),
+        DataType::Varbit(width) => TypeSpec::Varbit(p4::P4VarbitTypeSpec {
+            max_bitwidth: small(*width),
+        }),
         _ => return None,
     }))
 }
@@ -34,25 +51,34 @@ fn bits(ty: &DataType) -> Option<p4::P4BitstringLikeTypeSpec> {
 pub fn data_type(ty: &DataType) -> p4::P4DataTypeSpec {
     use p4::p4_data_type_spec::TypeSpec;
     let spec = match ty {
-        DataType::Bits { .. } | DataType::Varbit(_) => TypeSpec::Bitstring(bits(ty).unwrap_or_default()),
+        DataType::Bits { .. } | DataType::Varbit(_) => {
+            TypeSpec::Bitstring(bits(ty).unwrap_or_default())
+        }
         DataType::Bool => TypeSpec::Bool(p4::P4BoolType {}),
         DataType::Error => TypeSpec::Error(p4::P4ErrorType {}),
-        DataType::Tuple(parts) => TypeSpec::Tuple(p4::P4TupleTypeSpec { members: parts.iter().map(data_type).collect() }),
+        DataType::Tuple(parts) => TypeSpec::Tuple(p4::P4TupleTypeSpec {
+            members: parts.iter().map(data_type).collect(),
+        }),
         DataType::Struct(name) => TypeSpec::Struct(named(name)),
         DataType::Header(name) => TypeSpec::Header(named(name)),
         DataType::Union(name) => TypeSpec::HeaderUnion(named(name)),
-        DataType::HeaderStack(name, size) => {
-            TypeSpec::HeaderStack(p4::P4HeaderStackTypeSpec { header: Some(named(name)), size: small(*size) })
-        }
-        DataType::UnionStack(name, size) => TypeSpec::HeaderUnionStack(p4::P4HeaderUnionStackTypeSpec {
-            header_union: Some(named(name)),
+        DataType::HeaderStack(name, size) => TypeSpec::HeaderStack(p4::P4HeaderStackTypeSpec {
+            header: Some(named(name)),
             size: small(*size),
         }),
+        DataType::UnionStack(name, size) => {
+            TypeSpec::HeaderUnionStack(p4::P4HeaderUnionStackTypeSpec {
+                header_union: Some(named(name)),
+                size: small(*size),
+            })
+        }
         DataType::Enum(name) => TypeSpec::Enum(named(name)),
         DataType::SerializableEnum(name) => TypeSpec::SerializableEnum(named(name)),
         DataType::New(name) => TypeSpec::NewType(named(name)),
     };
-    p4::P4DataTypeSpec { type_spec: Some(spec) }
+    p4::P4DataTypeSpec {
+        type_spec: Some(spec),
+    }
 }
 
 /// A number in as many bytes as its width needs.
@@ -73,30 +99,66 @@ pub fn type_info(definitions: &[TypeDefinition]) -> p4::P4TypeInfo {
             TypeDefinitionKind::Struct(fields) => {
                 let members = fields
                     .iter()
-                    .map(|(name, ty)| p4::p4_struct_type_spec::Member { name: name.to_string(), type_spec: Some(data_type(ty)) })
+                    .map(|(name, ty)| p4::p4_struct_type_spec::Member {
+                        name: name.to_string(),
+                        type_spec: Some(data_type(ty)),
+                    })
                     .collect();
-                info.structs.insert(name, p4::P4StructTypeSpec { members, ..Default::default() });
+                info.structs.insert(
+                    name,
+                    p4::P4StructTypeSpec {
+                        members,
+                        ..Default::default()
+                    },
+                );
             }
             TypeDefinitionKind::Header(fields) => {
                 let members = fields
                     .iter()
-                    .map(|(name, ty)| p4::p4_header_type_spec::Member { name: name.to_string(), type_spec: bits(ty) })
+                    .map(|(name, ty)| p4::p4_header_type_spec::Member {
+                        name: name.to_string(),
+                        type_spec: bits(ty),
+                    })
                     .collect();
-                info.headers.insert(name, p4::P4HeaderTypeSpec { members, ..Default::default() });
+                info.headers.insert(
+                    name,
+                    p4::P4HeaderTypeSpec {
+                        members,
+                        ..Default::default()
+                    },
+                );
             }
             TypeDefinitionKind::Union(members) => {
                 let members = members
                     .iter()
-                    .map(|(name, ty)| p4::p4_header_union_type_spec::Member { name: name.to_string(), header: Some(named(ty)) })
+                    .map(|(name, ty)| p4::p4_header_union_type_spec::Member {
+                        name: name.to_string(),
+                        header: Some(named(ty)),
+                    })
                     .collect();
-                info.header_unions.insert(name, p4::P4HeaderUnionTypeSpec { members, ..Default::default() });
+                info.header_unions.insert(
+                    name,
+                    p4::P4HeaderUnionTypeSpec {
+                        members,
+                        ..Default::default()
+                    },
+                );
             }
             TypeDefinitionKind::Enum(members) => {
                 let members = members
                     .iter()
-                    .map(|name| p4::p4_enum_type_spec::Member { name: name.to_string(), ..Default::default() })
+                    .map(|name| p4::p4_enum_type_spec::Member {
+                        name: name.to_string(),
+                        ..Default::default()
+                    })
                     .collect();
-                info.enums.insert(name, p4::P4EnumTypeSpec { members, ..Default::default() });
+                info.enums.insert(
+                    name,
+                    p4::P4EnumTypeSpec {
+                        members,
+                        ..Default::default()
+                    },
+                );
             }
             TypeDefinitionKind::SerializableEnum(width, members) => {
                 let members = members
@@ -108,14 +170,18 @@ pub fn type_info(definitions: &[TypeDefinition]) -> p4::P4TypeInfo {
                     })
                     .collect();
                 let spec = p4::P4SerializableEnumTypeSpec {
-                    underlying_type: Some(p4::P4BitTypeSpec { bitwidth: small(*width) }),
+                    underlying_type: Some(p4::P4BitTypeSpec {
+                        bitwidth: small(*width),
+                    }),
                     members,
                     ..Default::default()
                 };
                 info.serializable_enums.insert(name, spec);
             }
             TypeDefinitionKind::Error(members) => {
-                info.error = Some(p4::P4ErrorTypeSpec { members: members.iter().map(ToString::to_string).collect() });
+                info.error = Some(p4::P4ErrorTypeSpec {
+                    members: members.iter().map(ToString::to_string).collect(),
+                });
             }
             TypeDefinitionKind::New(_) | TypeDefinitionKind::Translated(..) => {
                 let own = annotations(&definition.annotations, &[]);
@@ -142,7 +208,10 @@ fn representation(kind: &TypeDefinitionKind) -> Option<p4::p4_new_type_spec::Rep
                 Some(width) => SdnType::SdnBitwidth(small(*width)),
                 None => SdnType::SdnString(SdnString {}),
             };
-            Some(Representation::TranslatedType(p4::P4NewTypeTranslation { uri: uri.to_string(), sdn_type: Some(sdn_type) }))
+            Some(Representation::TranslatedType(p4::P4NewTypeTranslation {
+                uri: uri.to_string(),
+                sdn_type: Some(sdn_type),
+            }))
         }
         _ => None,
     }

@@ -1,0 +1,244 @@
+//! Packets in the parser and the deparser: extracting, looking ahead, skipping and emitting.
+
+use crate::front::ast;
+use crate::ir::{HeaderRef, StmtKind, Type};
+use crate::source::Span;
+
+use super::lower::{Lower, Part};
+use super::operand::{Operand, OperandKind};
+use super::scope::Scope;
+use super::types::{Ty, TyKind};
+
+impl<'a> Lower<'a> {
+    pub fn packet_in(
+        &mut self,
+        scope: &Scope<'a>,
+        member: &'a ast::Ident,
+        type_args: &'a [ast::Type],
+        args: &'a [ast::Argument],
+        span: Span,
+    ) -> Operand<'a> {
+        if self.part != Part::Parser {
+            return self.bad(span, "a packet can be read only in the parser");
+        }
+        match (member.as_str(), args) {
+            ("extract", [header]) => self.extract(scope, header, None, type_args, span),
+            ("extract", [header, length]) => {
+                self.extract(scope, header, Some(length), type_args, span)
+            }
+            (
+                "advance",
+                [
+                    ast::Argument {
+                        value: Some(bits), ..
+                    },
+                ],
+            ) => {
+                let operand = self.expr(scope, bits);
+                let ty = self.types.bits(32);
+                let operand = self.coerce(operand, ty, bits.span);
+                let bits = self.argument(Some(&operand), bits.span);
+                self.emit(span, StmtKind::Advance(bits));
+                self.void()
+            }
+            ("lookahead", []) => {
+                let [ty] = type_args else {
+                    return self.bad(
+                        span,
+                        "`lookahead` needs the type of what is read: `lookahead<…>()`",
+                    );
+                };
+                let resolved = self.resolve_type(scope, ty);
+                let mut offset = 0;
+                self.look(resolved, &mut offset, ty.span)
+            }
+            ("length", []) => {
+                self.unsupported(span, "`packet_in.length` is not supported by the target");
+                self.poison()
+            }
+            (other @ ("extract" | "advance" | "lookahead" | "length"), _) => self.bad(
+                span,
+                format!("`{other}` can't take {} arguments", args.len()),
+            ),
+            _ => self.bad(member.span, format!("`packet_in` has no method `{member}`")),
+        }
+    }
+
+    pub fn extract(
+        &mut self,
+        scope: &Scope<'a>,
+        header: &'a ast::Argument,
+        length: Option<&'a ast::Argument>,
+        type_args: &'a [ast::Type],
+        span: Span,
+    ) -> Operand<'a> {
+        let operand = match &header.value {
+            Some(value) => {
+                self.check_writable(scope, value);
+                self.expr(scope, value)
+            }
+            None => match type_args {
+                [ty] => {
+                    let resolved = self.resolve_type(scope, ty);
+                    self.variable(resolved, "skipped", ty.span)
+                }
+                _ => {
+                    return self.bad(
+                        span,
+                        "the type of the header to skip is not known: write `extract<…>(_)`",
+                    );
+                }
+            },
+        };
+        let to = match operand.kind {
+            OperandKind::Header(to) => to,
+            OperandKind::Poison => return self.void(),
+            _ => {
+                let name = self.types.name(operand.ty);
+                return self.bad(
+                    header.span,
+                    format!("only a header can be extracted, not `{name}`"),
+                );
+            }
+        };
+        let ty = self.header_type(to);
+        let varying = self.ir.header_types[ty]
+            .fields
+            .iter()
+            .any(|f| matches!(f.ty, Type::Varbit(_)));
+        let length = match length {
+            Some(length) if !varying => {
+                return self.bad(length.span, "this header has no field of variable width");
+            }
+            Some(ast::Argument {
+                value: Some(value), ..
+            }) => {
+                let operand = self.expr(scope, value);
+                let ty = self.types.bits(32);
+                let operand = self.coerce(operand, ty, value.span);
+                Some(self.argument(Some(&operand), value.span))
+            }
+            Some(_) => return self.bad(span, "the length can't be left out"),
+            None if varying => {
+                return self.bad(span, "this header has a field of variable width; give its length in bits as a second argument");
+            }
+            None => None,
+        };
+        if matches!(to, HeaderRef::Element(..) | HeaderRef::Last(_)) {
+            return self.bad(
+                header.span,
+                "a header can't be extracted here; use `next` or a constant index",
+            );
+        }
+        self.emit(span, StmtKind::Extract { to, length });
+        self.void()
+    }
+
+    /// What lies ahead in the packet, as a value of the type.
+    pub fn look(&mut self, ty: Ty, offset: &mut u32, span: Span) -> Operand<'a> {
+        match self.types[ty].clone() {
+            TyKind::Struct(_) => {
+                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
+                let parts = fields
+                    .iter()
+                    .map(|f| self.look(f.ty, offset, span))
+                    .collect();
+                Operand::new(ty, OperandKind::Parts(parts))
+            }
+            TyKind::Tuple(types) => {
+                let parts = types
+                    .iter()
+                    .map(|ty| self.look(*ty, offset, span))
+                    .collect();
+                Operand::new(ty, OperandKind::Parts(parts))
+            }
+            TyKind::Header(_) => {
+                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
+                let parts = fields
+                    .iter()
+                    .map(|f| self.look(f.ty, offset, span))
+                    .collect();
+                Operand::new(ty, OperandKind::HeaderValue(Some(parts)))
+            }
+            _ => match self.types.scalar(ty) {
+                Some(scalar @ (Type::Bool | Type::Bits { .. })) if scalar.width() > 0 => {
+                    let to = self.temporary(scalar);
+                    self.emit(
+                        span,
+                        StmtKind::Lookahead {
+                            to,
+                            offset: *offset,
+                            width: scalar.width(),
+                        },
+                    );
+                    *offset += scalar.width();
+                    Operand::new(ty, OperandKind::Place(to))
+                }
+                _ => {
+                    let name = self.types.name(ty);
+                    self.bad(
+                        span,
+                        format!("`lookahead` can't read a value of type `{name}`"),
+                    )
+                }
+            },
+        }
+    }
+
+    pub fn packet_out(
+        &mut self,
+        scope: &Scope<'a>,
+        member: &'a ast::Ident,
+        args: &'a [ast::Argument],
+        span: Span,
+    ) -> Operand<'a> {
+        let (
+            "emit",
+            [
+                ast::Argument {
+                    value: Some(value), ..
+                },
+            ],
+        ) = (member.as_str(), args)
+        else {
+            return self.bad(
+                span,
+                "`packet_out` has only the method `emit`, with one argument",
+            );
+        };
+        if self.part != Part::Deparser {
+            return self.bad(span, "a packet can be written only in the deparser");
+        }
+        let operand = self.expr(scope, value);
+        self.emit_operand(&operand, value.span);
+        self.void()
+    }
+
+    pub fn emit_operand(&mut self, operand: &Operand<'a>, span: Span) {
+        match &operand.kind {
+            OperandKind::Parts(parts) => {
+                for part in parts {
+                    self.emit_operand(part, span);
+                }
+            }
+            OperandKind::Header(HeaderRef::Instance(header)) => {
+                self.emit(span, StmtKind::Emit(*header))
+            }
+            OperandKind::Stack(stack) => {
+                for element in self.ir.stacks[*stack].elements.clone() {
+                    self.emit(span, StmtKind::Emit(element));
+                }
+            }
+            OperandKind::Union(union) => {
+                for member in self.ir.unions[*union].members.clone() {
+                    self.emit(span, StmtKind::Emit(member));
+                }
+            }
+            OperandKind::Poison => {}
+            _ => {
+                let name = self.types.name(operand.ty);
+                self.error(span, format!("only headers can be emitted, not `{name}`"));
+            }
+        }
+    }
+}
