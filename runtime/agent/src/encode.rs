@@ -367,6 +367,45 @@ impl Encoder {
         })
     }
 
+    /// A next hop, or a route to one, as found on the switch.
+    #[must_use]
+    pub fn decode_neighbour(&self, e: &TableEntry) -> Option<Entry> {
+        use v1::field_match::FieldMatchType;
+        let table = self.catalog.tables.get(e.table_id)?;
+        let Some(table_action::Type::Action(call)) = e.action.as_ref()?.r#type.as_ref() else {
+            return None;
+        };
+        let action = self.catalog.actions.get(call.action_id)?;
+        let param = |name: &str| param(action, call, name);
+        let matched = e.r#match.first()?.field_match_type.as_ref()?;
+        match (table.name.as_str(), matched) {
+            ("Ingress.route", FieldMatchType::Lpm(m)) => {
+                let address = self.to_address(Value::from_be_bytes(&m.value).to_u128()?)?;
+                let length = u16::try_from(m.prefix_len).ok()?;
+                // A mapped IPv4 prefix is 96 bits longer in a dual-stack program.
+                let mapped = self.plan.address_bits == 128 && address.is_ipv4();
+                let length = length.checked_sub(if mapped { 96 } else { 0 })?;
+                Some(Entry::Route {
+                    prefix: ipnet::IpNet::new(address, u8::try_from(length).ok()?).ok()?,
+                    next_hop: u16::try_from(param("id")?).ok()?,
+                })
+            }
+            ("Ingress.next_hop", FieldMatchType::Exact(m)) => {
+                let mac = |name: &str| {
+                    let [_, _, bytes @ ..] = u64::try_from(param(name)?).ok()?.to_be_bytes();
+                    Some(bytes)
+                };
+                Some(Entry::NextHop {
+                    id: u16::try_from(Value::from_be_bytes(&m.value).to_u128()?).ok()?,
+                    port: u16::try_from(param("port")?).ok()?,
+                    src_mac: mac("src")?,
+                    dst_mac: mac("dst")?,
+                })
+            }
+            _ => None,
+        }
+    }
+
     fn to_address(&self, n: u128) -> Option<IpAddr> {
         if self.plan.address_bits == 32 {
             return u32::try_from(n).ok().map(|n| Ipv4Addr::from(n).into());

@@ -12,6 +12,8 @@ pub type SessionId = u64;
 pub struct Found {
     /// Fixed entries.
     pub fixed: Vec<FixedEntry>,
+    /// Next hops, and routes to them.
+    pub neighbours: Vec<Entry>,
     /// Counter cells that are not zero.
     pub cells: Vec<(Cell, Totals)>,
 }

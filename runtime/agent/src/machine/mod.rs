@@ -367,13 +367,13 @@ impl Agent {
             if op.update.change == Change::Delete && result == Err(WriteError::NotFound) {
                 result = Ok(());
             }
-            if result.is_err() {
-                self.counters.refused_updates += 1;
-            }
             // What is there already was left by an agent before this one: make it ours.
             if op.update.change == Change::Insert && result == Err(WriteError::AlreadyExists) {
                 self.writer.push(Change::Modify, op.update.entry, op.token);
                 continue;
+            }
+            if result.is_err() {
+                self.counters.refused_updates += 1;
             }
             match op.token {
                 Token::None => {

@@ -113,21 +113,27 @@ impl Neighbours {
                     self.next_id
                 }
             };
-            self.by_id.insert(id, address);
-            self.by_address.insert(
-                address,
-                Neighbour {
-                    id,
-                    port,
-                    mac: None,
-                    state: State::Unknown,
-                    installed: false,
-                    named: false,
-                    waiting: VecDeque::new(),
-                    due: Duration::ZERO,
-                },
-            );
+            return self.add_with_id(address, port, id);
         }
+        self.by_address.get_mut(&address)
+    }
+
+    fn add_with_id(&mut self, address: IpAddr, port: u16, id: u16) -> Option<&mut Neighbour> {
+        self.next_id = self.next_id.max(id);
+        self.by_id.insert(id, address);
+        self.by_address.insert(
+            address,
+            Neighbour {
+                id,
+                port,
+                mac: None,
+                state: State::Unknown,
+                installed: false,
+                named: false,
+                waiting: VecDeque::new(),
+                due: Duration::ZERO,
+            },
+        );
         self.by_address.get_mut(&address)
     }
 
@@ -458,6 +464,52 @@ impl Agent {
             }
         }
         entries
+    }
+
+    /// Takes over the neighbours of an agent before this one, and asks each whether it is still there. Its
+    /// flows so lose no packet to a resolution that was done before.
+    pub(super) fn adopt_neighbours(&mut self, found: &[Entry]) {
+        let now = self.now;
+        let next_hops: FxHashMap<u16, (u16, [u8; 6])> = (found.iter())
+            .filter_map(|e| match e {
+                Entry::NextHop {
+                    id, port, dst_mac, ..
+                } => Some((*id, (*port, *dst_mac))),
+                _ => None,
+            })
+            .collect();
+        for entry in found {
+            let Entry::Route { prefix, next_hop } = entry else {
+                continue;
+            };
+            let Some((port, mac)) = next_hops.get(next_hop).copied() else {
+                continue;
+            };
+            let address = prefix.addr();
+            if prefix.prefix_len() != prefix.max_prefix_len() || self.port_mac(port).is_none() {
+                continue;
+            }
+            let all = &mut self.neighbours;
+            let neighbour = match all.by_id.get(next_hop) {
+                Some(holder) if *holder != address => continue,
+                Some(_) => all.by_address.get_mut(&address),
+                None if all.by_address.contains_key(&address) => continue,
+                None => all.add_with_id(address, port, *next_hop),
+            };
+            if let Some(n) = neighbour
+                && n.port == port
+                && n.state == State::Unknown
+            {
+                n.mac = Some(mac);
+                n.state = State::Known { until: now };
+                n.due = now + RETRY;
+                self.timers.at(now + RETRY, Timer::Neighbour(address));
+            }
+        }
+        let all = &mut self.neighbours;
+        all.free = (1..=all.next_id)
+            .filter(|id| !all.by_id.contains_key(id))
+            .collect();
     }
 
     /// The switch is gone, and the packets that wait with it.

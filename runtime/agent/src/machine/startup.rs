@@ -29,6 +29,7 @@ impl Agent {
         } else {
             self.rebase(&cells);
         }
+        self.adopt_neighbours(&found.neighbours);
         let mut desired = self.neighbour_state();
         desired.extend(self.criteria_entries());
         for (at, flow) in self.store.iter() {

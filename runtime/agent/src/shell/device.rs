@@ -344,11 +344,17 @@ impl Approach {
         let actual = (client.read_all(vec![all]).await).map_err(refused("to show its entries"))?;
         let cells = (client.read_all(self.encoder.all_cells()).await)
             .map_err(refused("to show its counters"))?;
-        let fixed = (actual.iter())
-            .filter_map(|e| match e.entity.as_ref()? {
-                entity::Entity::TableEntry(t) => self.encoder.decode_fixed(t),
+        let entries = || {
+            (actual.iter()).filter_map(|e| match e.entity.as_ref()? {
+                entity::Entity::TableEntry(t) => Some(t),
                 _ => None,
             })
+        };
+        let fixed = entries()
+            .filter_map(|t| self.encoder.decode_fixed(t))
+            .collect();
+        let neighbours = entries()
+            .filter_map(|t| self.encoder.decode_neighbour(t))
             .collect();
         let cells = (cells.iter())
             .filter_map(|e| match e.entity.as_ref()? {
@@ -357,7 +363,12 @@ impl Approach {
             })
             .filter(|(_, t)| t.packets != 0)
             .collect();
-        Ok((actual, Found { fixed, cells }))
+        let found = Found {
+            fixed,
+            neighbours,
+            cells,
+        };
+        Ok((actual, found))
     }
 }
 

@@ -87,8 +87,19 @@ impl FakeSwitch {
     /// What an agent finds on it.
     #[must_use]
     pub fn found(&self) -> Found {
+        let next_hops = (self.next_hops.iter()).map(|(id, (port, mac))| Entry::NextHop {
+            id: *id,
+            port: *port,
+            src_mac: [0; 6],
+            dst_mac: *mac,
+        });
+        let routes = (self.routes.iter()).map(|(prefix, id)| Entry::Route {
+            prefix: *prefix,
+            next_hop: *id,
+        });
         Found {
             fixed: self.fixed.values().copied().collect(),
+            neighbours: next_hops.chain(routes).collect(),
             cells: self.cells.iter().map(|(c, t)| (*c, *t)).collect(),
         }
     }

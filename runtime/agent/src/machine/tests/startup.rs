@@ -49,8 +49,15 @@ fn a9_11_an_agent_that_starts_again_adopts_what_is_there_and_ends_what_is_overdu
     again.switch_up();
     assert_eq!(again.switch.fixed.len(), 2);
     assert_eq!(again.agent.flows()[0].flow, flow);
+    assert_eq!(
+        again.switch.next_hops, w.switch.next_hops,
+        "neighbours are not asked for again before packets go on"
+    );
     again.receive(1, &tcp(1, &flow, flags::ACK, b""));
     assert_eq!(again.take_left(), [(2, to_server(flow))]);
+    again.hosts.clear();
+    again.advance(10 * S);
+    assert!(again.switch.next_hops.is_empty(), "but they are asked");
     again.advance(Duration::from_secs(460));
     assert!(again.switch.fixed.is_empty());
 }
