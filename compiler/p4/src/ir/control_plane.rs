@@ -115,6 +115,8 @@ pub struct PacketHeader {
 /// A field of a [`PacketHeader`].
 #[derive(Debug, Clone)]
 pub struct PacketHeaderField {
+    /// Whether `@hidden` keeps it from the control plane. It takes an id all the same.
+    pub hidden: bool,
     /// Its name.
     pub name: Arc<str>,
     /// As the control plane sees it; 0 for a string.

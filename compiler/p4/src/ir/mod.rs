@@ -391,6 +391,8 @@ pub struct DefaultAction {
 pub struct Entries {
     /// Whether the whole list is constant.
     pub constant: bool,
+    /// Whether the entry with the largest priority wins, and not the one with the smallest.
+    pub largest_wins: bool,
     /// In order.
     pub list: Vec<Entry>,
 }
@@ -404,7 +406,7 @@ pub struct Entry {
     pub action: Handle<Action>,
     /// Its arguments, in order.
     pub arguments: Vec<BigInt>,
-    /// Its priority where one is written: by P4, a larger one wins unless the table says otherwise.
+    /// Its priority; nothing in a constant list, where the order decides.
     pub priority: Option<BigInt>,
     /// The priority by the bmv2 annotation `@priority`: the smaller one wins.
     pub target_priority: Option<BigInt>,

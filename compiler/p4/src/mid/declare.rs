@@ -467,9 +467,6 @@ impl<'a> Lower<'a> {
         prefix: &str,
         out: &mut Vec<PacketHeaderField>,
     ) {
-        if field.annotations.iter().any(|a| a.name() == "hidden") {
-            return;
-        }
         let own = name_annotation(&field.annotations).unwrap_or_else(|| Arc::clone(&field.name));
         let name = format!("{prefix}{own}");
         if let TyKind::Struct(_) = self.types[field.ty] {
@@ -485,6 +482,7 @@ impl<'a> Lower<'a> {
         }
         let (width, type_name) = self.control_plane_type(field.ty);
         out.push(PacketHeaderField {
+            hidden: field.annotations.iter().any(|a| a.name() == "hidden"),
             name: name.into(),
             width,
             type_name,

@@ -26,7 +26,8 @@ impl<'a> Lower<'a> {
             .zip(types.iter().copied())
             .filter(|(key, _)| key.kind != MatchKind::Selector)
             .collect();
-        let mut out = Vec::new();
+        let (largest_wins, delta) = self.priority_rules(def);
+        let mut out: Vec<Entry> = Vec::new();
         for entry in list {
             let scope = def.scope.clone();
             let mut entry_keys = Vec::new();
@@ -70,10 +71,18 @@ impl<'a> Lower<'a> {
             ) else {
                 continue;
             };
-            let priority = entry
+            let written = entry
                 .priority
                 .as_ref()
                 .and_then(|p| self.constant_int(&scope, p, "the priority of an entry"));
+            let priority = match (written, out.last().and_then(|e| e.priority.clone())) {
+                _ if property.is_const => None,
+                (Some(written), _) => Some(written),
+                (None, Some(before)) if largest_wins => Some(before - &delta),
+                (None, Some(before)) => Some(before + &delta),
+                (None, None) if largest_wins => Some((list.len() - 1) * &delta + 1u32),
+                (None, None) => Some(BigInt::from(1)),
+            };
             let annotations = self.annotations(&scope, &entry.action.annotations);
             let target_priority = super::resolve::number_annotation(&annotations, "priority")
                 .and_then(|p| p.first().cloned());
@@ -89,8 +98,31 @@ impl<'a> Lower<'a> {
         }
         Entries {
             constant: property.is_const,
+            largest_wins,
             list: out,
         }
+    }
+
+    /// Whether larger priorities win, and by how much entries without one differ (section 14.2.1.4).
+    fn priority_rules(&mut self, def: &Rc<TableDef<'a>>) -> (bool, BigInt) {
+        let (mut largest_wins, mut delta) = (true, BigInt::from(1));
+        for property in &def.table.properties {
+            let ast::PropertyValue::Expr(expr) = &property.value else {
+                continue;
+            };
+            match property.name.as_str() {
+                "largest_priority_wins" => {
+                    let condition = self.condition(&def.scope, expr);
+                    largest_wins = self.ir.exprs.constant_bool(condition).unwrap_or(true);
+                }
+                "priority_delta" => {
+                    let value = self.constant_int(&def.scope, expr, "`priority_delta`");
+                    delta = value.unwrap_or(delta);
+                }
+                _ => {}
+            }
+        }
+        (largest_wins, delta)
     }
 
     fn entry_key(

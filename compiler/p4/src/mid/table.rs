@@ -14,7 +14,7 @@ use super::lower::Lower;
 use super::operand::{Object, Operand, OperandKind};
 use super::resolve::{id_annotation, name_annotation};
 use super::scope::{Entity, TableDef};
-use super::types::Ty;
+use super::types::{Ty, TyKind};
 
 impl<'a> Lower<'a> {
     pub fn property(def: &TableDef<'a>, name: &str) -> Option<&'a ast::TableProperty> {
@@ -214,6 +214,16 @@ impl<'a> Lower<'a> {
         let mut ty = operand.ty;
         if let OperandKind::Int(_) = operand.kind {
             self.error(element.expr.span, "the width of this key is not known");
+            return None;
+        }
+        if let TyKind::Enum(_) = self.types[ty] {
+            let name = self.types.name(ty);
+            let report = Diagnostic::error(
+                element.expr.span,
+                format!("a key can't be of type `{name}`, which has no representation"),
+            )
+            .with_help(format!("declare it as `enum bit<…> {name}`"));
+            self.report(report);
             return None;
         }
         let Some(scalar) = self.types.scalar(ty) else {

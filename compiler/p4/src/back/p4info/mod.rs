@@ -428,6 +428,7 @@ impl Writer<'_> {
             .fields
             .iter()
             .zip(ids)
+            .filter(|(field, _)| !field.hidden)
             .map(|(field, id)| {
                 let own = annotations(&field.annotations, &[]);
                 p4::controller_packet_metadata::Metadata {
