@@ -101,7 +101,9 @@ impl Switch {
             crate::control::start_table(program, compiled, schema, table)?;
         }
         self.state = state;
-        self.scratch.words.clone_from(&program.words);
+        for (word, value) in self.scratch.words.iter_mut().zip(&program.words) {
+            *word = *value;
+        }
         if let Some(word) = self.scratch.words.get_mut(program.drop_slot as usize) {
             *word = u64::from(self.config.drop_port);
         }

@@ -54,6 +54,7 @@ impl Emitter {
 
     /// New words that are never given back.
     pub(crate) fn reserve(&mut self, words: u32) -> Slot {
+        // More than a slot can name is an error once all is read.
         let slot = self.words.len() as Slot;
         self.words.resize(self.words.len() + words as usize, 0);
         slot
@@ -82,6 +83,7 @@ impl Emitter {
         if let Some(slot) = self.constants.get(&words) {
             return *slot;
         }
+        // More than a slot can name is an error once all is read.
         let slot = self.words.len() as Slot;
         self.words.extend_from_slice(&words);
         self.constants.insert(words, slot);
@@ -288,12 +290,7 @@ impl Emitter {
             Num::LastIndex(next) => {
                 let one = self.constant(&BigInt::from(1), 1);
                 let d = self.temp(1);
-                self.push(Op::Alu {
-                    op: Alu::Sub,
-                    d,
-                    a: *next,
-                    b: one,
-                });
+                self.push(Op::alu(Alu::Sub, d, *next, one));
                 d
             }
             Num::StackCount(next) => *next,
@@ -358,7 +355,7 @@ impl Emitter {
         }
         let b = self.low64(b)?;
         let d = self.temp(1);
-        self.push(Op::Alu { op, d, a, b });
+        self.push(Op::alu(op, d, a, b));
         Some(d)
     }
 
@@ -517,12 +514,7 @@ impl Emitter {
             Bool::Same(equal, a, b) => {
                 let (a, b) = (self.truth(a), self.truth(b));
                 let d = self.temp(1);
-                self.push(Op::Test {
-                    op: if *equal { Test::Eq } else { Test::Ne },
-                    d,
-                    a,
-                    b,
-                });
+                self.push(Op::test(if *equal { Test::Eq } else { Test::Ne }, d, a, b));
                 d
             }
             Bool::And(a, b) => self.logic(Alu::And, a, b),
@@ -539,12 +531,7 @@ impl Emitter {
                 let zero = self.constant(&BigInt::ZERO, 1);
                 self.push(Op::Mov { d, a: zero });
                 for valid in self.union_members.get(*union as usize)?.clone() {
-                    self.push(Op::Alu {
-                        op: Alu::Or,
-                        d,
-                        a: d,
-                        b: valid,
-                    });
+                    self.push(Op::alu(Alu::Or, d, d, valid));
                 }
                 d
             }
@@ -559,12 +546,7 @@ impl Emitter {
                 let a = self.low64(num)?;
                 let zero = self.constant(&BigInt::ZERO, 1);
                 let d = self.temp(1);
-                self.push(Op::Test {
-                    op: Test::Ne,
-                    d,
-                    a,
-                    b: zero,
-                });
+                self.push(Op::test(Test::Ne, d, a, zero));
                 d
             }
             Bool::Choose(condition, a, b) => {
@@ -583,7 +565,7 @@ impl Emitter {
     fn logic(&mut self, op: Alu, a: &Bool, b: &Bool) -> Slot {
         let (a, b) = (self.truth(a), self.truth(b));
         let d = self.temp(1);
-        self.push(Op::Alu { op, d, a, b });
+        self.push(Op::alu(op, d, a, b));
         d
     }
 
@@ -609,12 +591,7 @@ impl Emitter {
             let signed = of_a.low.is_negative() || of_b.low.is_negative();
             let (a, b) = (self.low64(a)?, self.low64(b)?);
             d = self.temp(1);
-            self.push(Op::Test {
-                op: test(signed),
-                d,
-                a,
-                b,
-            });
+            self.push(Op::test(test(signed), d, a, b));
         } else if both(&|i| i.fits_unsigned(128)) || both(&|i| i.fits_signed(128)) {
             let signed = of_a.low.is_negative() || of_b.low.is_negative();
             let (a, b) = (self.low128(a)?, self.low128(b)?);
@@ -636,6 +613,13 @@ impl Emitter {
 fn retarget(op: &mut Op, from: Slot, to: Slot) -> bool {
     let d = match op {
         Op::Mask { d, .. }
+        | Op::Add { d, .. }
+        | Op::Sub { d, .. }
+        | Op::And { d, .. }
+        | Op::Or { d, .. }
+        | Op::Xor { d, .. }
+        | Op::Equal { d, .. }
+        | Op::Unequal { d, .. }
         | Op::Alu { d, .. }
         | Op::AluImm { d, .. }
         | Op::Test { d, .. }

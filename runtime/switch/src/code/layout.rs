@@ -2,8 +2,12 @@
 
 use rustc_hash::FxHashMap;
 
-/// Index of a word.
-pub(crate) type Slot = u32;
+/// Index of a word. As many as there can be are always there, so that no access needs a check.
+pub(crate) type Slot = u16;
+/// All words of a packet.
+pub(crate) type Words = [u64; WORDS];
+/// One for every [`Slot`]; most of them are never touched.
+pub(crate) const WORDS: usize = 1 << 16;
 pub(crate) type HeaderId = u32;
 
 /// A value in the words: `width` bits from `slot` on, cut to its width, two's complement if signed.

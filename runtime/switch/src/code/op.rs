@@ -16,6 +16,15 @@ pub(crate) enum Op {
         a: Slot,
         mask: u64,
     },
+    Add { d: Slot, a: Slot, b: Slot },
+    Sub { d: Slot, a: Slot, b: Slot },
+    And { d: Slot, a: Slot, b: Slot },
+    Or { d: Slot, a: Slot, b: Slot },
+    Xor { d: Slot, a: Slot, b: Slot },
+    /// `d = (a == b) ? 1 : 0`
+    Equal { d: Slot, a: Slot, b: Slot },
+    Unequal { d: Slot, a: Slot, b: Slot },
+    /// The operations that are rarer than those above.
     /// `d = a op b` on 64 wrapping bits.
     Alu {
         op: Alu,
@@ -30,7 +39,7 @@ pub(crate) enum Op {
         a: Slot,
         n: u32,
     },
-    /// `d = (a op b) ? 1 : 0`
+    /// `d = (a op b) ? 1 : 0`: the tests that are rarer than those above.
     Test {
         op: Test,
         d: Slot,
@@ -158,4 +167,27 @@ pub(crate) enum Test {
     LeUnsigned,
     LtSigned,
     LeSigned,
+}
+
+impl Op {
+    /// The instruction for `d = a op b`.
+    pub(crate) fn alu(op: Alu, d: Slot, a: Slot, b: Slot) -> Op {
+        match op {
+            Alu::Add => Op::Add { d, a, b },
+            Alu::Sub => Op::Sub { d, a, b },
+            Alu::And => Op::And { d, a, b },
+            Alu::Or => Op::Or { d, a, b },
+            Alu::Xor => Op::Xor { d, a, b },
+            op => Op::Alu { op, d, a, b },
+        }
+    }
+
+    /// The instruction for `d = (a op b)`.
+    pub(crate) fn test(op: Test, d: Slot, a: Slot, b: Slot) -> Op {
+        match op {
+            Test::Eq => Op::Equal { d, a, b },
+            Test::Ne => Op::Unequal { d, a, b },
+            op => Op::Test { op, d, a, b },
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The instructions that work on words alone.
 
-use crate::code::layout::mask;
+use crate::code::layout::{Slot, Words, mask};
 use crate::code::op::{Alu, Op, Test};
 
 /// What ended a run of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
+    /// Where to go on, when just one instruction was to run.
+    Next { next: usize },
     End,
     /// The effect to run, and where to go on.
     Effect {
@@ -19,17 +21,32 @@ pub(crate) enum Stop {
 /// Backward jumps that one run may make.
 const MAX_LOOPS: u32 = 1 << 20;
 
-/// Runs instructions from `pc` up to the next effect or end.
+/// Runs instructions from `pc` up to the next effect or end; if `ONE`, just one instruction.
 #[expect(
     clippy::indexing_slicing,
     reason = "the emitter hands out every slot and jump target"
 )]
-pub(crate) fn run(code: &[Op], mut pc: usize, words: &mut [u64]) -> Stop {
+pub(crate) fn run<const ONE: bool>(code: &[Op], mut pc: usize, words: &mut Words) -> Stop {
     let mut loops = 0;
     loop {
         match code[pc] {
             Op::Mov { d, a } => words[d as usize] = words[a as usize],
             Op::Mask { d, a, mask } => words[d as usize] = words[a as usize] & mask,
+            Op::Add { d, a, b } => {
+                words[d as usize] = words[a as usize].wrapping_add(words[b as usize]);
+            }
+            Op::Sub { d, a, b } => {
+                words[d as usize] = words[a as usize].wrapping_sub(words[b as usize]);
+            }
+            Op::And { d, a, b } => words[d as usize] = words[a as usize] & words[b as usize],
+            Op::Or { d, a, b } => words[d as usize] = words[a as usize] | words[b as usize],
+            Op::Xor { d, a, b } => words[d as usize] = words[a as usize] ^ words[b as usize],
+            Op::Equal { d, a, b } => {
+                words[d as usize] = u64::from(words[a as usize] == words[b as usize]);
+            }
+            Op::Unequal { d, a, b } => {
+                words[d as usize] = u64::from(words[a as usize] != words[b as usize]);
+            }
             Op::Alu { op, d, a, b } => {
                 words[d as usize] = alu(op, words[a as usize], words[b as usize]);
             }
@@ -63,6 +80,9 @@ pub(crate) fn run(code: &[Op], mut pc: usize, words: &mut [u64]) -> Stop {
                     }
                 }
                 pc = to as usize;
+                if ONE {
+                    return Stop::Next { next: pc };
+                }
                 continue;
             }
             Op::JumpIfZero { a, to } => {
@@ -74,6 +94,9 @@ pub(crate) fn run(code: &[Op], mut pc: usize, words: &mut [u64]) -> Stop {
                         }
                     }
                     pc = to as usize;
+                    if ONE {
+                        return Stop::Next { next: pc };
+                    }
                     continue;
                 }
             }
@@ -117,6 +140,9 @@ pub(crate) fn run(code: &[Op], mut pc: usize, words: &mut [u64]) -> Stop {
             Op::End => return Stop::End,
         }
         pc += 1;
+        if ONE {
+            return Stop::Next { next: pc };
+        }
     }
 }
 
@@ -213,12 +239,12 @@ fn sign_extend(value: u64, bits: u32) -> u64 {
 }
 
 #[expect(clippy::indexing_slicing, reason = "the emitter reserves pairs whole")]
-fn get2(words: &[u64], at: u32) -> u128 {
+fn get2(words: &Words, at: Slot) -> u128 {
     u128::from(words[at as usize]) | u128::from(words[at as usize + 1]) << 64
 }
 
 #[expect(clippy::indexing_slicing, reason = "the emitter reserves pairs whole")]
-fn set2(words: &mut [u64], at: u32, value: u128) {
+fn set2(words: &mut Words, at: Slot, value: u128) {
     words[at as usize] = value as u64;
     words[at as usize + 1] = (value >> 64) as u64;
 }

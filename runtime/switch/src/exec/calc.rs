@@ -2,19 +2,19 @@
 
 use super::bitio::BitWriter;
 use super::state::State;
-use crate::code::layout::{Header, Layout};
+use crate::code::layout::{Header, Layout, Slot, Words};
 use crate::code::program::{Algorithm, CalcInput, Calculation};
 
 /// Gathers the input of a calculation into `buffer`.
 pub(crate) fn gather(
     calculation: &Calculation,
     layout: &Layout,
-    words: &[u64],
+    words: &Words,
     payload: &[u8],
     buffer: &mut Vec<u8>,
 ) {
     buffer.clear();
-    let word = |slot: u32| words.get(slot as usize).copied().unwrap_or(0);
+    let word = |slot: Slot| words[slot as usize];
     let mut with_payload = false;
     let mut writer = BitWriter::new(buffer);
     for input in &calculation.inputs {
@@ -53,25 +53,25 @@ pub(crate) fn gather(
     }
 }
 
-fn slice(words: &[u64], slot: u32) -> &[u64] {
+fn slice(words: &Words, slot: Slot) -> &[u64] {
     words.get(slot as usize..).unwrap_or_default()
 }
 
 /// Writes all fields of a header.
 #[inline]
-pub(crate) fn write_header(header: &Header, words: &[u64], writer: &mut BitWriter) {
+pub(crate) fn write_header(header: &Header, words: &Words, writer: &mut BitWriter) {
     for field in &header.fields {
         let place = field.place;
         match field.length {
             None if place.width <= 64 => {
                 writer.push(
-                    words.get(place.slot as usize).copied().unwrap_or(0),
+                    words[place.slot as usize],
                     place.width,
                 );
             }
             None => writer.push_words(slice(words, place.slot), place.width),
             Some(length) => {
-                let bits = words.get(length as usize).copied().unwrap_or(0) as u32;
+                let bits = words[length as usize] as u32;
                 writer.push_words(slice(words, place.slot), bits.min(place.width));
             }
         }

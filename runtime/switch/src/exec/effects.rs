@@ -4,7 +4,7 @@ use super::calc;
 use super::exact;
 use super::machine::Machine;
 use crate::code::expr::Target;
-use crate::code::layout::{HeaderId, Place};
+use crate::code::layout::{HeaderId, Place, Slot};
 use crate::code::program::{Effect, StackRef};
 use crate::control::MeterColor;
 use crate::trace::{Event, Tracer};
@@ -19,13 +19,13 @@ impl<T: Tracer> Machine<'_, T> {
             Effect::Assign { target, value } => {
                 let value = self.reader().num(value);
                 if let Some(place) = self.resolve(target) {
-                    exact::store(&mut self.scratch.words, place, &value);
+                    exact::store(self.scratch.words.as_mut_slice(), place, &value);
                 }
             }
             Effect::Evaluate { slot, words, value } => {
                 let value = self.reader().num(value);
                 let place = Place::unsigned(*slot, words * 64);
-                exact::store(&mut self.scratch.words, place, &value);
+                exact::store(self.scratch.words.as_mut_slice(), place, &value);
             }
             Effect::Decide { slot, value } => {
                 let value = self.reader().bool(value);
@@ -169,7 +169,7 @@ impl<T: Tracer> Machine<'_, T> {
                 }
             }
             Effect::Log { format, args } => {
-                let words = &self.scratch.words;
+                let words = self.scratch.words.as_slice();
                 self.tracer.event(|| Event::Log {
                     text: log_text(format, args, words),
                 });
@@ -198,7 +198,7 @@ impl<T: Tracer> Machine<'_, T> {
             if i + 1 == place.words() {
                 word &= place.top_mask();
             }
-            self.set_word(place.slot + i, word);
+            self.set_word(place.slot + i as Slot, word);
         }
     }
 

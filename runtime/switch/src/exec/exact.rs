@@ -2,7 +2,7 @@
 
 use super::state::State;
 use crate::code::expr::{BinOp, Bool, Cmp, HeaderRef, Num};
-use crate::code::layout::{HeaderId, Layout, Place};
+use crate::code::layout::{HeaderId, Layout, Place, Slot};
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
@@ -103,7 +103,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&self, slot: u32) -> u64 {
+    fn word(&self, slot: Slot) -> u64 {
         self.words.get(slot as usize).copied().unwrap_or(0)
     }
 
@@ -158,7 +158,7 @@ impl Reader<'_> {
         let element = |stack: &crate::code::layout::Stack, index: Option<usize>, member: usize| {
             stack.elements.get(index?)?.get(member).copied()
         };
-        let last = |next: u32| (self.word(next) as usize).checked_sub(1);
+        let last = |next: Slot| (self.word(next) as usize).checked_sub(1);
         match header {
             HeaderRef::Fixed(header) => Some(*header),
             HeaderRef::Element(stack, index) => element(
@@ -184,7 +184,7 @@ impl Reader<'_> {
     fn headers_equal(&self, a: HeaderId, b: HeaderId) -> bool {
         let (a, b) = (self.layout.header(a), self.layout.header(b));
         let words = |h: &crate::code::layout::Header| {
-            self.words.get(h.base as usize..(h.base + h.words) as usize)
+            self.words.get(h.base as usize..h.base as usize + h.words as usize)
         };
         // The words include the validity, so equal and valid is all that is needed.
         a.type_name == b.type_name && self.word(a.valid) != 0 && words(a) == words(b)

@@ -4,7 +4,7 @@ use super::alu::{self, Stop};
 use super::exact::Reader;
 use super::state::State;
 use crate::Output;
-use crate::code::layout::{HeaderId, Place};
+use crate::code::layout::{HeaderId, Place, Slot, WORDS, Words};
 use crate::code::program::{Entry, Program};
 use crate::trace::Tracer;
 
@@ -66,14 +66,28 @@ pub(crate) struct Waiting {
 }
 
 /// Buffers that outlive a packet, so that the next one allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
-    pub(crate) words: Vec<u64>,
+    pub(crate) words: Box<Words>,
     pub(crate) key: Vec<u64>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) waiting: std::collections::VecDeque<Waiting>,
     pub(crate) spare: Vec<Waiting>,
     pub(crate) saved: Vec<u64>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        let words = vec![0; WORDS].into_boxed_slice();
+        Scratch {
+            words: words.try_into().unwrap_or_else(|_| Box::new([0; WORDS])),
+            key: Vec::new(),
+            bytes: Vec::new(),
+            waiting: std::collections::VecDeque::new(),
+            spare: Vec::new(),
+            saved: Vec::new(),
+        }
+    }
 }
 
 pub(crate) struct Machine<'a, T: Tracer> {
@@ -95,8 +109,9 @@ impl<T: Tracer> Machine<'_, T> {
     pub(crate) fn run(&mut self, entry: Entry) {
         let mut pc = entry as usize;
         loop {
-            match alu::run(&self.program.code, pc, &mut self.scratch.words) {
+            match alu::run::<false>(&self.program.code, pc, &mut self.scratch.words) {
                 Stop::End => return,
+                Stop::Next { next } => pc = next,
                 Stop::Effect { index, next } => {
                     self.effect(index);
                     pc = next;
@@ -109,15 +124,15 @@ impl<T: Tracer> Machine<'_, T> {
         }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the loader hands out every slot")]
+    #[allow(clippy::indexing_slicing, reason = "every slot indexes a word")]
     #[inline]
-    pub(crate) fn word(&self, slot: u32) -> u64 {
+    pub(crate) fn word(&self, slot: Slot) -> u64 {
         self.scratch.words[slot as usize]
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the loader hands out every slot")]
+    #[allow(clippy::indexing_slicing, reason = "every slot indexes a word")]
     #[inline]
-    pub(crate) fn set_word(&mut self, slot: u32, value: u64) {
+    pub(crate) fn set_word(&mut self, slot: Slot, value: u64) {
         self.scratch.words[slot as usize] = value;
     }
 
@@ -130,7 +145,7 @@ impl<T: Tracer> Machine<'_, T> {
         } else if words > 1 {
             self.set_word(place.slot, value);
             for i in 1..words {
-                self.set_word(place.slot + i, 0);
+                self.set_word(place.slot + i as Slot, 0);
             }
         }
     }
@@ -159,7 +174,7 @@ impl<T: Tracer> Machine<'_, T> {
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader {
             layout: &self.program.layout,
-            words: &self.scratch.words,
+            words: self.scratch.words.as_slice(),
             state: self.state,
         }
     }

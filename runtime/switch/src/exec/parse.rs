@@ -4,7 +4,7 @@ use super::bitio;
 use super::exact;
 use super::machine::Machine;
 use crate::Bits;
-use crate::code::layout::{HeaderId, Place, mask};
+use crate::code::layout::{HeaderId, Place, Slot, mask};
 use crate::code::program::{CaseTest, Entry, ParseOp, ParseState, SelectSource};
 use crate::trace::{Event, Tracer};
 
@@ -142,7 +142,7 @@ impl<T: Tracer> Machine<'_, T> {
                         self.run(*entry);
                     }
                     for i in 0..place.words() {
-                        put(i, self.word(place.slot + i));
+                        put(i, self.word(place.slot + i as Slot));
                     }
                 }
                 SelectSource::Lookahead { offset: at, bits } => {
@@ -247,14 +247,14 @@ impl<T: Tracer> Machine<'_, T> {
             if i + 1 == target.words() {
                 word &= target.top_mask();
             }
-            self.set_word(target.slot + i, word);
+            self.set_word(target.slot + i as Slot, word);
         }
     }
 
     fn extract(
         &mut self,
         id: HeaderId,
-        varbit: Option<(Entry, u32)>,
+        varbit: Option<(Entry, Slot)>,
         packet: &[u8],
         offset: &mut usize,
     ) -> Result<(), u64> {
@@ -329,7 +329,7 @@ impl<T: Tracer> Machine<'_, T> {
 
     fn trace_extract(&mut self, id: HeaderId) {
         let program = self.program;
-        let words = &self.scratch.words;
+        let words = self.scratch.words.as_slice();
         self.tracer.event(|| {
             let header = program.layout.header(id);
             let value = |place| Bits::from_be_bytes(&exact::load(words, place).to_bytes_be().1);

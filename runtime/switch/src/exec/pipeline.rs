@@ -1,6 +1,7 @@
 //! The control flow: conditions, tables, actions.
 
 use super::machine::Machine;
+use crate::code::layout::Slot;
 use crate::code::program::{KeyPart, Node, Table};
 use crate::control::{EntryHandle, MeterColor};
 use crate::table::Run;
@@ -83,7 +84,7 @@ impl<T: Tracer> Machine<'_, T> {
                 for i in 0..part.place.words() {
                     let bits = mask.as_ref().map_or(u64::MAX, |mask| mask[i as usize]);
                     key[first + i as usize] |=
-                        (self.word(part.place.slot + i) & bits) << part.shift;
+                        (self.word(part.place.slot + i as Slot) & bits) << part.shift;
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::at::{At, Result};
 use super::expr::Typed;
 use super::{Loader, source};
 use crate::code::expr::{BinOp, HeaderRef, Num, Target};
-use crate::code::layout::Place;
+use crate::code::layout::{Place, Slot};
 use crate::code::op::Op;
 use crate::code::program::{Action, Effect, Entry, StackRef};
 use crate::schema::{ActionId, ActionSchema, ParamSchema};
@@ -31,7 +31,7 @@ impl Loader {
                     width,
                 });
                 let place = Place::unsigned(slot, width as u32);
-                slot += place.words();
+                slot += place.words() as Slot;
                 places.push(place);
             }
             let primitives = at.list_of("primitives")?;
@@ -54,7 +54,7 @@ impl Loader {
             self.actions.push(Action {
                 id: ActionId(id),
                 entry,
-                param_words: slot - self.param_base,
+                param_words: u32::from(slot - self.param_base),
                 source: source(&at),
                 primitives: traced,
             });
@@ -345,7 +345,7 @@ impl Loader {
     }
 
     /// A word with the value, cut to 64 bits.
-    fn value(&mut self, at: &At, locals: &[Place]) -> Result<u32> {
+    fn value(&mut self, at: &At, locals: &[Place]) -> Result<Slot> {
         let num = self.num(at, locals)?;
         Ok(self.emitter.value(&num))
     }

@@ -3,7 +3,7 @@
 use super::Loader;
 use super::at::{At, Result};
 use crate::code::expr::{BinOp, Bool, Cmp, HeaderRef, Num, Target};
-use crate::code::layout::{HeaderId, Place};
+use crate::code::layout::{HeaderId, Place, Slot};
 use crate::code::program::{StackRef, Varbit};
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
@@ -158,7 +158,7 @@ impl Loader {
     }
 
     /// The validity word that guards a field: none for metadata and validity itself.
-    pub(super) fn guard(&self, at: &At) -> Result<Option<u32>> {
+    pub(super) fn guard(&self, at: &At) -> Result<Option<Slot>> {
         let header = self.header(&at.at(0)?)?;
         let header = self.layout.header(header);
         let hidden = at.at(1)?.str()? == "$valid$";

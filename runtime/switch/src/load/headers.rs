@@ -1,7 +1,7 @@
 //! Header types, headers, stacks and unions: the layout of a packet's words.
 
 use super::at::{At, Result};
-use crate::code::layout::{Field, Header, Layout, Place, Stack};
+use crate::code::layout::{Field, Header, Layout, Place, Slot, Stack};
 use rustc_hash::FxHashMap;
 
 /// Most bits a field may have.
@@ -34,7 +34,7 @@ pub(super) fn layout(root: &At) -> Result<Layout> {
             }
         }
         if metadata {
-            layout.metadata_end = next;
+            layout.metadata_end = next as Slot;
         }
     }
     read.sort_by_key(|(place, _)| *place);
@@ -55,7 +55,12 @@ pub(super) fn layout(root: &At) -> Result<Layout> {
     }
     stacks(root, &mut layout, &mut next)?;
     unions(root, &mut layout, &mut next)?;
-    layout.reset_end = next;
+    match Slot::try_from(next) {
+        Ok(end) => layout.reset_end = end,
+        Err(_) => {
+            return Err(root.unsupported("more than 65535 words of headers and metadata"));
+        }
+    }
     Ok(layout)
 }
 
@@ -127,13 +132,13 @@ fn header(
                 } else {
                     (header_type.max_bytes * 8).saturating_sub(fixed_bits)
                 };
-                let length = *next;
+                let length = *next as Slot;
                 *next += 1;
                 (max, Some(length))
             }
         };
         let place = Place {
-            slot: *next,
+            slot: *next as Slot,
             width,
             signed: field.signed,
         };
@@ -146,7 +151,7 @@ fn header(
         });
         offset += field.width.unwrap_or(0);
     }
-    let valid = *next;
+    let valid = *next as Slot;
     *next += 1;
     Ok(Header {
         name: at.get("name")?.str()?.to_owned(),
@@ -154,7 +159,7 @@ fn header(
         metadata,
         fields,
         valid,
-        base,
+        base: base as Slot,
         words: *next - base,
         fixed_bits,
         varbit,
@@ -203,7 +208,7 @@ fn stacks(root: &At, layout: &mut Layout, next: &mut u32) -> Result<()> {
         layout.stacks.push(Stack {
             name,
             elements,
-            next: *next,
+            next: *next as Slot,
         });
         *next += 1;
     }
@@ -230,7 +235,7 @@ fn unions(root: &At, layout: &mut Layout, next: &mut u32) -> Result<()> {
         if headers.len() != names.len() {
             return Err(at.invalid("as many headers as the union type has"));
         }
-        let valid: Vec<u32> = headers.iter().map(|h| layout.header(*h).valid).collect();
+        let valid: Vec<Slot> = headers.iter().map(|h| layout.header(*h).valid).collect();
         for header in &headers {
             if let Some(header) = layout.headers.get_mut(*header as usize) {
                 header.peers = valid
@@ -272,7 +277,7 @@ fn unions(root: &At, layout: &mut Layout, next: &mut u32) -> Result<()> {
         layout.union_stacks.push(Stack {
             name,
             elements,
-            next: *next,
+            next: *next as Slot,
         });
         *next += 1;
     }

@@ -18,7 +18,7 @@ mod tests;
 
 use crate::LoadError;
 use crate::code::emit::Emitter;
-use crate::code::layout::{Layout, Place, Slot};
+use crate::code::layout::{Layout, Place, Slot, WORDS};
 use crate::code::program::{
     Action, Calculation, Call, Checksum, Condition, CoreErrors, Digest, FieldList, Node,
     ParseState, Profile, Program, SetShape, Table,
@@ -125,7 +125,7 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
     let layout = headers::layout(&root)?;
     // The parameters of actions stand right after what each packet resets.
     let param_words = param_words(&root)?;
-    let mut words = vec![0; (layout.reset_end + param_words) as usize];
+    let mut words = vec![0; usize::from(layout.reset_end) + param_words as usize];
     for slot in &layout.always_valid {
         if let Some(word) = words.get_mut(*slot as usize) {
             *word = 1;
@@ -194,6 +194,9 @@ impl Loader {
         self.bind_direct(root)?;
         self.read_checksums(root)?;
         let (deparse, deparse_code) = self.read_deparser(root)?;
+        if self.emitter.words.len() > WORDS {
+            return Err(root.unsupported("more than 65536 words of headers, metadata and constants"));
+        }
         let local_actions = self
             .tables
             .iter()

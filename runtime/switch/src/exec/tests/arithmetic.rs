@@ -2,7 +2,7 @@
 
 use crate::code::emit::Emitter;
 use crate::code::expr::{BinOp, Bool, Cmp, Num, Target};
-use crate::code::layout::{Layout, Place};
+use crate::code::layout::{Layout, Place, Slot, WORDS, Words};
 use crate::code::op::Op;
 use crate::code::program::Effect;
 use crate::exec::alu::{self, Stop};
@@ -16,7 +16,7 @@ const WIDTHS: [u32; 14] = [1, 3, 8, 16, 31, 32, 33, 63, 64, 65, 100, 128, 129, 2
 /// The places of fields, one a width and sign; 8 words each.
 fn place(index: usize, signed: bool) -> Place {
     let signed = signed && WIDTHS[index] > 1;
-    let slot = (index * 2 + usize::from(signed)) as u32 * 8;
+    let slot = (index * 2 + usize::from(signed)) as Slot * 8;
     Place { slot, width: WIDTHS[index], signed }
 }
 
@@ -72,7 +72,7 @@ proptest! {
         target in (0..WIDTHS.len(), any::<bool>()),
         fields in prop::collection::vec(prop_oneof![Just(0u64), Just(u64::MAX), any::<u64>(), 0u64..9], WIDTHS.len() * 8),
     ) {
-        let base = WIDTHS.len() as u32 * 2 * 8;
+        let base = WIDTHS.len() as Slot * 2 * 8;
         let mut words = vec![0; base as usize + 8];
         for index in 0..WIDTHS.len() {
             for signed in [false, true] {
@@ -93,18 +93,21 @@ proptest! {
         let mut emitter = Emitter::new(&layout, words);
         emitter.assign(&Target::Place(target), &value);
         emitter.push(Op::End);
-        let mut words = emitter.words;
+        let mut all = vec![0; WORDS];
+        all[..emitter.words.len()].copy_from_slice(&emitter.words);
+        let mut words: Box<Words> = all.into_boxed_slice().try_into().unwrap();
         let mut pc = 0;
         loop {
-            match alu::run(&emitter.code, pc, &mut words) {
+            match alu::run::<false>(&emitter.code, pc, &mut words) {
                 Stop::End => break,
+                Stop::Next { next } => pc = next,
                 Stop::Endless => panic!("no loops here"),
                 Stop::Effect { index, next } => {
-                    let reader = Reader { layout: &layout, words: &words, state: &state };
+                    let reader = Reader { layout: &layout, words: &words[..], state: &state };
                     match &emitter.effects[index as usize] {
                         Effect::Assign { target: Target::Place(place), value } => {
                             let value = reader.num(value);
-                            store(&mut words, *place, &value);
+                            store(&mut words[..], *place, &value);
                         }
                         Effect::Decide { slot, value } => {
                             let value = reader.bool(value);
@@ -116,7 +119,7 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(load(&words, target), load(&expected, target));
+        prop_assert_eq!(load(&words[..], target), load(&expected, target));
         // Nothing but the target has changed.
         prop_assert_eq!(&words[..base as usize], &expected[..base as usize]);
     }
