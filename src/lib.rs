@@ -5,6 +5,10 @@
 
 pub mod command;
 pub mod control;
+pub mod demo;
 pub mod failure;
 pub mod files;
+pub mod hosts;
+pub mod image;
+pub mod service;
 pub mod signals;

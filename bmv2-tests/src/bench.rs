@@ -277,6 +277,7 @@ impl Bench {
         builder.action(&entry.action, params).build().unwrap()
     }
 
+    #[allow(deprecated, reason = "simple_switch_grpc takes the number, not the bytes")]
     fn add_clone_session(&self) {
         let plan = &self.world.plan;
         let session = CloneSessionEntry {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use signalbox_lower::Lowered;
 use signalbox_lower::plan::Plan;
+use signalbox_p4::Options;
+use signalbox_p4::source::MapSources;
 use signalbox_p4runtime::proto::p4::config::v1::P4Info;
 use signalbox_p4runtime::text;
 use signalbox_policy::model::Policy;
@@ -86,8 +88,17 @@ pub fn example_names() -> Vec<String> {
 }
 
 fn ours(lowered: &Lowered) -> (P4Info, String, String) {
-    let _ = lowered;
-    unimplemented!("the compiler's public function")
+    let mut sources = MapSources::new().with("main.p4", lowered.p4.as_str());
+    for (name, text) in &lowered.sources {
+        sources.insert(name.as_str(), text.as_str());
+    }
+    match signalbox_p4::compile(&sources, "main.p4", &Options::default()) {
+        Ok(compiled) => {
+            let image = compiled.image;
+            (image.p4info, image.json, compiled.diagnostics.render_short(&compiled.sources))
+        }
+        Err(failed) => panic!("{}", failed.diagnostics.render_short(&failed.sources)),
+    }
 }
 
 fn p4c(lowered: &Lowered) -> (P4Info, String, String) {

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::ErrorFormat;
 use crate::demo::{self, ManagerTraffic, Options, Report, ServiceView};
 use crate::failure::Failure;
 use crate::image;
@@ -25,7 +24,7 @@ pub struct Arguments {
     connections: u32,
 }
 
-pub fn run(arguments: &Arguments, _: ErrorFormat) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let checked = signalbox_policy::check(WEB, "web.policy");
     let policy = checked
         .policy

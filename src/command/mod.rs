@@ -7,14 +7,19 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod check;
+mod compile;
+mod demo;
 mod flows;
 mod fmt;
 mod listing;
 mod manager_stop;
+mod p4;
 mod policy_input;
+mod run;
 mod status;
 mod switch;
 mod switch_flags;
+mod test;
 
 /// Turns a short policy file into a running network service on programmable switches.
 #[derive(Debug, Parser)]
@@ -44,8 +49,18 @@ enum Command {
     Check(check::Arguments),
     /// Write policies in their one form
     Fmt(fmt::Arguments),
+    /// Write what a policy becomes: P4, P4Info, bmv2 JSON, plan
+    Compile(compile::Arguments),
+    /// Run policies' own tests
+    Test(test::Arguments),
+    /// Run a policy: switch, agent and managers
+    Run(Box<run::Arguments>),
+    /// Make a thousand TCP connections through a load balancer in this process
+    Demo(demo::Arguments),
+    /// Compile P4 programs
+    P4(p4::Arguments),
     /// Run the embedded switch, in the place of simple_switch_grpc
-    Switch(switch_flags::Arguments),
+    Switch(Box<switch_flags::Arguments>),
     /// Show what runs and its counters
     Status(status::Arguments),
     /// List the flows that a running service's agent knows
@@ -62,6 +77,11 @@ pub fn main() -> ExitCode {
     let result = match line.command {
         Command::Check(arguments) => check::run(&arguments, format),
         Command::Fmt(arguments) => fmt::run(&arguments, format),
+        Command::Compile(arguments) => compile::run(&arguments, format),
+        Command::Test(arguments) => test::run(&arguments, format),
+        Command::Run(arguments) => run::run(&arguments, format),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::P4(arguments) => p4::run(&arguments, format),
         Command::Switch(arguments) => switch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),

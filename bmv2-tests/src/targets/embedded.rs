@@ -63,7 +63,7 @@ pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
 pub async fn over_grpc(ports: &[u16]) -> Started {
     let runner = runner(ports, false);
     let handle = runner.handle();
-    let dataplane = Dataplane::attach(handle.clone(), DEVICE, ports).unwrap();
+    let dataplane = Dataplane::attach(handle.clone(), DEVICE, ports.iter().copied()).unwrap();
     let device = Device::start(handle, options()).await.unwrap();
     let listening = listen(
         device,

@@ -7,11 +7,13 @@
 
 mod check;
 pub mod diagnostic;
+pub mod eval;
 pub mod format;
 pub mod lex;
 pub mod model;
 pub mod parse;
 pub mod render;
+pub mod testing;
 pub mod tree;
 
 pub use check::check;

@@ -7,11 +7,13 @@
 pub mod bits;
 pub mod config;
 pub mod control;
+pub mod dataplane;
 pub mod error;
 pub mod output;
 pub mod ports;
 pub mod runner;
 pub mod schema;
+pub mod server;
 pub mod trace;
 
 mod code;

@@ -24,6 +24,7 @@ pub mod control_plane;
 pub mod expr;
 pub mod exprs;
 pub mod stmt;
+pub mod unique_names;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use control_plane::{
 };
 pub use expr::{BinaryOp, Expr, HeaderRef, Place, Type, UnaryOp, mask as mask_of};
 pub use exprs::Exprs;
+pub use unique_names::UniqueNames;
 pub use stmt::{After, Block, Label, Primitive, Stmt, StmtKind};
 
 /// A whole program for v1model.

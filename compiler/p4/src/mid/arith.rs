@@ -12,6 +12,9 @@ use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
 use super::types::{Ty, TyKind};
 
+/// The most bits that a number of type `int` may have.
+const MAX_BITS: u64 = 8192;
+
 fn ir_op(op: BinaryOp) -> ir::BinaryOp {
     match op {
         BinaryOp::Mul => ir::BinaryOp::Mul,
@@ -182,6 +185,9 @@ impl<'a> Lower<'a> {
                 );
             }
         };
+        if value.bits() > MAX_BITS {
+            return self.bad(span, "this number is larger than is supported");
+        }
         self.int(value)
     }
 

@@ -202,8 +202,8 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// Refuses to write to constants, `in` parameters and the like.
-    pub fn check_writable(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr) {
+    /// Refuses to write to constants, `in` parameters and the like; whether writing is allowed.
+    pub fn check_writable(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr) -> bool {
         match &expr.kind {
             ExprKind::Path(path) => {
                 if let Some(Entity::Value(_, Some(reason))) = scope.find(path.name.as_str()) {
@@ -211,15 +211,15 @@ impl<'a> Lower<'a> {
                         expr.span,
                         format!("`{}` is {reason} and can't be written", path.name),
                     );
+                    return false;
                 }
+                true
             }
             ExprKind::Member { base, .. }
             | ExprKind::Index { base, .. }
             | ExprKind::Slice { base, .. }
-            | ExprKind::PlusSlice { base, .. } => {
-                self.check_writable(scope, base);
-            }
-            _ => {}
+            | ExprKind::PlusSlice { base, .. } => self.check_writable(scope, base),
+            _ => true,
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Globals<'a> {
     /// Actions and tables of all controls that were applied.
     pub actions: Vec<Rc<ActionDef<'a>>>,
     pub tables: Vec<Rc<super::scope::TableDef<'a>>>,
+    /// Variables for computed parts of hashes' inputs, by type and position.
+    pub input_variables: FxHashMap<(crate::ir::Type, usize), crate::ir::Place>,
     /// The types of registers' cells.
     pub registers: FxHashMap<crate::ir::Handle<crate::ir::Register>, Ty>,
 }

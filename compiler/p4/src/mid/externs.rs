@@ -314,7 +314,7 @@ impl<'a> Lower<'a> {
                 {
                     out.push(Input::Field(place));
                 } else if variables {
-                    let place = self.temporary(ty);
+                    let place = self.input_variable(ty, out.len());
                     self.emit(span, StmtKind::Assign { to: place, value });
                     out.push(Input::Field(place));
                 } else {
@@ -322,6 +322,17 @@ impl<'a> Lower<'a> {
                 }
             }
         }
+    }
+
+    /// The variable for a computed part of a hash's input. The hash reads it at once, so all hashes
+    /// share them.
+    fn input_variable(&mut self, ty: Type, position: usize) -> Place {
+        if let Some(place) = self.names.input_variables.get(&(ty, position)) {
+            return *place;
+        }
+        let place = self.scalar("input", ty);
+        self.names.input_variables.insert((ty, position), place);
+        place
     }
 
     pub fn digest(&mut self, bound: &Bound<'a>, span: Span) {

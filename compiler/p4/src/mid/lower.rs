@@ -10,6 +10,7 @@ use crate::ir::{
     self, Block, Expr, Field, Handle, Header, HeaderRef, HeaderType, Label, Place, Stmt, StmtKind,
     Type,
 };
+use crate::ir::UniqueNames;
 use crate::source::Span;
 
 use super::operand::{Operand, OperandKind};
@@ -84,9 +85,9 @@ pub struct Lower<'a> {
     /// How deep calls are nested, to stop recursion.
     pub depth: u32,
     /// Names taken in the scalars' header.
-    pub scalar_names: FxHashSet<Arc<str>>,
-    pub header_names: FxHashSet<Arc<str>>,
-    pub state_names: FxHashSet<Arc<str>>,
+    pub scalar_names: UniqueNames,
+    pub header_names: UniqueNames,
+    pub state_names: UniqueNames,
     pub names: super::declare::Globals<'a>,
     /// Whether a field list's number is known to be empty.
     pub warned_lists: FxHashSet<u32>,
@@ -100,12 +101,16 @@ pub struct Lower<'a> {
     pub nesting: u32,
     /// The parser's state being made.
     pub state: Option<super::parser::OpenState>,
+    /// Statements, calls and fields made so far.
+    work: u32,
     next_label: u32,
     reported: FxHashSet<(Option<Span>, String)>,
 }
 
-/// How deep calls may be nested.
-pub const MAX_DEPTH: u32 = 200;
+/// How deep expressions, statements and calls may be nested, counted through calls.
+pub const MAX_DEPTH: u32 = 256;
+/// How many statements, calls and fields there may be once everything is in its place.
+const MAX_WORK: u32 = 1_000_000;
 
 impl<'a> Lower<'a> {
     pub fn new() -> Self {
@@ -152,6 +157,9 @@ impl<'a> Lower<'a> {
             type_definitions: Vec::new(),
             package: ir::PackageInfo::default(),
         };
+        let mut header_names = UniqueNames::default();
+        header_names.reserve("scalars");
+        header_names.reserve("standard_metadata");
         Self {
             types: Types::default(),
             ir,
@@ -164,9 +172,9 @@ impl<'a> Lower<'a> {
             loops: Vec::new(),
             prefix: "".into(),
             depth: 0,
-            scalar_names: FxHashSet::default(),
-            header_names: ["scalars".into()].into_iter().collect(),
-            state_names: FxHashSet::default(),
+            scalar_names: UniqueNames::default(),
+            header_names,
+            state_names: UniqueNames::default(),
             names: super::declare::Globals::default(),
             warned_lists: FxHashSet::default(),
             declared: vec![Vec::new()],
@@ -174,6 +182,7 @@ impl<'a> Lower<'a> {
             dead: 0,
             nesting: 0,
             state: None,
+            work: 0,
             next_label: 0,
             reported: FxHashSet::default(),
         }
@@ -227,20 +236,9 @@ impl<'a> Lower<'a> {
         Label(self.next_label)
     }
 
-    /// A name that nothing in `taken` has: the one asked for, or with a number behind it.
-    pub fn unique(taken: &mut FxHashSet<Arc<str>>, wanted: &str) -> Arc<str> {
-        let mut name: Arc<str> = wanted.into();
-        let mut number = 1;
-        while !taken.insert(Arc::clone(&name)) {
-            number += 1;
-            name = format!("{wanted}_{number}").into();
-        }
-        name
-    }
-
     /// A new scalar variable.
     pub fn scalar(&mut self, name: &str, ty: Type) -> Place {
-        let name = Self::unique(&mut self.scalar_names, name);
+        let name = self.scalar_names.give(name);
         let header = self.ir.scalars;
         let fields = &mut self.ir.header_types[self.ir.headers[header].ty].fields;
         fields.push(Field {
@@ -283,8 +281,23 @@ impl<'a> Lower<'a> {
         self.ir.exprs.read(place, ty)
     }
 
+    /// Counts one more statement, call or field; false, with an error, when there are too many.
+    pub fn goes_on(&mut self, span: Span) -> bool {
+        self.work = self.work.saturating_add(1);
+        if self.work == MAX_WORK {
+            self.error(
+                span,
+                "the program becomes too large when calls, instances and loops are put in their places",
+            );
+        }
+        self.work < MAX_WORK
+    }
+
     /// Runs `make` one level deeper; refuses when that is too deep.
     pub fn deeper<R>(&mut self, span: Span, make: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        if !self.goes_on(span) {
+            return None;
+        }
         if self.depth >= MAX_DEPTH {
             self.error(
                 span,

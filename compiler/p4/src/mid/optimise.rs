@@ -11,8 +11,11 @@ use crate::ir::{
 
 use super::effects::Footprint;
 
-/// What scalars are known to hold.
+/// What scalars are known to hold: a constant, a parameter or one field each.
 type Known = FxHashMap<Place, Handle<Expr>>;
+
+/// How much is remembered at once. More is forgotten, so that the work grows evenly with the program.
+const MOST_KNOWN: usize = 256;
 
 /// Optimises a whole program. Scalars in `keep` belong to the user's metadata: they stay written.
 pub fn optimise(program: &mut Program, keep: &FxHashSet<u32>) {
@@ -138,6 +141,9 @@ impl Forward<'_> {
                     let mut reads = Footprint::default();
                     reads.reads(self.program, value);
                     if !reads.overlaps(&written) {
+                        if self.known.len() >= MOST_KNOWN {
+                            self.known.clear();
+                        }
                         self.known.insert(to, value);
                     }
                 }

@@ -57,7 +57,6 @@ impl<'a> Lower<'a> {
         let Some(standard) = self.standard_metadata(standard, parser.span) else {
             return;
         };
-        self.header_names.insert("standard_metadata".into());
         let headers = self.top_struct(headers, "", parser.span);
         let metadata = self.top_struct(metadata, "meta.", parser.span);
         self.metadata = Some(metadata.clone());

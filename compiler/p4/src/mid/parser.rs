@@ -29,7 +29,7 @@ pub struct OpenState {
 
 impl<'a> Lower<'a> {
     pub fn new_state(&mut self, name: &str, span: Span) -> Handle<State> {
-        let name = Self::unique(&mut self.state_names, name);
+        let name = self.state_names.give(name);
         self.ir.parser.states.append(State {
             name,
             body: Block::new(),

@@ -18,6 +18,12 @@ use super::types::{StructDef, Ty, TyKind};
 /// The widest number that a program may use, in bits.
 pub const MAX_WIDTH: u32 = 2048;
 
+/// The widest field of variable width, in bits.
+const MAX_VARBIT: u32 = 65_536;
+
+/// How many scalars a type may consist of.
+const MAX_LEAVES: u64 = 65_536;
+
 impl<'a> Lower<'a> {
     /// The type that a text stands for; [`TyKind::Unknown`] after an error.
     pub fn resolve_type(&mut self, scope: &Scope<'a>, ty: &'a ast::Type) -> Ty {
@@ -29,14 +35,14 @@ impl<'a> Lower<'a> {
             TypeKind::Void => TyKind::Void,
             TypeKind::DontCare => TyKind::Unknown,
             TypeKind::Int => TyKind::Int,
-            TypeKind::Bit(width) => match self.width(scope, width) {
+            TypeKind::Bit(width) => match self.width(scope, width, MAX_WIDTH) {
                 Some(width) => TyKind::Bits {
                     width,
                     signed: false,
                 },
                 None => TyKind::Unknown,
             },
-            TypeKind::SignedInt(width) => match self.width(scope, width) {
+            TypeKind::SignedInt(width) => match self.width(scope, width, MAX_WIDTH) {
                 Some(0) => {
                     self.error(ty.span, "a signed number needs at least one bit");
                     TyKind::Unknown
@@ -47,7 +53,7 @@ impl<'a> Lower<'a> {
                 },
                 None => TyKind::Unknown,
             },
-            TypeKind::Varbit(width) => match self.width(scope, width) {
+            TypeKind::Varbit(width) => match self.width(scope, width, MAX_VARBIT) {
                 Some(width) => TyKind::Varbit(width),
                 None => TyKind::Unknown,
             },
@@ -59,6 +65,16 @@ impl<'a> Lower<'a> {
                     (_, None) | (TyKind::Unknown, _) => TyKind::Unknown,
                     (TyKind::Header(_) | TyKind::Union(_), Some(0)) => {
                         self.error(ty.span, "a stack needs at least one element");
+                        TyKind::Unknown
+                    }
+                    (TyKind::Header(_) | TyKind::Union(_), Some(size))
+                        if self
+                            .types
+                            .leaves(element_ty)
+                            .saturating_mul(u64::from(size))
+                            > MAX_LEAVES =>
+                    {
+                        self.error(ty.span, format!("a stack of {size} elements is too large"));
                         TyKind::Unknown
                     }
                     (TyKind::Header(_) | TyKind::Union(_), Some(size)) => {
@@ -85,12 +101,12 @@ impl<'a> Lower<'a> {
         self.types.make(kind)
     }
 
-    fn width(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr) -> Option<u32> {
+    fn width(&mut self, scope: &Scope<'a>, expr: &'a ast::Expr, most: u32) -> Option<u32> {
         let width = self.constant_u32(scope, expr, "a width")?;
-        if width > MAX_WIDTH {
+        if width > most {
             self.error(
                 expr.span,
-                format!("a width of {width} bits is more than the {MAX_WIDTH} that are supported"),
+                format!("a width of {width} bits is more than the {most} that are supported"),
             );
             return None;
         }
@@ -267,6 +283,17 @@ impl<'a> Lower<'a> {
             });
         }
         let annotations = self.annotations(scope, &decl.annotations);
+        let leaves = fields
+            .iter()
+            .map(|f| self.types.leaves(f.ty))
+            .fold(1, u64::saturating_add);
+        if leaves > MAX_LEAVES {
+            self.error(
+                body.name.span,
+                format!("`{}` has more than {MAX_LEAVES} fields", body.name),
+            );
+            return self.types.unknown();
+        }
         let control_plane_name =
             name_annotation(&annotations).unwrap_or_else(|| Arc::clone(&body.name.name));
         let def = self.types.structs.append(StructDef {
@@ -274,6 +301,7 @@ impl<'a> Lower<'a> {
             control_plane_name,
             fields,
             annotations,
+            leaves,
             span: body.name.span,
         });
         let ty = self.types.make(match decl.kind {

@@ -24,6 +24,12 @@ impl<'a> Lower<'a> {
     }
 
     pub fn statement(&mut self, scope: &Scope<'a>, stmt: &'a ast::Stmt) {
+        if self.goes_on(stmt.span) {
+            self.deeper(stmt.span, |this| this.statement_inner(scope, stmt));
+        }
+    }
+
+    fn statement_inner(&mut self, scope: &Scope<'a>, stmt: &'a ast::Stmt) {
         let span = stmt.span;
         match &stmt.kind {
             ast::StmtKind::Empty => {}

@@ -17,6 +17,9 @@ use super::types::{FieldDef, Ty, TyKind};
 impl<'a> Lower<'a> {
     /// A new variable. Its name is made unique.
     pub fn variable(&mut self, ty: Ty, name: &str, span: Span) -> Operand<'a> {
+        if !self.goes_on(span) {
+            return self.poison();
+        }
         let kind = match self.types[ty].clone() {
             TyKind::Struct(_) => {
                 let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
@@ -71,7 +74,7 @@ impl<'a> Lower<'a> {
     /// A new header, not in any packet yet.
     pub fn new_header(&mut self, ty: Ty, name: &str, span: Span) -> Handle<Header> {
         let ty = self.flat_type(ty, span);
-        let name = Self::unique(&mut self.header_names, name);
+        let name = self.header_names.give(name);
         self.ir.headers.append(Header {
             name,
             ty,
@@ -105,7 +108,7 @@ impl<'a> Lower<'a> {
                 })
             }
         };
-        let name = Self::unique(&mut self.header_names, name);
+        let name = self.header_names.give(name);
         let members = fields
             .iter()
             .map(|f| self.new_header(f.ty, &format!("{name}.{}", f.name), span))
@@ -129,7 +132,7 @@ impl<'a> Lower<'a> {
             return None;
         }
         let ty = self.flat_type(element, span);
-        let name = Self::unique(&mut self.header_names, name);
+        let name = self.header_names.give(name);
         let elements = (0..size)
             .map(|n| self.new_header(element, &format!("{name}[{n}]"), span))
             .collect();

@@ -53,6 +53,8 @@ pub struct StructDef {
     pub control_plane_name: Arc<str>,
     pub fields: Vec<FieldDef>,
     pub annotations: Vec<Annotation>,
+    /// How many scalars it consists of.
+    pub leaves: u64,
     pub span: Span,
 }
 
@@ -229,6 +231,16 @@ impl Types {
             TyKind::Tuple(parts) => parts.iter().map(|part| self.size_in_bits(*part)).sum(),
             TyKind::Error | TyKind::Enum(_) => None,
             _ => self.scalar(ty).map(|t| u64::from(t.width())),
+        }
+    }
+
+    /// How many scalars a value consists of.
+    pub fn leaves(&self, ty: Ty) -> u64 {
+        match &self[ty] {
+            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => self.structs[*def].leaves,
+            TyKind::Stack(element, size) => self.leaves(*element).saturating_mul(u64::from(*size)),
+            TyKind::Tuple(parts) => parts.iter().map(|part| self.leaves(*part)).fold(0, u64::saturating_add),
+            _ => 1,
         }
     }
 

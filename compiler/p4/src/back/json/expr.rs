@@ -264,9 +264,20 @@ impl Writer<'_> {
                 if exprs.ty(right).is_signed() {
                     low = self.masked(low, width);
                 }
-                let high = self.emit(left, if ty.is_signed() { Need::LowBits } else { need });
-                let high = operation("<<", high, self.number_literal(u64::from(width)));
-                let value = operation("|", high, low);
+                let high = match exprs.constant(left) {
+                    Some(left) if !ty.is_signed() => {
+                        json!({ "type": "hexstr", "value": hex(&(left << width), ty.width()) })
+                    }
+                    _ => {
+                        let need = if ty.is_signed() { Need::LowBits } else { need };
+                        let shift = self.number_literal(u64::from(width));
+                        operation("<<", self.emit(left, need), shift)
+                    }
+                };
+                let value = match exprs.constant(right) {
+                    Some(right) if right.is_zero() => high,
+                    _ => operation("|", high, low),
+                };
                 if ty.is_signed() { cut(value) } else { value }
             }
             Expr::Select {

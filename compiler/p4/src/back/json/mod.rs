@@ -17,7 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value, json};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::ir::{Action, Handle, Place, Program, Table, Type};
+use crate::ir::{Action, Handle, Place, Program, Table, Type, UniqueNames};
 use crate::source::{SourceMap, Span};
 
 /// The version of the format, `[major, minor]`.
@@ -37,7 +37,7 @@ pub fn write(program: &Program, sources: &SourceMap, name: &str) -> Result<Value
         used: RefCell::default(),
         actions: Vec::new(),
         action_ids: FxHashMap::default(),
-        taken: FxHashSet::default(),
+        taken: UniqueNames::default(),
         tables: 0,
         conditionals: 0,
         profiles: 0,
@@ -105,7 +105,7 @@ struct Writer<'a> {
     actions: Vec<Value>,
     action_ids: FxHashMap<Handle<Action>, usize>,
     /// Names of tables, conditionals and actions.
-    taken: FxHashSet<String>,
+    taken: UniqueNames,
     tables: usize,
     conditionals: usize,
     profiles: usize,
@@ -120,22 +120,16 @@ impl Writer<'_> {
     /// Reserves the names that the program itself gives.
     fn take_names(&mut self) {
         for (_, table) in self.program.tables.iter() {
-            self.taken.insert(table.names.name.to_string());
+            self.taken.reserve(&table.names.name);
         }
         for (_, action) in self.program.actions.iter() {
-            self.taken.insert(action.names.name.to_string());
+            self.taken.reserve(&action.names.name);
         }
     }
 
     /// A new name like this one.
     fn fresh(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_string();
-        let mut number = 1;
-        while !self.taken.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
-        }
-        name
+        self.taken.give(wanted).to_string()
     }
 
     /// A name made of the place in the source.
