@@ -11,9 +11,8 @@ use crate::failure::Failure;
 /// # Errors
 /// One line that names the file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| {
-        Failure::Failed(format!("cannot read `{}`: {error}", path.display()))
-    })
+    fs::read(path)
+        .map_err(|error| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))
 }
 
 /// Reads a text file.

@@ -31,7 +31,13 @@ pub fn compile(policy: Policy) -> Result<Compiled, Failure> {
         sources.insert(name.as_str(), text.as_str());
     }
     match signalbox_p4::compile(&sources, &main, &Options::default()) {
-        Ok(compiled) => Ok(Compiled { policy, lowered, image: compiled.image }),
-        Err(failed) => Err(Failure::Input(failed.diagnostics.render_short(&failed.sources))),
+        Ok(compiled) => Ok(Compiled {
+            policy,
+            lowered,
+            image: compiled.image,
+        }),
+        Err(failed) => Err(Failure::Input(
+            failed.diagnostics.render_short(&failed.sources),
+        )),
     }
 }

@@ -54,7 +54,10 @@ pub mod drop {
 
 /// What crosses the CPU port with a packet, in the order of the header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields of p4/lib's packet_in and packet_out")]
+#[allow(
+    missing_docs,
+    reason = "the fields of p4/lib's packet_in and packet_out"
+)]
 pub struct Carried {
     pub kind: u64,
     pub part: u64,
@@ -277,7 +280,10 @@ impl Bench {
         builder.action(&entry.action, params).build().unwrap()
     }
 
-    #[allow(deprecated, reason = "simple_switch_grpc takes the number, not the bytes")]
+    #[allow(
+        deprecated,
+        reason = "simple_switch_grpc takes the number, not the bytes"
+    )]
     fn add_clone_session(&self) {
         let plan = &self.world.plan;
         let session = CloneSessionEntry {
@@ -290,7 +296,9 @@ impl Bench {
             ..CloneSessionEntry::default()
         };
         let entry = PacketReplicationEngineEntry {
-            r#type: Some(packet_replication_engine_entry::Type::CloneSessionEntry(session)),
+            r#type: Some(packet_replication_engine_entry::Type::CloneSessionEntry(
+                session,
+            )),
         };
         let update = Update {
             r#type: update::Type::Insert as i32,
@@ -298,7 +306,9 @@ impl Bench {
                 entity: Some(entity::Entity::PacketReplicationEngineEntry(entry)),
             }),
         };
-        self.runtime.block_on(self.client.write(vec![update])).unwrap();
+        self.runtime
+            .block_on(self.client.write(vec![update]))
+            .unwrap();
     }
 
     /// Lets a frame arrive at a port.
@@ -470,10 +480,7 @@ pub fn route_entry(neighbour: &Neighbour) -> PlannedEntry {
 }
 
 /// The entries by which a manager asks for the packets of a criterion.
-fn asking(
-    part: &signalbox_lower::plan::PartPlan,
-    criterion: &Criterion,
-) -> Vec<PlannedEntry> {
+fn asking(part: &signalbox_lower::plan::PartPlan, criterion: &Criterion) -> Vec<PlannedEntry> {
     ask_entries(part, criterion, ALL_EVENTS, 0)
 }
 

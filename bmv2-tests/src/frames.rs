@@ -137,7 +137,11 @@ pub fn look(frame: &[u8]) -> Seen {
     let payload = headers.payload.slice();
     let (source, destination, protocol, ttl) = match headers.net.as_ref() {
         Some(NetHeaders::Ipv4(ip, _)) => {
-            assert_eq!(ip.header_checksum, ip.calc_header_checksum(), "IPv4 checksum");
+            assert_eq!(
+                ip.header_checksum,
+                ip.calc_header_checksum(),
+                "IPv4 checksum"
+            );
             (
                 IpAddr::from(ip.source),
                 IpAddr::from(ip.destination),

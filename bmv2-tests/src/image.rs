@@ -95,7 +95,11 @@ fn ours(lowered: &Lowered) -> (P4Info, String, String) {
     match signalbox_p4::compile(&sources, "main.p4", &Options::default()) {
         Ok(compiled) => {
             let image = compiled.image;
-            (image.p4info, image.json, compiled.diagnostics.render_short(&compiled.sources))
+            (
+                image.p4info,
+                image.json,
+                compiled.diagnostics.render_short(&compiled.sources),
+            )
         }
         Err(failed) => panic!("{}", failed.diagnostics.render_short(&failed.sources)),
     }

@@ -32,7 +32,10 @@ fn run_all(test: &str, target: Target, compiler: Compiler) {
             }
         }
     }
-    eprintln!("{test}: {ran} scenarios passed, {skipped} skipped, {} failed", failed.len());
+    eprintln!(
+        "{test}: {ran} scenarios passed, {skipped} skipped, {} failed",
+        failed.len()
+    );
     assert!(failed.is_empty(), "failed: {failed:#?}");
 }
 

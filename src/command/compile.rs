@@ -25,10 +25,14 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let compiled = image::compile(policy)?;
     let name = &compiled.policy.name;
     files::make_folder(&arguments.output)?;
-    let plan = serde_json::to_string_pretty(&compiled.lowered.plan).map_err(Failure::failed)? + "\n";
+    let plan =
+        serde_json::to_string_pretty(&compiled.lowered.plan).map_err(Failure::failed)? + "\n";
     let outputs = [
         (format!("{name}.p4"), compiled.lowered.p4.clone()),
-        (format!("{name}.p4info.txtpb"), print_p4info(&compiled.image.p4info)),
+        (
+            format!("{name}.p4info.txtpb"),
+            print_p4info(&compiled.image.p4info),
+        ),
         (format!("{name}.json"), compiled.image.json.clone()),
         (format!("{name}.plan.json"), plan),
     ];

@@ -26,9 +26,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let checked = signalbox_policy::check(WEB, "web.policy");
-    let policy = checked
-        .policy
-        .ok_or_else(|| Failure::Failed("the demo's policy has errors; see `signalbox check examples/web.policy`".to_owned()))?;
+    let policy = checked.policy.ok_or_else(|| {
+        Failure::Failed(
+            "the demo's policy has errors; see `signalbox check examples/web.policy`".to_owned(),
+        )
+    })?;
     let compiled = image::compile(policy)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
     let service = runtime.block_on(async {
@@ -52,7 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if report.completed < report.connections {
         let lost = report.connections - report.completed;
-        return Err(Failure::Failed(format!("{lost} connections did not complete")));
+        return Err(Failure::Failed(format!(
+            "{lost} connections did not complete"
+        )));
     }
     Ok(())
 }
@@ -70,10 +74,14 @@ fn drive(view: &Watched, arguments: &Arguments) -> Result<Report, Failure> {
     let bar = if arguments.json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} connections").map_err(Failure::failed)?;
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} connections")
+            .map_err(Failure::failed)?;
         ProgressBar::new(u64::from(options.connections)).with_style(style)
     };
-    let report = demo::run(&switch, view.view.plan(), view, &options, |done| bar.set_position(done)).map_err(Failure::failed);
+    let report = demo::run(&switch, view.view.plan(), view, &options, |done| {
+        bar.set_position(done)
+    })
+    .map_err(Failure::failed);
     bar.finish_and_clear();
     report
 }
@@ -99,7 +107,8 @@ impl ServiceView for Watched {
         let mut traffic = ManagerTraffic::default();
         for service in statuses.iter().flat_map(|status| &status.services) {
             traffic.interest_packets += service.counts.interest_packets;
-            traffic.established_packets += service.counts.mid_flow_known + service.counts.mid_flow_unknown;
+            traffic.established_packets +=
+                service.counts.mid_flow_known + service.counts.mid_flow_unknown;
         }
         traffic
     }

@@ -26,7 +26,8 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
         let errors = signalbox_policy::parse::parse(&text).errors;
         if !errors.is_empty() {
             let name = path.display().to_string();
-            let report = signalbox_policy::render::render(&errors, &text, &name, format.for_policies());
+            let report =
+                signalbox_policy::render::render(&errors, &text, &name, format.for_policies());
             return Err(Failure::Input(report));
         }
         let formed = signalbox_policy::fmt(&text);

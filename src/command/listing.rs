@@ -28,16 +28,37 @@ pub fn table(rows: &[Value]) -> String {
         return String::new();
     };
     let names: Vec<&str> = first.keys().map(String::as_str).collect();
-    let mut lines: Vec<Vec<String>> = vec![names.iter().map(|name| name.to_uppercase().replace('_', " ")).collect()];
+    let mut lines: Vec<Vec<String>> = vec![
+        names
+            .iter()
+            .map(|name| name.to_uppercase().replace('_', " "))
+            .collect(),
+    ];
     for row in rows {
-        lines.push(names.iter().map(|name| row.get(name).map_or_else(|| "-".to_owned(), plain)).collect());
+        lines.push(
+            names
+                .iter()
+                .map(|name| row.get(name).map_or_else(|| "-".to_owned(), plain))
+                .collect(),
+        );
     }
     let widths: Vec<usize> = (0..names.len())
-        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut out = String::new();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }
@@ -51,20 +72,38 @@ pub fn lines(value: &Value) -> String {
     if let Value::Object(map) = value {
         collect("", map, &mut fields, &mut tables);
     }
-    let width = fields.iter().map(|(name, _): &(String, String)| name.chars().count()).max().unwrap_or(0);
-    let mut out: String = fields.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect();
+    let width = fields
+        .iter()
+        .map(|(name, _): &(String, String)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out: String = fields
+        .iter()
+        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .collect();
     for (name, rows) in tables {
         out.push_str(&format!("\n{name}\n{}", table(&rows)));
     }
     out
 }
 
-fn collect(path: &str, map: &Map<String, Value>, fields: &mut Vec<(String, String)>, tables: &mut Vec<(String, Vec<Value>)>) {
+fn collect(
+    path: &str,
+    map: &Map<String, Value>,
+    fields: &mut Vec<(String, String)>,
+    tables: &mut Vec<(String, Vec<Value>)>,
+) {
     for (name, value) in map {
-        let name = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let name = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
         match value {
             Value::Object(inner) => collect(&name, inner, fields, tables),
-            Value::Array(rows) if rows.first().is_some_and(Value::is_object) => tables.push((name, rows.clone())),
+            Value::Array(rows) if rows.first().is_some_and(Value::is_object) => {
+                tables.push((name, rows.clone()))
+            }
             other => fields.push((name, plain(other))),
         }
     }

@@ -64,7 +64,11 @@ fn compile(arguments: &CompileArguments, format: ErrorFormat) -> Result<(), Fail
     let main = arguments.program.display().to_string();
     let options = signalbox_p4::Options {
         preprocess: PreprocessOptions {
-            defines: arguments.define.iter().map(|text| definition(text)).collect(),
+            defines: arguments
+                .define
+                .iter()
+                .map(|text| definition(text))
+                .collect(),
             include_paths: arguments.include.clone(),
             ..PreprocessOptions::default()
         },
@@ -72,7 +76,10 @@ fn compile(arguments: &CompileArguments, format: ErrorFormat) -> Result<(), Fail
     };
     let compiled = signalbox_p4::compile(&Disk, &main, &options)
         .map_err(|failed| Failure::Input(report(&failed.diagnostics, &failed.sources, format)))?;
-    eprint!("{}", report(&compiled.diagnostics, &compiled.sources, format));
+    eprint!(
+        "{}",
+        report(&compiled.diagnostics, &compiled.sources, format)
+    );
     files::make_folder(&arguments.output)?;
     let name = arguments.program.file_stem().unwrap_or_default();
     let place = |ending: &str| {
@@ -80,7 +87,10 @@ fn compile(arguments: &CompileArguments, format: ErrorFormat) -> Result<(), Fail
         file.push(ending);
         arguments.output.join(Path::new(&file))
     };
-    files::write_whole(&place(".p4info.txtpb"), print_p4info(&compiled.image.p4info).as_bytes())?;
+    files::write_whole(
+        &place(".p4info.txtpb"),
+        print_p4info(&compiled.image.p4info).as_bytes(),
+    )?;
     files::write_whole(&place(".json"), compiled.image.json.as_bytes())
 }
 

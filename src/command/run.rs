@@ -60,7 +60,10 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let policy = policy_input::load(&arguments.policy, format)?;
     let compiled = image::compile(policy)?;
     let attached = Attached::of(arguments, &compiled.lowered.plan)?;
-    if let Some(port) = arguments.cpu_port.filter(|port| *port != compiled.lowered.plan.cpu_port) {
+    if let Some(port) = arguments
+        .cpu_port
+        .filter(|port| *port != compiled.lowered.plan.cpu_port)
+    {
         return Err(Failure::Usage(format!(
             "the pipeline's CPU port is {}, and cannot be {port}: give the target that one",
             compiled.lowered.plan.cpu_port
@@ -73,7 +76,11 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     result
 }
 
-async fn serve(arguments: &Arguments, compiled: Compiled, attached: Attached) -> Result<(), Failure> {
+async fn serve(
+    arguments: &Arguments,
+    compiled: Compiled,
+    attached: Attached,
+) -> Result<(), Failure> {
     let plan = &compiled.lowered.plan;
     // Ports are opened before anything has begun, and attached when everything is ready.
     let ports = match &arguments.target {
@@ -83,16 +90,24 @@ async fn serve(arguments: &Arguments, compiled: Compiled, attached: Attached) ->
     let target = match &arguments.target {
         TargetName::Switch => {
             let numbers = ports.iter().map(|(number, _)| *number).collect();
-            let quirks = arguments.quirks.map(|QuirksOf::SimpleSwitchGrpc| Quirks::simple_switch_grpc());
+            let quirks = arguments
+                .quirks
+                .map(|QuirksOf::SimpleSwitchGrpc| Quirks::simple_switch_grpc());
             RunningTarget::embedded(numbers, plan.cpu_port, quirks).await?
         }
         TargetName::Bmv2 => RunningTarget::bmv2(&attached.interfaces(), plan.cpu_port).await?,
-        TargetName::P4Runtime(address) => RunningTarget::remote(address, arguments.device_id).await?,
+        TargetName::P4Runtime(address) => {
+            RunningTarget::remote(address, arguments.device_id).await?
+        }
     };
     let pipeline = match (&arguments.device_config, arguments.no_pipeline_push) {
         (_, true) => Pipeline::Running,
-        (Some(path), false) => Pipeline::Push { device_config: files::read_bytes(path)? },
-        (None, false) => Pipeline::Push { device_config: compiled.image.json.clone().into_bytes() },
+        (Some(path), false) => Pipeline::Push {
+            device_config: files::read_bytes(path)?,
+        },
+        (None, false) => Pipeline::Push {
+            device_config: compiled.image.json.clone().into_bytes(),
+        },
     };
     let policy = plan.policy.clone();
     let mut service = Service::start(&compiled, target, pipeline).await?;
@@ -108,7 +123,10 @@ async fn serve(arguments: &Arguments, compiled: Compiled, attached: Attached) ->
         let view = view.clone();
         async move { view.answer(request).await }
     })?;
-    eprintln!("signalbox {policy}: running; `signalbox status --control {}`", path.display());
+    eprintln!(
+        "signalbox {policy}: running; `signalbox status --control {}`",
+        path.display()
+    );
     tokio::select! {
         ended = signals::ended() => ended.map_err(Failure::failed),
         failure = service.failed() => Err(failure),
@@ -135,12 +153,28 @@ impl Attached {
             let (port, what) = text
                 .split_once('=')
                 .filter(|(port, what)| !port.is_empty() && !what.is_empty())
-                .ok_or_else(|| Failure::Usage(format!("`{flag} {text}`: expected PORT={}", if flag == "--port" { "IFACE" } else { "FILE" })))?;
+                .ok_or_else(|| {
+                    Failure::Usage(format!(
+                        "`{flag} {text}`: expected PORT={}",
+                        if flag == "--port" { "IFACE" } else { "FILE" }
+                    ))
+                })?;
             let number = port_number(plan, port).ok_or_else(|| {
-                let known: Vec<String> = plan.ports.iter().map(|port| format!("{} ({})", port.number, port.name)).collect();
-                Failure::Usage(format!("`{flag} {text}`: the policy has no port `{port}`; it has {}", known.join(", ")))
+                let known: Vec<String> = plan
+                    .ports
+                    .iter()
+                    .map(|port| format!("{} ({})", port.number, port.name))
+                    .collect();
+                Failure::Usage(format!(
+                    "`{flag} {text}`: the policy has no port `{port}`; it has {}",
+                    known.join(", ")
+                ))
             })?;
-            let source = if flag == "--port" { Source::Interface(what.to_owned()) } else { Source::Capture(PathBuf::from(what)) };
+            let source = if flag == "--port" {
+                Source::Interface(what.to_owned())
+            } else {
+                Source::Capture(PathBuf::from(what))
+            };
             if by_port.insert(number, source).is_some() {
                 return Err(Failure::Usage(format!("port {number} is given twice")));
             }
@@ -151,10 +185,14 @@ impl Attached {
             return Err(Failure::Usage("`--port` and `--pcap-in` are for targets that are started here; a p4runtime:// target has its own ports".to_owned()));
         }
         if files && arguments.target != TargetName::Switch {
-            return Err(Failure::Usage("`--pcap-in` and `--pcap-out` need `--target switch`".to_owned()));
+            return Err(Failure::Usage(
+                "`--pcap-in` and `--pcap-out` need `--target switch`".to_owned(),
+            ));
         }
         if !remote && (arguments.device_config.is_some() || arguments.no_pipeline_push) {
-            return Err(Failure::Usage("`--device-config` and `--no-pipeline-push` need a p4runtime:// target".to_owned()));
+            return Err(Failure::Usage(
+                "`--device-config` and `--no-pipeline-push` need a p4runtime:// target".to_owned(),
+            ));
         }
         Ok(Self { by_port })
     }
@@ -170,7 +208,11 @@ impl Attached {
     }
 
     /// Opens the ports of the embedded switch; nothing has begun if one of them fails.
-    fn open(&self, plan: &Plan, pcap_out: Option<&Path>) -> Result<Vec<(u16, Box<dyn Port>)>, Failure> {
+    fn open(
+        &self,
+        plan: &Plan,
+        pcap_out: Option<&Path>,
+    ) -> Result<Vec<(u16, Box<dyn Port>)>, Failure> {
         if let Some(folder) = pcap_out {
             files::make_folder(folder)?;
         }
@@ -186,7 +228,9 @@ impl Attached {
                 continue;
             }
             let input = match source {
-                Some(Source::Capture(path)) => Some(PcapInput::open(path).map_err(Failure::failed)?),
+                Some(Source::Capture(path)) => {
+                    Some(PcapInput::open(path).map_err(Failure::failed)?)
+                }
                 _ => None,
             };
             let output = match pcap_out {
@@ -194,21 +238,30 @@ impl Attached {
                 None => None,
             };
             if input.is_none() && output.is_none() {
-                eprintln!("signalbox: warning: port {} ({}) has no interface; it is down", port.number, port.name);
+                eprintln!(
+                    "signalbox: warning: port {} ({}) has no interface; it is down",
+                    port.number, port.name
+                );
                 continue;
             }
-            opened.push((port.number, Box::new(PcapPort::new(input, output, Box::new(since_epoch)))));
+            opened.push((
+                port.number,
+                Box::new(PcapPort::new(input, output, Box::new(since_epoch))),
+            ));
         }
         Ok(opened)
     }
 }
 
 fn capture(folder: &Path, port: &PortPlan) -> Result<CaptureFile, Failure> {
-    CaptureFile::create(&folder.join(format!("{}-{}.pcap", port.number, port.name))).map_err(Failure::failed)
+    CaptureFile::create(&folder.join(format!("{}-{}.pcap", port.number, port.name)))
+        .map_err(Failure::failed)
 }
 
 fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 fn port_number(plan: &Plan, text: &str) -> Option<u16> {

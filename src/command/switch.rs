@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use signalbox_switch::dataplane::Dataplane;
-use signalbox_switch::ports::{CaptureFile, Direction, InterfacePort, PcapInput, PcapPort, Port, TapPort};
+use signalbox_switch::ports::{
+    CaptureFile, Direction, InterfacePort, PcapInput, PcapPort, Port, TapPort,
+};
 use signalbox_switch::runner::{RealClock, Runner, SwitchHandle};
 use signalbox_switch::server::{Device, ListenOptions, TlsFiles, listen};
 use signalbox_switch::{Config, Pipeline, Quirks, Switch};
@@ -41,7 +43,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn load(path: &Path) -> Result<Pipeline, Failure> {
     let text = files::read_text(path)?;
-    Pipeline::parse(&text).map_err(|error| Failure::Input(format!("signalbox: `{}`: {error}", path.display())))
+    Pipeline::parse(&text)
+        .map_err(|error| Failure::Input(format!("signalbox: `{}`: {error}", path.display())))
 }
 
 /// The switch's settings as the flags have them.
@@ -61,7 +64,11 @@ fn config(arguments: &Arguments, flags: &Flags) -> Config {
     }
 }
 
-async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>) -> Result<(), Failure> {
+async fn serve(
+    arguments: &Arguments,
+    flags: &Flags,
+    pipeline: Option<Pipeline>,
+) -> Result<(), Failure> {
     let mut switch = Switch::new(config(arguments, flags));
     if let Some(pipeline) = pipeline {
         switch.swap(pipeline);
@@ -75,7 +82,10 @@ async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>)
             for warning in port.warnings() {
                 eprintln!("signalbox: warning: {warning}");
             }
-            ports.push((*number, watched(Box::new(port), *number, name, arguments, &log)?));
+            ports.push((
+                *number,
+                watched(Box::new(port), *number, name, arguments, &log)?,
+            ));
         }
     }
     let runner = Runner::start(switch, Box::new(RealClock::start())).map_err(Failure::failed)?;
@@ -84,8 +94,13 @@ async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>)
         device_id: arguments.device_id,
         ..signalbox_switch::server::Options::default()
     };
-    let device = Device::start(handle.clone(), options).await.map_err(Failure::failed)?;
-    let tls = match (&flags.target.grpc_server_cert, &flags.target.grpc_server_key) {
+    let device = Device::start(handle.clone(), options)
+        .await
+        .map_err(Failure::failed)?;
+    let tls = match (
+        &flags.target.grpc_server_cert,
+        &flags.target.grpc_server_key,
+    ) {
         (Some(certificate), Some(key)) if flags.target.grpc_server_ssl => Some(TlsFiles {
             certificate: certificate.clone(),
             key: key.clone(),
@@ -94,16 +109,36 @@ async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>)
         }),
         _ => None,
     };
-    let listening = listen(device.clone(), None, ListenOptions { address: flags.grpc, tls, exposed: false })
-        .await
-        .map_err(Failure::failed)?;
+    let listening = listen(
+        device.clone(),
+        None,
+        ListenOptions {
+            address: flags.grpc,
+            tls,
+            exposed: false,
+        },
+    )
+    .await
+    .map_err(Failure::failed)?;
     let _dataplane = match flags.dataplane {
         Some(address) => {
-            let reserved = [flags.target.drop_port, flags.target.cpu_port.unwrap_or(flags.target.drop_port)];
+            let reserved = [
+                flags.target.drop_port,
+                flags.target.cpu_port.unwrap_or(flags.target.drop_port),
+            ];
             let numbers = (0..=511).filter(|number| !reserved.contains(number));
-            let dataplane = Dataplane::attach(handle.clone(), arguments.device_id, numbers).map_err(Failure::failed)?;
-            let options = ListenOptions { address, tls: None, exposed: false };
-            Some(listen(device, Some(dataplane), options).await.map_err(Failure::failed)?)
+            let dataplane = Dataplane::attach(handle.clone(), arguments.device_id, numbers)
+                .map_err(Failure::failed)?;
+            let options = ListenOptions {
+                address,
+                tls: None,
+                exposed: false,
+            };
+            Some(
+                listen(device, Some(dataplane), options)
+                    .await
+                    .map_err(Failure::failed)?,
+            )
         }
         None => None,
     };
@@ -115,11 +150,16 @@ async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>)
     if let Some(seconds) = arguments.use_files {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         for (number, name) in &arguments.interfaces {
-            let input = PcapInput::open(Path::new(&format!("{name}_in.pcap"))).map_err(Failure::failed)?;
-            let output = CaptureFile::create(Path::new(&format!("{name}_out.pcap"))).map_err(Failure::failed)?;
+            let input =
+                PcapInput::open(Path::new(&format!("{name}_in.pcap"))).map_err(Failure::failed)?;
+            let output = CaptureFile::create(Path::new(&format!("{name}_out.pcap")))
+                .map_err(Failure::failed)?;
             let port = PcapPort::new(Some(input), Some(output), Box::new(since_epoch));
             handle
-                .add_port(*number, watched(Box::new(port), *number, name, arguments, &log)?)
+                .add_port(
+                    *number,
+                    watched(Box::new(port), *number, name, arguments, &log)?,
+                )
                 .map_err(Failure::failed)?;
         }
     }
@@ -127,15 +167,25 @@ async fn serve(arguments: &Arguments, flags: &Flags, pipeline: Option<Pipeline>)
 }
 
 fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// The port with what `--pcap` and `--dump-packet-data` want to see.
-fn watched(port: Box<dyn Port>, number: u16, name: &str, arguments: &Arguments, log: &Log) -> Result<Box<dyn Port>, Failure> {
+fn watched(
+    port: Box<dyn Port>,
+    number: u16,
+    name: &str,
+    arguments: &Arguments,
+    log: &Log,
+) -> Result<Box<dyn Port>, Failure> {
     let mut port = port;
     if let Some(folder) = &arguments.pcap {
-        let mut input = CaptureFile::create(&folder.join(format!("{name}_in.pcap"))).map_err(Failure::failed)?;
-        let mut output = CaptureFile::create(&folder.join(format!("{name}_out.pcap"))).map_err(Failure::failed)?;
+        let mut input = CaptureFile::create(&folder.join(format!("{name}_in.pcap")))
+            .map_err(Failure::failed)?;
+        let mut output = CaptureFile::create(&folder.join(format!("{name}_out.pcap")))
+            .map_err(Failure::failed)?;
         port = Box::new(TapPort::new(port, move |direction, packet: &[u8]| {
             let file = match direction {
                 Direction::In => &mut input,
@@ -143,7 +193,9 @@ fn watched(port: Box<dyn Port>, number: u16, name: &str, arguments: &Arguments, 
             };
             // Written out at once, as bmv2 does: whoever reads along wants to see it. A full disk
             // must not stop the switch.
-            let _ = file.write(since_epoch(), packet).and_then(|()| file.flush());
+            let _ = file
+                .write(since_epoch(), packet)
+                .and_then(|()| file.flush());
         }));
     }
     if arguments.dump_packet_data > 0 && arguments.log_level >= LogLevel::Info {
@@ -154,8 +206,15 @@ fn watched(port: Box<dyn Port>, number: u16, name: &str, arguments: &Arguments, 
                 Direction::In => "received",
                 Direction::Out => "sent",
             };
-            let hex: String = packet.iter().take(most).map(|byte| format!("{byte:02x}")).collect();
-            log.line(&format!("port {number}: {way} {} bytes: {hex}", packet.len()));
+            let hex: String = packet
+                .iter()
+                .take(most)
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            log.line(&format!(
+                "port {number}: {way} {} bytes: {hex}",
+                packet.len()
+            ));
         }));
     }
     Ok(port)

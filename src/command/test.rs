@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use signalbox_policy::render::line_column;
 use signalbox_policy::testing::{self, TestResult};
-use serde_json::json;
 
 use super::{ErrorFormat, policy_input};
 use crate::failure::Failure;
@@ -69,7 +69,11 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     if !arguments.json {
         println!("{passed} passed, {failed} failed");
     }
-    if failed > 0 { Err(Failure::Test) } else { Ok(()) }
+    if failed > 0 {
+        Err(Failure::Test)
+    } else {
+        Ok(())
+    }
 }
 
 fn print(path: &std::path::Path, text: &str, on: &str, result: &TestResult, as_json: bool) {
@@ -83,7 +87,10 @@ fn print(path: &std::path::Path, text: &str, on: &str, result: &TestResult, as_j
             .iter()
             .map(|failure| json!({ "at": place(failure.span.start), "message": failure.message }))
             .collect();
-        println!("{}", json!({ "test": result.name, "at": place(result.span.start), "on": on, "passed": result.passed(), "failures": failures }));
+        println!(
+            "{}",
+            json!({ "test": result.name, "at": place(result.span.start), "on": on, "passed": result.passed(), "failures": failures })
+        );
         return;
     }
     let word = if result.passed() { "ok  " } else { "FAIL" };

@@ -89,14 +89,22 @@ fn client_hosts(
     let (port, own) = plan
         .ports
         .iter()
-        .filter(|port| server_hosts.iter().all(|(number, _)| *number != port.number))
+        .filter(|port| {
+            server_hosts
+                .iter()
+                .all(|(number, _)| *number != port.number)
+        })
         .flat_map(|port| port.addresses.iter().map(move |own| (port, own)))
         .find(|(_, own)| own.addr().is_ipv4() == service.is_ipv4())
         .ok_or_else(|| DemoError::NoPort("clients".to_owned()))?;
     let mut taken: BTreeSet<IpAddr> = plan.routes.iter().map(|route| route.via).collect();
     taken.extend(plan.neighbours.iter().map(|neighbour| neighbour.address));
     taken.extend(plan.services.iter().flat_map(|one| &one.addresses));
-    taken.extend(plan.ports.iter().flat_map(|one| one.addresses.iter().map(|own| own.addr())));
+    taken.extend(
+        plan.ports
+            .iter()
+            .flat_map(|one| one.addresses.iter().map(|own| own.addr())),
+    );
     let mut hosts = Vec::new();
     for offset in CLIENTS_FROM..=u8::MAX {
         if hosts.len() == usize::from(clients) {
@@ -107,7 +115,12 @@ fn client_hosts(
             continue;
         }
         let name = format!("client-{}", hosts.len() + 1);
-        let host = Host::new(&name, mac(address), &[(address, own.prefix_len())], &[own.addr()])?;
+        let host = Host::new(
+            &name,
+            mac(address),
+            &[(address, own.prefix_len())],
+            &[own.addr()],
+        )?;
         hosts.push((port.number, host));
     }
     if hosts.is_empty() {
@@ -118,7 +131,9 @@ fn client_hosts(
 
 fn offset_address(network: IpAddr, offset: u8) -> IpAddr {
     match network {
-        IpAddr::V4(network) => (u32::from(network).saturating_add(offset.into())).to_be_bytes().into(),
+        IpAddr::V4(network) => (u32::from(network).saturating_add(offset.into()))
+            .to_be_bytes()
+            .into(),
         IpAddr::V6(network) => (u128::from(network).saturating_add(offset.into()))
             .to_be_bytes()
             .into(),

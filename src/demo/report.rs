@@ -85,7 +85,11 @@ impl Report {
             "{:wide$}  {:>6}  {:>11}  {:>7}  {:>11}",
             "server", "weight", "connections", "share", "bytes"
         )?;
-        let all = self.servers.iter().map(|server| server.connections).sum::<u64>();
+        let all = self
+            .servers
+            .iter()
+            .map(|server| server.connections)
+            .sum::<u64>();
         for server in &self.servers {
             let share = 100.0 * server.connections as f64 / all.max(1) as f64;
             writeln!(

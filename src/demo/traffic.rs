@@ -79,7 +79,9 @@ pub fn run(
     Ok(Report {
         connections: u64::from(options.connections),
         completed: run.finished.iter().filter(|one| one.is_good_http()).count() as u64,
-        interest_packets: after.interest_packets.saturating_sub(before.interest_packets),
+        interest_packets: after
+            .interest_packets
+            .saturating_sub(before.interest_packets),
         established_packets_at_manager: after
             .established_packets
             .saturating_sub(before.established_packets),
@@ -133,7 +135,8 @@ impl Run {
                 let Some(host) = client.and_then(|client| network.host(*client)) else {
                     break;
                 };
-                let port = FIRST_PORT.saturating_add(u16::try_from(number / turn).unwrap_or(u16::MAX));
+                let port =
+                    FIRST_PORT.saturating_add(u16::try_from(number / turn).unwrap_or(u16::MAX));
                 if let Err(error) = host.get(port, *service) {
                     problem = Some(error);
                     return true;
@@ -188,7 +191,11 @@ impl Traced {
     }
 
     /// Ends tracing and gives the passes of the last connection's first packet.
-    fn stop(self, switch: &SwitchHandle, service: SocketAddr) -> Result<Vec<TracedStep>, DemoError> {
+    fn stop(
+        self,
+        switch: &SwitchHandle,
+        service: SocketAddr,
+    ) -> Result<Vec<TracedStep>, DemoError> {
         switch.on_trace(None)?;
         let packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = None;
@@ -204,7 +211,9 @@ impl Traced {
                 continue;
             }
             let title = if from_agent {
-                format!("the SYN of {first} comes back from the agent, with the manager's decision installed")
+                format!(
+                    "the SYN of {first} comes back from the agent, with the manager's decision installed"
+                )
             } else {
                 format!("the SYN of {first} enters by port {}", packet.port)
             };

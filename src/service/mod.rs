@@ -61,15 +61,30 @@ impl Service {
     ///
     /// # Errors
     /// One line: the target refused something, or did not get ready in time.
-    pub async fn start(compiled: &Compiled, target: RunningTarget, pipeline: Pipeline) -> Result<Self, Failure> {
-        Self::start_plan(Arc::new(compiled.lowered.plan.clone()), compiled, target, pipeline).await
+    pub async fn start(
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
+        Self::start_plan(
+            Arc::new(compiled.lowered.plan.clone()),
+            compiled,
+            target,
+            pipeline,
+        )
+        .await
     }
 
     /// The same with a plan that was changed, in what concerns agent and managers.
     ///
     /// # Errors
     /// As [`Service::start`].
-    pub async fn start_plan(plan: Arc<Plan>, compiled: &Compiled, target: RunningTarget, pipeline: Pipeline) -> Result<Self, Failure> {
+    pub async fn start_plan(
+        plan: Arc<Plan>,
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
         let options = agent_shell::Options {
             name: "agent-1".to_owned(),
             plan: Arc::clone(&plan),
@@ -79,7 +94,8 @@ impl Service {
             device_id: target.device_id,
             election_id: election_id(),
         };
-        let (agent, mut agent_task) = agent_shell::start(options, Arc::clone(&target.transport)).map_err(Failure::failed)?;
+        let (agent, mut agent_task) =
+            agent_shell::start(options, Arc::clone(&target.transport)).map_err(Failure::failed)?;
         tokio::select! {
             ready = tokio::time::timeout(START, agent.ready()) => {
                 let ready = ready.map_err(|_| Failure::Failed(format!("the target is not ready after {} s", START.as_secs())))?;
@@ -105,7 +121,11 @@ impl Service {
             managers: Arc::new(Mutex::new(managers)),
             started: Instant::now(),
         };
-        let service = Self { view, target, agent_task };
+        let service = Self {
+            view,
+            target,
+            agent_task,
+        };
         service.wait_for_criteria().await?;
         Ok(service)
     }
@@ -121,7 +141,9 @@ impl Service {
     /// The target is another, or has ended.
     pub fn attach(&self, ports: Vec<(u16, Box<dyn Port>)>) -> Result<(), Failure> {
         let Some(switch) = &self.view.switch else {
-            return Err(Failure::Failed("only the embedded switch takes ports".to_owned()));
+            return Err(Failure::Failed(
+                "only the embedded switch takes ports".to_owned(),
+            ));
         };
         for (number, port) in ports {
             switch.add_port(number, port).map_err(Failure::failed)?;
@@ -145,12 +167,20 @@ impl Service {
         }
         let deadline = Instant::now() + START;
         loop {
-            let status = self.view.agent.status(false).await.map_err(Failure::failed)?;
-            if status.managers == self.view.plan.managers.len() && status.counters.criteria.now > 0 {
+            let status = self
+                .view
+                .agent
+                .status(false)
+                .await
+                .map_err(Failure::failed)?;
+            if status.managers == self.view.plan.managers.len() && status.counters.criteria.now > 0
+            {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(Failure::Failed("the managers' criteria were not installed in time".to_owned()));
+                return Err(Failure::Failed(
+                    "the managers' criteria were not installed in time".to_owned(),
+                ));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -210,7 +240,11 @@ impl View {
     /// The managers' own state, by name.
     pub async fn manager_statuses(&self) -> Vec<signalbox_manager::Status> {
         let mut statuses = Vec::new();
-        let handles: Vec<manager_shell::Handle> = self.managers().values().map(|manager| manager.handle.clone()).collect();
+        let handles: Vec<manager_shell::Handle> = self
+            .managers()
+            .values()
+            .map(|manager| manager.handle.clone())
+            .collect();
         for handle in handles {
             if let Ok(status) = handle.status().await {
                 statuses.push(status);
@@ -230,10 +264,15 @@ impl View {
                 manager.task.abort();
                 Ok(())
             }
-            None if managers.is_empty() => Err(format!("no manager `{name}` is running; there is none")),
+            None if managers.is_empty() => {
+                Err(format!("no manager `{name}` is running; there is none"))
+            }
             None => {
                 let running: Vec<&str> = managers.keys().map(String::as_str).collect();
-                Err(format!("no manager `{name}` is running; there is {}", running.join(", ")))
+                Err(format!(
+                    "no manager `{name}` is running; there is {}",
+                    running.join(", ")
+                ))
             }
         }
     }
@@ -246,7 +285,11 @@ impl View {
         match request {
             Request::Status => self.status().await,
             Request::Flows => {
-                let flows = self.agent.flows().await.map_err(|error| error.to_string())?;
+                let flows = self
+                    .agent
+                    .flows()
+                    .await
+                    .map_err(|error| error.to_string())?;
                 serde_json::to_value(flows).map_err(|error| error.to_string())
             }
             Request::ManagerStop { name } => self.stop_manager(&name).map(|()| Value::Null),
@@ -255,7 +298,11 @@ impl View {
 
     /// Everything that `signalbox status` shows.
     async fn status(&self) -> Result<Value, String> {
-        let agent = self.agent.status(true).await.map_err(|error| error.to_string())?;
+        let agent = self
+            .agent
+            .status(true)
+            .await
+            .map_err(|error| error.to_string())?;
         let managers = self.manager_statuses().await;
         let mut status = json!({
             "policy": self.plan.policy,
@@ -264,7 +311,10 @@ impl View {
             "managers": managers,
         });
         if let Some(switch) = &self.switch {
-            let (ports, elsewhere) = switch.port_counters().await.map_err(|error| error.to_string())?;
+            let (ports, elsewhere) = switch
+                .port_counters()
+                .await
+                .map_err(|error| error.to_string())?;
             let drops = switch
                 .call(|switch, _| {
                     let drops = switch.drops();

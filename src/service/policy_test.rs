@@ -66,7 +66,11 @@ impl OnSwitch {
     fn start(&self) -> Result<Running, Failure> {
         // Nobody answers health checks here; every server counts as alive.
         let mut plan = self.compiled.lowered.plan.clone();
-        for balance in plan.services.iter_mut().filter_map(|service| service.balance.as_mut()) {
+        for balance in plan
+            .services
+            .iter_mut()
+            .filter_map(|service| service.balance.as_mut())
+        {
             balance.check = None;
         }
         let numbers: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
@@ -78,25 +82,43 @@ impl OnSwitch {
             Service::start_plan(Arc::new(plan), &self.compiled, target, pipeline).await
         })?;
         let view = service.view();
-        let switch = view.switch().cloned().ok_or_else(|| Failure::Failed("there is no switch".to_owned()))?;
+        let switch = view
+            .switch()
+            .cloned()
+            .ok_or_else(|| Failure::Failed("there is no switch".to_owned()))?;
         let (tell, seen) = channel();
         for number in numbers {
             let tell = tell.clone();
             let port = MemoryPort::new(move |frame: &[u8]| {
-                let _ = tell.send(Seen::Left { port: number, frame: frame.to_vec() });
+                let _ = tell.send(Seen::Left {
+                    port: number,
+                    frame: frame.to_vec(),
+                });
             });
-            switch.add_port(number, Box::new(port)).map_err(Failure::failed)?;
+            switch
+                .add_port(number, Box::new(port))
+                .map_err(Failure::failed)?;
         }
         watch(&switch, tell)?;
-        Ok(Running { switch, seen, _service: service })
+        Ok(Running {
+            switch,
+            seen,
+            _service: service,
+        })
     }
 
     fn try_send(&self, port: u16, frame: &[u8]) -> Result<Fate, Failure> {
-        let running = self.running.as_ref().ok_or_else(|| Failure::Failed("the switch did not start".to_owned()))?;
+        let running = self
+            .running
+            .as_ref()
+            .ok_or_else(|| Failure::Failed("the switch did not start".to_owned()))?;
         while running.seen.try_recv().is_ok() {}
         let cpu_port = self.compiled.lowered.plan.cpu_port;
         let before = drops(&running.switch)?;
-        running.switch.inject(port, frame.to_vec()).map_err(Failure::failed)?;
+        running
+            .switch
+            .inject(port, frame.to_vec())
+            .map_err(Failure::failed)?;
         let mut asked = Vec::new();
         let mut last = None;
         let deadline = Instant::now() + PATIENCE;
@@ -118,7 +140,10 @@ impl OnSwitch {
                         last = Some(Way::Asked(service));
                     }
                     Some(Way::DroppedBy(service)) => {
-                        return Ok(Fate { asked, end: End::Dropped(DroppedBy::Service(service)) });
+                        return Ok(Fate {
+                            asked,
+                            end: End::Dropped(DroppedBy::Service(service)),
+                        });
                     }
                     Some(Way::Dropped) => {
                         let after = drops(&running.switch)?;
@@ -127,7 +152,10 @@ impl OnSwitch {
                             after.get(cell) > before.get(cell)
                         });
                         let by = reason.map_or(DroppedBy::Unknown, DroppedBy::Pipeline);
-                        return Ok(Fate { asked, end: End::Dropped(by) });
+                        return Ok(Fate {
+                            asked,
+                            end: End::Dropped(by),
+                        });
                     }
                     Some(other) => last = Some(other),
                     None => {}
@@ -146,10 +174,18 @@ impl OnSwitch {
 
     /// What became of a packet in one pass through the pipeline; `None` when it left.
     fn way(&self, trace: &Trace, cpu_port: u16) -> Option<Way> {
-        let to_agent = trace.events.iter().any(|event| matches!(event, Event::Output { port, .. } if *port == cpu_port));
-        let dropped = trace.events.iter().any(|event| matches!(event, Event::Drop { .. }));
+        let to_agent = trace
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Output { port, .. } if *port == cpu_port));
+        let dropped = trace
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Drop { .. }));
         let table = trace.events.iter().rev().find_map(|event| match event {
-            Event::Table { name, hit: true, .. } => Some(name.as_str()),
+            Event::Table {
+                name, hit: true, ..
+            } => Some(name.as_str()),
             _ => None,
         });
         let service = table.and_then(|table| self.service_of(table));
@@ -168,12 +204,20 @@ impl OnSwitch {
 
     /// The service whose table that is.
     fn service_of(&self, table: &str) -> Option<ServiceIndex> {
-        self.compiled.lowered.plan.services.iter().position(|service| {
-            [Some(&service.forward), service.reply.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(|part| part.criteria_table == table || part.fixed.as_deref() == Some(table))
-        }).map(ServiceIndex)
+        self.compiled
+            .lowered
+            .plan
+            .services
+            .iter()
+            .position(|service| {
+                [Some(&service.forward), service.reply.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|part| {
+                        part.criteria_table == table || part.fixed.as_deref() == Some(table)
+                    })
+            })
+            .map(ServiceIndex)
     }
 }
 
@@ -202,7 +246,10 @@ const REASONS: [DropReason; 8] = [
 fn watch(switch: &SwitchHandle, tell: Sender<Seen>) -> Result<(), Failure> {
     switch
         .on_trace(Some(Box::new(move |packet| {
-            let _ = tell.send(Seen::Step { port: packet.port, trace: packet.trace });
+            let _ = tell.send(Seen::Step {
+                port: packet.port,
+                trace: packet.trace,
+            });
         })))
         .map_err(Failure::failed)
 }
@@ -211,8 +258,13 @@ fn watch(switch: &SwitchHandle, tell: Sender<Seen>) -> Result<(), Failure> {
 fn drops(switch: &SwitchHandle) -> Result<Vec<u64>, Failure> {
     switch
         .call_blocking(|switch, _| {
-            let Some(counter) = switch.schema().counter("Ingress.drops") else { return Vec::new() };
-            (0..16).map_while(|cell| switch.counter_read(counter, cell).ok()).map(|value| value.packets).collect()
+            let Some(counter) = switch.schema().counter("Ingress.drops") else {
+                return Vec::new();
+            };
+            (0..16)
+                .map_while(|cell| switch.counter_read(counter, cell).ok())
+                .map(|value| value.packets)
+                .collect()
         })
         .map_err(Failure::failed)
 }
@@ -229,7 +281,10 @@ impl Target for OnSwitch {
     fn send(&mut self, port: u16, frame: &[u8]) -> Fate {
         self.try_send(port, frame).unwrap_or_else(|problem| {
             self.problem = Some(problem);
-            Fate { asked: Vec::new(), end: End::Dropped(DroppedBy::Unknown) }
+            Fate {
+                asked: Vec::new(),
+                end: End::Dropped(DroppedBy::Unknown),
+            }
         })
     }
 }

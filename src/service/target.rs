@@ -42,10 +42,16 @@ impl FromStr for TargetName {
             "switch" => Ok(Self::Switch),
             "bmv2" => Ok(Self::Bmv2),
             _ => match text.strip_prefix("p4runtime://") {
-                Some(address) if address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) => {
+                Some(address)
+                    if address.rsplit_once(':').is_some_and(|(host, port)| {
+                        !host.is_empty() && port.parse::<u16>().is_ok()
+                    }) =>
+                {
                     Ok(Self::P4Runtime(address.to_owned()))
                 }
-                _ => Err(format!("expected `switch`, `bmv2` or `p4runtime://HOST:PORT`, found `{text}`")),
+                _ => Err(format!(
+                    "expected `switch`, `bmv2` or `p4runtime://HOST:PORT`, found `{text}`"
+                )),
             },
         }
     }
@@ -73,16 +79,26 @@ impl RunningTarget {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub async fn embedded(ports: Vec<u16>, cpu_port: u16, quirks: Option<Quirks>) -> Result<Self, Failure> {
+    pub async fn embedded(
+        ports: Vec<u16>,
+        cpu_port: u16,
+        quirks: Option<Quirks>,
+    ) -> Result<Self, Failure> {
         let config = Config {
             ports,
             cpu_port: Some(cpu_port),
             quirks: quirks.unwrap_or_default(),
             ..Config::default()
         };
-        let runner = Runner::start(Switch::new(config), Box::new(RealClock::start())).map_err(Failure::failed)?;
-        let options = Options { device_id: DEVICE_ID, ..Options::default() };
-        let device = Device::start(runner.handle(), options).await.map_err(Failure::failed)?;
+        let runner = Runner::start(Switch::new(config), Box::new(RealClock::start()))
+            .map_err(Failure::failed)?;
+        let options = Options {
+            device_id: DEVICE_ID,
+            ..Options::default()
+        };
+        let device = Device::start(runner.handle(), options)
+            .await
+            .map_err(Failure::failed)?;
         let habits = match quirks {
             Some(_) => signalbox_agent::Target::simple_switch_grpc(),
             None => signalbox_agent::Target::switch(),
@@ -109,7 +125,13 @@ impl RunningTarget {
         }
         // Thrift listens somewhere in any case; a port of its own keeps two of them apart.
         command.args(["--thrift-port", &free_port()?.to_string()]);
-        command.args(["--", "--grpc-server-addr", &address, "--cpu-port", &cpu_port.to_string()]);
+        command.args([
+            "--",
+            "--grpc-server-addr",
+            &address,
+            "--cpu-port",
+            &cpu_port.to_string(),
+        ]);
         let log = tempfile_for_log()?;
         let output = std::fs::File::create(&log).map_err(Failure::failed)?;
         let errors = output.try_clone().map_err(Failure::failed)?;
@@ -121,7 +143,8 @@ impl RunningTarget {
             .spawn()
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Failure::Failed(
-                    "`simple_switch_grpc` is not on PATH; install bmv2, or use `--target switch`".to_owned(),
+                    "`simple_switch_grpc` is not on PATH; install bmv2, or use `--target switch`"
+                        .to_owned(),
                 ),
                 _ => Failure::Failed(format!("cannot start `simple_switch_grpc`: {error}")),
             })?;
@@ -129,14 +152,23 @@ impl RunningTarget {
         let transport = loop {
             if let Some(status) = child.try_wait().map_err(Failure::failed)? {
                 let words = std::fs::read_to_string(&log).unwrap_or_default();
-                let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+                let last = words
+                    .lines()
+                    .rev()
+                    .find(|line| !line.trim().is_empty())
+                    .unwrap_or("it said nothing")
+                    .to_owned();
                 // Only a log.
                 let _ = std::fs::remove_file(&log);
-                return Err(Failure::Failed(format!("`simple_switch_grpc` ended at once ({status}): {last}")));
+                return Err(Failure::Failed(format!(
+                    "`simple_switch_grpc` ended at once ({status}): {last}"
+                )));
             }
             match Grpc::connect(&address, None, Duration::from_secs(1)).await {
                 Ok(grpc) => break grpc,
-                Err(error) if tokio::time::Instant::now() > deadline => return Err(Failure::failed(error)),
+                Err(error) if tokio::time::Instant::now() > deadline => {
+                    return Err(Failure::failed(error));
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         };
@@ -156,7 +188,9 @@ impl RunningTarget {
     /// # Errors
     /// Nobody answers there.
     pub async fn remote(address: &str, device_id: u64) -> Result<Self, Failure> {
-        let transport = Grpc::connect(address, None, PATIENCE).await.map_err(Failure::failed)?;
+        let transport = Grpc::connect(address, None, PATIENCE)
+            .await
+            .map_err(Failure::failed)?;
         Ok(Self {
             transport: Arc::new(transport),
             device_id,
@@ -169,12 +203,16 @@ impl RunningTarget {
 
     /// The way to the embedded switch, if that is the target.
     pub fn switch(&self) -> Option<SwitchHandle> {
-        self.embedded.as_ref().map(|embedded| embedded.runner.handle())
+        self.embedded
+            .as_ref()
+            .map(|embedded| embedded.runner.handle())
     }
 
     /// What the embedded switch's P4Runtime server counted.
     pub fn device_counters(&self) -> Option<DeviceCounters> {
-        self.embedded.as_ref().map(|embedded| embedded.device.counters())
+        self.embedded
+            .as_ref()
+            .map(|embedded| embedded.device.counters())
     }
 
     /// Waits until the process of the target ends; forever for others.
@@ -197,7 +235,11 @@ fn free_port() -> Result<u16, Failure> {
 }
 
 fn tempfile_for_log() -> Result<PathBuf, Failure> {
-    Ok(std::env::temp_dir().join(format!("signalbox-bmv2-{}-{}.log", std::process::id(), free_port()?)))
+    Ok(std::env::temp_dir().join(format!(
+        "signalbox-bmv2-{}-{}.log",
+        std::process::id(),
+        free_port()?
+    )))
 }
 
 #[cfg(test)]
@@ -207,8 +249,18 @@ mod tests {
     #[test]
     fn targets_are_named_as_the_manual_says() {
         assert_eq!("switch".parse(), Ok(TargetName::Switch));
-        assert_eq!("p4runtime://[::1]:9559".parse(), Ok(TargetName::P4Runtime("[::1]:9559".to_owned())));
-        for wrong in ["", "bmv3", "p4runtime://", "p4runtime://host", "p4runtime://host:99999", "host:9559"] {
+        assert_eq!(
+            "p4runtime://[::1]:9559".parse(),
+            Ok(TargetName::P4Runtime("[::1]:9559".to_owned()))
+        );
+        for wrong in [
+            "",
+            "bmv3",
+            "p4runtime://",
+            "p4runtime://host",
+            "p4runtime://host:99999",
+            "host:9559",
+        ] {
             assert!(wrong.parse::<TargetName>().is_err(), "{wrong}");
         }
     }

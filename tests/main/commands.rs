@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::needs::has;
 use crate::SIGNALBOX;
+use crate::needs::has;
 use crate::process::{Folder, Process, run, wait_until};
 
 const POLICY: &str = "\
@@ -32,7 +32,10 @@ managers {
 
 /// Runs `signalbox` with these arguments to its end.
 fn signalbox(arguments: &[&str]) -> Output {
-    run(Command::new(SIGNALBOX).args(arguments), Duration::from_secs(60))
+    run(
+        Command::new(SIGNALBOX).args(arguments),
+        Duration::from_secs(60),
+    )
 }
 
 fn code(output: &Output) -> i32 {

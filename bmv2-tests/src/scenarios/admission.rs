@@ -31,8 +31,16 @@ fn nothing_passes_before_ready(target: Target, image: &Image) {
     let bench = Bench::bare(target, image);
     bench.install(&bench.world.plan.static_entries());
     let path = bench.world.to_service(40_000);
-    bench.expect_drop(bench.world.client.port, &path.tcp(flags::SYN, b""), drop::NOT_READY);
-    let arp = arp_request(path.from_mac, [203, 0, 113, 9].into(), [203, 0, 113, 1].into());
+    bench.expect_drop(
+        bench.world.client.port,
+        &path.tcp(flags::SYN, b""),
+        drop::NOT_READY,
+    );
+    let arp = arp_request(
+        path.from_mac,
+        [203, 0, 113, 9].into(),
+        [203, 0, 113, 1].into(),
+    );
     bench.expect_drop(bench.world.client.port, &arp, drop::NOT_READY);
     let order = Carried {
         kind: 2,
@@ -102,13 +110,21 @@ fn damaged_packets_are_dropped(bench: &Bench) {
         bench.expect_drop(port, &frame, drop::MALFORMED);
     }
     bench.send(port, &good);
-    assert_eq!(bench.expect_to_agent().0.kind, kind::INTEREST, "the undamaged one");
+    assert_eq!(
+        bench.expect_to_agent().0.kind,
+        kind::INTEREST,
+        "the undamaged one"
+    );
 }
 
 fn a_frame_for_another_mac_is_dropped(bench: &Bench) {
     let mut path = bench.world.to_service(40_000);
     path.to_mac[5] ^= 1;
-    bench.expect_drop(bench.world.client.port, &path.tcp(flags::SYN, b""), drop::WRONG_MAC);
+    bench.expect_drop(
+        bench.world.client.port,
+        &path.tcp(flags::SYN, b""),
+        drop::WRONG_MAC,
+    );
 }
 
 fn a_port_that_the_policy_lacks_is_dropped(bench: &Bench) {
@@ -203,7 +219,11 @@ fn what_the_agent_sends_leaves_as_it_is(bench: &Bench) {
         port: bench.world.client.port.into(),
         ..Carried::default()
     };
-    let frame = bench.world.to_service(40_000).reversed().tcp(flags::RST, b"");
+    let frame = bench
+        .world
+        .to_service(40_000)
+        .reversed()
+        .tcp(flags::RST, b"");
     bench.packet_out(&order, &frame);
     let sent = bench.expect(bench.world.client.port);
     assert_eq!(sent, frame);

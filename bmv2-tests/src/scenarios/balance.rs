@@ -128,7 +128,11 @@ fn a_denied_source_is_dropped_and_counted(bench: &Bench) {
         .iter()
         .map(|one| bench.counter(&filter.forward.stats, i64::from(one.id)))
         .collect::<Vec<_>>();
-    assert_eq!(counted.iter().filter(|one| **one == (1, length)).count(), 1, "{counted:?}");
+    assert_eq!(
+        counted.iter().filter(|one| **one == (1, length)).count(),
+        1,
+        "{counted:?}"
+    );
     assert_eq!(counted.iter().map(|one| one.0).sum::<i64>(), 1);
 }
 
@@ -148,7 +152,10 @@ fn a_new_connection_is_asked_about_with_its_state(bench: &Bench) {
     assert_eq!(carried, expected);
     assert_eq!(packet, frame);
     assert_eq!(
-        bench.counter(&balance.forward.stats, balance.forward.criteria[0].id.into()),
+        bench.counter(
+            &balance.forward.stats,
+            balance.forward.criteria[0].id.into()
+        ),
         (0, 0),
         "a diverted packet is counted where it resumes"
     );
@@ -178,7 +185,10 @@ fn an_answered_packet_resumes_into_its_new_affinity(bench: &Bench) {
 fn an_answered_packet_resumes_and_is_counted_with_its_own_length(bench: &Bench) {
     let frame = resume(bench, 0);
     let stats = &bench.world.balance().forward.stats;
-    assert_eq!(bench.counter(stats, slot(bench).into()), (1, frame.len() as i64));
+    assert_eq!(
+        bench.counter(stats, slot(bench).into()),
+        (1, frame.len() as i64)
+    );
 }
 
 fn an_answered_packet_without_an_affinity_goes_on(bench: &Bench) {
@@ -189,13 +199,17 @@ fn an_answered_packet_without_an_affinity_goes_on(bench: &Bench) {
     bench.packet_out(&carried.resumed(), &packet);
     // Nobody has rewritten it: it is still for an address of ours.
     bench.expect_nothing();
-    assert_eq!(bench.counter("Ingress.drops", drop::NOT_SERVED).0, before + 1);
-    let unanswered = Carried {
-        kind: 1,
-        ..carried
-    };
+    assert_eq!(
+        bench.counter("Ingress.drops", drop::NOT_SERVED).0,
+        before + 1
+    );
+    let unanswered = Carried { kind: 1, ..carried };
     bench.packet_out(&unanswered, &packet);
-    assert_eq!(bench.expect_to_agent(), (carried, packet), "without `answered` it is asked again");
+    assert_eq!(
+        bench.expect_to_agent(),
+        (carried, packet),
+        "without `answered` it is asked again"
+    );
 }
 
 fn affinities_translate_both_directions(bench: &Bench) {
@@ -242,12 +256,21 @@ fn udp_without_a_checksum_stays_without(bench: &Bench) {
 fn a_fixed_affinity_beats_the_criteria_and_only_its_own_tuple(bench: &Bench) {
     let world = &bench.world;
     bench.install(&flow(bench, 40_000, 0, TCP));
-    bench.send(world.client.port, &world.to_service(40_000).tcp(flags::SYN, b""));
+    bench.send(
+        world.client.port,
+        &world.to_service(40_000).tcp(flags::SYN, b""),
+    );
     bench.expect(world.servers[0].port);
-    bench.send(world.client.port, &world.to_service(40_001).tcp(flags::SYN, b""));
+    bench.send(
+        world.client.port,
+        &world.to_service(40_001).tcp(flags::SYN, b""),
+    );
     assert_eq!(bench.expect_to_agent().0.kind, kind::INTEREST);
     bench.remove(&flow(bench, 40_000, 0, TCP));
-    bench.send(world.client.port, &world.to_service(40_000).tcp(flags::ACK, b""));
+    bench.send(
+        world.client.port,
+        &world.to_service(40_000).tcp(flags::ACK, b""),
+    );
     assert_eq!(bench.expect_to_agent().0.kind, kind::INTEREST);
 }
 

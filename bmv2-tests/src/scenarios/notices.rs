@@ -47,9 +47,17 @@ fn a_notice_is_a_short_copy_and_the_packet_goes_on(bench: &Bench) {
     let stage = u32::from(world.balance().stage);
     assert_eq!(carried.notices, u64::from(1u32 << (stage - 1)));
     assert_eq!(packet.len(), NOTICE);
-    assert_eq!(packet, with_fin[..NOTICE], "a notice shows the packet as it arrived");
+    assert_eq!(
+        packet,
+        with_fin[..NOTICE],
+        "a notice shows the packet as it arrived"
+    );
     let stats = &world.balance().forward.stats;
-    assert_eq!(bench.counter(stats, slot(bench).into()).0, 1, "counted once");
+    assert_eq!(
+        bench.counter(stats, slot(bench).into()).0,
+        1,
+        "counted once"
+    );
 }
 
 fn an_event_outside_the_masks_stays_quiet(bench: &Bench) {

@@ -29,7 +29,11 @@ fn a_route_leads_to_its_neighbour(bench: &Bench) {
         bench.send(world.servers[0].port, &frame);
         let sent = bench.expect(world.client.port);
         assert_routed(&sent, &world.client, path.from, path.to);
-        assert_eq!(sent[34..], frame[34..], "nothing behind the IP header has changed");
+        assert_eq!(
+            sent[34..],
+            frame[34..],
+            "nothing behind the IP header has changed"
+        );
     }
 }
 
@@ -40,7 +44,11 @@ fn a_connected_address_without_a_neighbour_is_gleaned(bench: &Bench) {
     bench.send(world.servers[0].port, &frame);
     let (carried, packet) = bench.expect_to_agent();
     assert_eq!(carried.kind, kind::GLEAN);
-    assert_eq!(carried.next_hop, u64::from(world.client.port), "the port to resolve on");
+    assert_eq!(
+        carried.next_hop,
+        u64::from(world.client.port),
+        "the port to resolve on"
+    );
     assert_eq!(carried.port, u64::from(world.servers[0].port));
     assert_eq!(packet, frame);
 }
@@ -60,9 +68,17 @@ fn our_own_addresses_are_not_served(bench: &Bench) {
     let world = &bench.world;
     let mut path = past_the_service(bench);
     path.to = SocketAddr::new(world.service.ip(), 22);
-    bench.expect_drop(world.servers[0].port, &path.tcp(flags::SYN, b""), drop::NOT_SERVED);
+    bench.expect_drop(
+        world.servers[0].port,
+        &path.tcp(flags::SYN, b""),
+        drop::NOT_SERVED,
+    );
     path.to = SocketAddr::new(world.port(world.client.port).addresses[0].addr(), 22);
-    bench.expect_drop(world.servers[0].port, &path.tcp(flags::SYN, b""), drop::NOT_SERVED);
+    bench.expect_drop(
+        world.servers[0].port,
+        &path.tcp(flags::SYN, b""),
+        drop::NOT_SERVED,
+    );
 }
 
 fn a_destination_without_a_route_is_dropped(bench: &Bench) {

@@ -47,7 +47,9 @@ pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
             // The scenario may be over.
             let _ = queue.send((port, frame.to_vec()));
         };
-        handle.add_port(port, Box::new(MemoryPort::new(sink))).unwrap();
+        handle
+            .add_port(port, Box::new(MemoryPort::new(sink)))
+            .unwrap();
     }
     let device = Device::start(handle.clone(), options()).await.unwrap();
     Started {
@@ -87,7 +89,9 @@ pub async fn over_grpc(ports: &[u16]) -> Started {
 pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Started {
     let limit = Duration::from_secs(10);
     let transport = Grpc::connect(p4runtime, None, limit).await.unwrap();
-    let client = DataplaneClient::connect(dataplane, device_id, limit).await.unwrap();
+    let client = DataplaneClient::connect(dataplane, device_id, limit)
+        .await
+        .unwrap();
     let (sender, mut receiver) = client.open().await.unwrap();
     let (queue, sent) = channel();
     tokio::spawn(async move {

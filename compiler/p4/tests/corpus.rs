@@ -13,7 +13,9 @@ use signalbox_p4runtime::text::{parse_p4info, print_p4info};
 use crate::outline::outline;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(name)
 }
 
 /// Names and texts of all programs.
@@ -96,7 +98,12 @@ fn every_name_in_an_image_means_something() {
 }
 
 fn names(json: &Value, key: &str) -> BTreeSet<String> {
-    json[key].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_string()).collect()
+    json[key]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["name"].as_str().unwrap().to_string())
+        .collect()
 }
 
 /// Checks names of headers, fields, nodes and objects, ids of actions, and that ids count from 0.
@@ -104,17 +111,33 @@ fn check_references(name: &str, json: &Value) {
     let mut fields = BTreeSet::new();
     for header in json["headers"].as_array().unwrap() {
         let ty = &header["header_type"];
-        let ty = json["header_types"].as_array().unwrap().iter().find(|t| t["name"] == *ty).unwrap();
+        let ty = json["header_types"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|t| t["name"] == *ty)
+            .unwrap();
         let own = header["name"].as_str().unwrap();
         for field in ty["fields"].as_array().unwrap() {
             fields.insert(format!("{own}.{}", field[0].as_str().unwrap()));
         }
         fields.insert(format!("{own}.$valid$"));
-        let bits: u64 = ty["fields"].as_array().unwrap().iter().filter_map(|f| f[1].as_u64()).sum();
+        let bits: u64 = ty["fields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|f| f[1].as_u64())
+            .sum();
         assert_eq!(bits % 8, 0, "{name}: {own} has whole bytes");
     }
     let objects: BTreeSet<String> = [
-        "headers", "header_stacks", "header_unions", "counter_arrays", "meter_arrays", "register_arrays", "calculations",
+        "headers",
+        "header_stacks",
+        "header_unions",
+        "counter_arrays",
+        "meter_arrays",
+        "register_arrays",
+        "calculations",
     ]
     .iter()
     .flat_map(|key| names(json, key))
@@ -123,10 +146,17 @@ fn check_references(name: &str, json: &Value) {
         let value = &item["value"];
         match item["type"].as_str() {
             Some("field") if value.is_array() => {
-                let field = format!("{}.{}", value[0].as_str().unwrap(), value[1].as_str().unwrap());
+                let field = format!(
+                    "{}.{}",
+                    value[0].as_str().unwrap(),
+                    value[1].as_str().unwrap()
+                );
                 assert!(fields.contains(&field), "{name}: {field}");
             }
-            Some("header" | "header_stack" | "header_union" | "counter_array" | "meter_array" | "register_array" | "calculation") => {
+            Some(
+                "header" | "header_stack" | "header_union" | "counter_array" | "meter_array"
+                | "register_array" | "calculation",
+            ) => {
                 assert!(objects.contains(value.as_str().unwrap()), "{name}: {value}");
             }
             _ => {}
@@ -139,21 +169,31 @@ fn check_references(name: &str, json: &Value) {
         for primitive in action["primitives"].as_array().unwrap() {
             if primitive["op"].as_str().unwrap().starts_with("_jump") {
                 let target = primitive["parameters"].as_array().unwrap().last().unwrap();
-                let target = usize::from_str_radix(&target["value"].as_str().unwrap()[2..], 16).unwrap();
+                let target =
+                    usize::from_str_radix(&target["value"].as_str().unwrap()[2..], 16).unwrap();
                 assert!(target <= count, "{name}: a jump leaves {}", action["name"]);
             }
         }
     }
     let mut table_ids = BTreeSet::new();
     for pipeline in json["pipelines"].as_array().unwrap() {
-        let nodes: BTreeSet<String> = names(pipeline, "tables").union(&names(pipeline, "conditionals")).cloned().collect();
+        let nodes: BTreeSet<String> = names(pipeline, "tables")
+            .union(&names(pipeline, "conditionals"))
+            .cloned()
+            .collect();
         let known = |node: &Value| node.is_null() || nodes.contains(node.as_str().unwrap());
         assert!(known(&pipeline["init_table"]), "{name}");
         for condition in pipeline["conditionals"].as_array().unwrap() {
-            assert!(known(&condition["true_next"]) && known(&condition["false_next"]), "{name}: {condition}");
+            assert!(
+                known(&condition["true_next"]) && known(&condition["false_next"]),
+                "{name}: {condition}"
+            );
         }
         for table in pipeline["tables"].as_array().unwrap() {
-            assert!(table_ids.insert(table["id"].as_u64().unwrap()), "{name}: an id is used twice");
+            assert!(
+                table_ids.insert(table["id"].as_u64().unwrap()),
+                "{name}: an id is used twice"
+            );
             for (outcome, node) in table["next_tables"].as_object().unwrap() {
                 assert!(known(node), "{name}: {outcome} of {}", table["name"]);
             }

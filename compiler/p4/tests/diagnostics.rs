@@ -34,103 +34,229 @@ fn names_that_mean_nothing() {
     check("hdr.q.a = 1;", &["error: `headers_t` has no field `q`"]);
     check("nothing = 1;", &["error: `nothing` is not declared here"]);
     check("f(1);", &["error: `f` is not declared here"]);
-    check("hdr.h.a = HashAlgorithm.crc33;", &["error: `HashAlgorithm` has no member `crc33`"]);
-    check("if (s.parser_error == error.NoMatsch) { }", &["error: there is no error `NoMatsch`"]);
+    check(
+        "hdr.h.a = HashAlgorithm.crc33;",
+        &["error: `HashAlgorithm` has no member `crc33`"],
+    );
+    check(
+        "if (s.parser_error == error.NoMatsch) { }",
+        &["error: there is no error `NoMatsch`"],
+    );
 }
 
 #[test]
 fn types_that_do_not_fit() {
-    check("hdr.h.a = m.y;", &["error: this is `bit<16>`, not `bit<8>`"]);
+    check(
+        "hdr.h.a = m.y;",
+        &["error: this is `bit<16>`, not `bit<8>`"],
+    );
     check("hdr.h.a = m.t;", &["error: this is `bool`, not `bit<8>`"]);
-    check("hdr.h.a = hdr.h.b + m.y;", &["error: `+` can't take `bit<8>` and `bit<16>`"]);
+    check(
+        "hdr.h.a = hdr.h.b + m.y;",
+        &["error: `+` can't take `bit<8>` and `bit<16>`"],
+    );
     check("if (hdr.h.a) { }", &["error: this is `bit<8>`, not `bool`"]);
-    check("m.t = hdr.h.a == m.y;", &["error: `==` can't take `bit<8>` and `bit<16>`"]);
-    check("hdr.h.a = hdr.h.w[8:0];", &["error: this is `bit<9>`, not `bit<8>`"]);
-    check("hdr.h.a = hdr.h.a[8:1];", &["error: bit 8 is outside of `bit<8>`"]);
-    check("hdr.h.a = hdr.h.b / hdr.h.c;", &["error: `/` works only on numbers known at compile time"]);
-    check("hdr.h = hdr.k; hdr.h = hdr.h.a;", &["error: this is `bit<8>`, not `h_t`"]);
+    check(
+        "m.t = hdr.h.a == m.y;",
+        &["error: `==` can't take `bit<8>` and `bit<16>`"],
+    );
+    check(
+        "hdr.h.a = hdr.h.w[8:0];",
+        &["error: this is `bit<9>`, not `bit<8>`"],
+    );
+    check(
+        "hdr.h.a = hdr.h.a[8:1];",
+        &["error: bit 8 is outside of `bit<8>`"],
+    );
+    check(
+        "hdr.h.a = hdr.h.b / hdr.h.c;",
+        &["error: `/` works only on numbers known at compile time"],
+    );
+    check(
+        "hdr.h = hdr.k; hdr.h = hdr.h.a;",
+        &["error: this is `bit<8>`, not `h_t`"],
+    );
 }
 
 #[test]
 fn numbers_that_lose_bits_are_told() {
-    check("hdr.h.a = 300;", &["warning: the value `300` does not fit in `bit<8>` and becomes `44`"]);
-    check("hdr.h.a = -1;", &["warning: the negative value `-1` becomes `255` as `bit<8>`"]);
+    check(
+        "hdr.h.a = 300;",
+        &["warning: the value `300` does not fit in `bit<8>` and becomes `44`"],
+    );
+    check(
+        "hdr.h.a = -1;",
+        &["warning: the negative value `-1` becomes `255` as `bit<8>`"],
+    );
     check(
         "hdr.h.w = (bit<32>)(0xc000 | m.y[13:0]);",
         &["warning: the value `49152` does not fit in `bit<14>` and becomes `0`"],
     );
-    check("hdr.h.a = hdr.h.b << 9;", &["warning: shifting 8 bits by 9 leaves nothing of them"]);
+    check(
+        "hdr.h.a = hdr.h.b << 9;",
+        &["warning: shifting 8 bits by 9 leaves nothing of them"],
+    );
 }
 
 #[test]
 fn places_that_cannot_be_written() {
-    check("hdr.h.a + 1 = 2;", &["error: this can't be written"].map(|_| findings("", "hdr.h.a + 1 = 2;")[0].clone()).each_ref().map(String::as_str));
-    let text = program("", "f(1);").replacen("control I", "void f(in bit<8> x) { x = 2; }\ncontrol I", 1);
-    assert_eq!(findings_of(&text), ["error: `x` is an `in` parameter and can't be written"]);
-    let text = program("", "g(hdr.h.a + 1);").replacen("control I", "void g(inout bit<8> x) { x = 2; }\ncontrol I", 1);
+    let text =
+        program("", "f(1);").replacen("control I", "void f(in bit<8> x) { x = 2; }\ncontrol I", 1);
+    assert_eq!(
+        findings_of(&text),
+        ["error: `x` is an `in` parameter and can't be written"]
+    );
+    let text = program("", "g(hdr.h.a + 1);").replacen(
+        "control I",
+        "void g(inout bit<8> x) { x = 2; }\ncontrol I",
+        1,
+    );
     assert_eq!(findings_of(&text), ["error: this can't be written"]);
-    let text = program("", "LIMIT = 3;").replacen("control I", "const bit<8> LIMIT = 2;\ncontrol I", 1);
-    assert_eq!(findings_of(&text), ["error: `LIMIT` is a constant and can't be written"]);
+    let text =
+        program("", "LIMIT = 3;").replacen("control I", "const bit<8> LIMIT = 2;\ncontrol I", 1);
+    assert_eq!(
+        findings_of(&text),
+        ["error: `LIMIT` is a constant and can't be written"]
+    );
 }
 
 #[test]
 fn tables_that_make_no_sense() {
     let locals = "action a(bit<8> x) { } table t { key = { hdr.h.a: exact; } actions = { a; } default_action = a(); }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: the argument for `x` is missing"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: the argument for `x` is missing"]
+    );
     let locals = "action a() { } table t { key = { hdr.h.a: exact; } actions = { a; } default_action = NoAction(); }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: the action `NoAction` is not in the list of the table's actions"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: the action `NoAction` is not in the list of the table's actions"]
+    );
     let locals = "table t { key = { hdr.h.a: exakt; } actions = { NoAction; } }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: `exakt` is no match kind"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: `exakt` is no match kind"]
+    );
     let locals = "table t { key = { hdr.h.a + 1: exact; } actions = { NoAction; } }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: this key needs a name"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: this key needs a name"]
+    );
     let locals = "table t { key = { hdr.h.a: exact; } actions = { NoAction; } sice = 3; }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: v1model has no table property `sice`"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: v1model has no table property `sice`"]
+    );
     let locals = "table t { key = { hdr.h.a: lpm; hdr.h.b: lpm; } actions = { NoAction; } }";
-    assert_eq!(findings(locals, "t.apply();"), ["error: the table `I.t` has more than one key of kind `lpm`"]);
+    assert_eq!(
+        findings(locals, "t.apply();"),
+        ["error: the table `I.t` has more than one key of kind `lpm`"]
+    );
     let locals = "table t { key = { hdr.h.a: exact; } actions = { NoAction; } const entries = { 1 &&& 3: NoAction(); } }";
     assert_eq!(
         findings(locals, "t.apply();"),
         ["error: this can't stand for the key `hdr.h.a`, which is matched by `exact`"]
     );
-    let locals = "table t { key = { hdr.h.a: exact; } actions = { NoAction; } } action b() { t.apply(); }";
-    assert_eq!(findings(locals, "b();"), ["error: a table can be applied only in the body of a control"]);
+    let locals =
+        "table t { key = { hdr.h.a: exact; } actions = { NoAction; } } action b() { t.apply(); }";
+    assert_eq!(
+        findings(locals, "b();"),
+        ["error: a table can be applied only in the body of a control"]
+    );
 }
 
 #[test]
 fn what_is_not_reached_is_checked_too() {
     let locals = "action a() { hdr.h.a = m.y; } table t { key = { hdr.h.zz: exact; } actions = { NoAction; } }";
-    assert_eq!(findings(locals, ""), ["error: `h_t` has no field `zz`", "error: this is `bit<16>`, not `bit<8>`"]);
+    assert_eq!(
+        findings(locals, ""),
+        [
+            "error: `h_t` has no field `zz`",
+            "error: this is `bit<16>`, not `bit<8>`"
+        ]
+    );
     let text = program("", "").replacen("control I", "bit<8> unused(in bit<16> x) { return x; }\ncontrol Lost(in bit<8> y) { apply { y.z(); } }\ncontrol I", 1);
-    assert_eq!(findings_of(&text), ["error: this is `bit<16>`, not `bit<8>`", "error: `bit<8>` has no method `z`"]);
-    check("if (false) { hdr.h.a = true; }", &["error: this is `bool`, not `bit<8>`"]);
+    assert_eq!(
+        findings_of(&text),
+        [
+            "error: this is `bit<16>`, not `bit<8>`",
+            "error: `bit<8>` has no method `z`"
+        ]
+    );
+    check(
+        "if (false) { hdr.h.a = true; }",
+        &["error: this is `bool`, not `bit<8>`"],
+    );
 }
 
 #[test]
 fn what_the_target_cannot_do_is_named() {
-    let text = program("", "").replacen("apply { p.emit(hdr); }", "apply { if (hdr.h.a == 1) { p.emit(hdr); } }", 1);
-    assert_eq!(findings_of(&text), ["error: the deparser can't decide what to emit; make headers invalid in egress instead"]);
-    let text = program("", "").replacen("struct headers_t { h_t h; h_t k; }", "header odd_t { bit<3> x; } struct headers_t { h_t h; h_t k; odd_t o; }", 1);
-    assert_eq!(findings_of(&text), ["error: the header `odd_t` has 3 bits, which is no whole number of bytes"]);
-    check("bit<8> i = hdr.h.a; for (bit<8> j = 0; j < i; j = j + 1) { }", &["error: only loops whose number of rounds is known at compile time are supported"]);
-    check("clone(CloneType.E2E, 1);", &["error: a clone of kind `E2E` can't be made in ingress"]);
-    check("resubmit<bit<8>>(hdr.h.a);", &["error: the extern function `resubmit` is not supported"]);
+    let text = program("", "").replacen(
+        "apply { p.emit(hdr); }",
+        "apply { if (hdr.h.a == 1) { p.emit(hdr); } }",
+        1,
+    );
+    assert_eq!(
+        findings_of(&text),
+        ["error: the deparser can't decide what to emit; make headers invalid in egress instead"]
+    );
+    let text = program("", "").replacen(
+        "struct headers_t { h_t h; h_t k; }",
+        "header odd_t { bit<3> x; } struct headers_t { h_t h; h_t k; odd_t o; }",
+        1,
+    );
+    assert_eq!(
+        findings_of(&text),
+        ["error: the header `odd_t` has 3 bits, which is no whole number of bytes"]
+    );
+    check(
+        "bit<8> i = hdr.h.a; for (bit<8> j = 0; j < i; j = j + 1) { }",
+        &["error: only loops whose number of rounds is known at compile time are supported"],
+    );
+    check(
+        "clone(CloneType.E2E, 1);",
+        &["error: a clone of kind `E2E` can't be made in ingress"],
+    );
+    check(
+        "resubmit<bit<8>>(hdr.h.a);",
+        &["error: the extern function `resubmit` is not supported"],
+    );
 }
 
 #[test]
 fn a_program_without_a_package_is_none() {
-    assert_eq!(findings_of("#include <core.p4>\n"), ["error: the program has no package `main`"]);
+    assert_eq!(
+        findings_of("#include <core.p4>\n"),
+        ["error: the program has no package `main`"]
+    );
 }
 
 #[test]
 fn one_mistake_in_a_control_with_many_instances_is_told_once() {
-    let text = program("", "a.apply(hdr); b.apply(hdr);").replacen("control I", "control Q(inout headers_t hdr)(bit<8> n) { apply { hdr.h.a = n ++ n; } }\ncontrol I", 1);
-    let text = text.replacen("    apply {\na.apply", "Q(1) a; Q(2) b; apply {\na.apply", 1);
-    assert_eq!(findings_of(&text), ["error: this is `bit<16>`, not `bit<8>`"]);
+    let text = program("", "a.apply(hdr); b.apply(hdr);").replacen(
+        "control I",
+        "control Q(inout headers_t hdr)(bit<8> n) { apply { hdr.h.a = n ++ n; } }\ncontrol I",
+        1,
+    );
+    let text = text.replacen(
+        "    apply {\na.apply",
+        "Q(1) a; Q(2) b; apply {\na.apply",
+        1,
+    );
+    assert_eq!(
+        findings_of(&text),
+        ["error: this is `bit<16>`, not `bit<8>`"]
+    );
 }
 
 #[test]
 fn an_excerpt_shows_the_place_and_the_way_out() {
     let failed = compile_text(&program("", "hdr.h.a = m.y;")).unwrap_err();
     let text = failed.diagnostics.render(&failed.sources, false);
-    assert!(text.contains("hdr.h.a = m.y;") && text.contains("expected `bit<8>`") && text.contains("cast it: `(bit<8>) …`"), "{text}");
+    assert!(
+        text.contains("hdr.h.a = m.y;")
+            && text.contains("expected `bit<8>`")
+            && text.contains("cast it: `(bit<8>) …`"),
+        "{text}"
+    );
 }

@@ -13,7 +13,11 @@ use signalbox_p4::{Compiled, Failed, Options, compile};
 
 /// Compiles one text.
 fn compile_text(text: &str) -> Result<Compiled, Failed> {
-    compile(&MapSources::new().with("test.p4", text), "test.p4", &Options::default())
+    compile(
+        &MapSources::new().with("test.p4", text),
+        "test.p4",
+        &Options::default(),
+    )
 }
 
 /// A program whose ingress is `ingress`: a header `h` of eight fields `a` to `h` of 8 bits and one

@@ -4,42 +4,67 @@ use crate::{compile_text, outline_of, program};
 
 /// The lines of the outline that contain the words, without leading blanks.
 fn lines(text: &str, words: &str) -> Vec<String> {
-    outline_of(text).lines().map(str::trim).filter(|line| line.contains(words)).map(str::to_string).collect()
+    outline_of(text)
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains(words))
+        .map(str::to_string)
+        .collect()
 }
 
 /// The primitives of ingress's only action.
 fn primitives(locals: &str, ingress: &str) -> Vec<String> {
     let outline = outline_of(&program(locals, ingress));
-    let mut lines = outline.lines().skip_while(|line| !line.starts_with("action "));
+    let mut lines = outline
+        .lines()
+        .skip_while(|line| !line.starts_with("action "));
     lines.next();
     lines
-        .take_while(|line| line.starts_with("  ") && line.trim().starts_with(|c: char| c.is_ascii_digit()))
+        .take_while(|line| {
+            line.starts_with("  ") && line.trim().starts_with(|c: char| c.is_ascii_digit())
+        })
         .map(|line| line.trim().split_once(' ').unwrap().1.to_string())
         .collect()
 }
 
 #[test]
 fn arithmetic_is_cut_only_where_it_would_be_noticed() {
-    assert_eq!(primitives("", "hdr.h.a = hdr.h.b + hdr.h.c + 1;"), ["assign h.a, ((h.b + h.c) + 1)"]);
+    assert_eq!(
+        primitives("", "hdr.h.a = hdr.h.b + hdr.h.c + 1;"),
+        ["assign h.a, ((h.b + h.c) + 1)"]
+    );
     assert_eq!(
         primitives("", "hdr.h.a = (hdr.h.b + hdr.h.c) >> 1;"),
         ["assign h.a, (((h.b + h.c) & 255) >> 1)"]
     );
     assert_eq!(
-        primitives("", "if (hdr.h.a - hdr.h.b == 255) { hdr.h.c = 1; } hdr.h.d = 2;"),
-        ["_jump_if_zero b2d((((h.a - h.b) & 255) == 255)), 2", "assign h.c, 1", "assign h.d, 2"]
+        primitives(
+            "",
+            "if (hdr.h.a - hdr.h.b == 255) { hdr.h.c = 1; } hdr.h.d = 2;"
+        ),
+        [
+            "_jump_if_zero b2d((((h.a - h.b) & 255) == 255)), 2",
+            "assign h.c, 1",
+            "assign h.d, 2"
+        ]
     );
 }
 
 #[test]
 fn a_slice_on_the_left_changes_only_its_bits() {
-    assert_eq!(primitives("", "hdr.h.a[5:2] = hdr.h.b[3:0];"), ["assign h.a, ((h.a & 195) | ((h.b & 15) << 2))"]);
+    assert_eq!(
+        primitives("", "hdr.h.a[5:2] = hdr.h.b[3:0];"),
+        ["assign h.a, ((h.a & 195) | ((h.b & 15) << 2))"]
+    );
 }
 
 #[test]
 fn what_is_known_is_put_in_place_and_variables_vanish() {
     assert_eq!(
-        primitives("", "bit<8> x = 3; bit<8> y = x + 4; hdr.h.a = y; if (x == 3) { hdr.h.b = hdr.h.a; } else { hdr.h.c = 1; }"),
+        primitives(
+            "",
+            "bit<8> x = 3; bit<8> y = x + 4; hdr.h.a = y; if (x == 3) { hdr.h.b = hdr.h.a; } else { hdr.h.c = 1; }"
+        ),
         ["assign h.a, 7", "assign h.b, h.a"]
     );
 }
@@ -56,10 +81,9 @@ fn an_argument_that_the_callee_changes_through_another_parameter_is_copied() {
         assigns,
         [
             "0 assign scalars.I.x, h.a",
-            "1 assign scalars.I.y, h.a",
-            "2 assign scalars.I.x, (scalars.I.x + 1)",
-            "3 assign scalars.I.x, (scalars.I.x + scalars.I.y)",
-            "4 assign h.a, scalars.I.x",
+            "1 assign scalars.I.x, (h.a + 1)",
+            "2 assign scalars.I.x, (scalars.I.x + h.a)",
+            "3 assign h.a, scalars.I.x",
         ]
     );
 }
@@ -69,7 +93,11 @@ fn an_argument_of_an_action_keeps_the_value_it_had_at_the_call() {
     let locals = "action a(in bit<8> v) { hdr.h.a = 9; hdr.h.b = v; }";
     assert_eq!(
         primitives(locals, "a(hdr.h.a);"),
-        ["assign scalars.I.v, h.a", "assign h.a, 9", "assign h.b, scalars.I.v"]
+        [
+            "assign scalars.I.v, h.a",
+            "assign h.a, 9",
+            "assign h.b, scalars.I.v"
+        ]
     );
 }
 
@@ -82,7 +110,13 @@ fn operands_are_evaluated_from_left_to_right() {
     );
     let assigns = lines(&text, "assign");
     assert_eq!(assigns.first().unwrap(), "0 assign scalars.tmp, h.a");
-    assert!(assigns.last().unwrap().starts_with("3 assign h.b, (scalars.tmp + "), "{assigns:?}");
+    assert!(
+        assigns
+            .last()
+            .unwrap()
+            .starts_with("2 assign h.b, (scalars.tmp + "),
+        "{assigns:?}"
+    );
 }
 
 #[test]
@@ -94,15 +128,26 @@ fn a_call_behind_and_runs_only_when_the_left_side_holds() {
     );
     assert_eq!(
         lines(&text, "h.b"),
-        ["2 assign h.b, (h.b + 1)", "3 assign scalars.tmp, b2d((h.b > 3))"]
+        [
+            "2 assign h.b, (h.b + 1)",
+            "3 assign scalars.result, b2d((h.b > 3))"
+        ]
     );
-    assert!(lines(&text, "_jump_if_zero").first().unwrap().starts_with("1 _jump_if_zero"));
+    assert!(
+        lines(&text, "_jump_if_zero")
+            .first()
+            .unwrap()
+            .starts_with("1 _jump_if_zero")
+    );
 }
 
 #[test]
 fn a_return_is_only_an_edge() {
     let locals = "table t { key = { hdr.h.a: exact; } actions = { NoAction; } } table u { key = { hdr.h.b: exact; } actions = { NoAction; } }";
-    let text = program(locals, "if (t.apply().hit) { return; } u.apply(); hdr.h.c = 1;");
+    let text = program(
+        locals,
+        "if (t.apply().hit) { return; } u.apply(); hdr.h.c = 1;",
+    );
     assert_eq!(lines(&text, "__HIT__"), ["__HIT__ -> end"]);
     assert_eq!(lines(&text, "__MISS__"), ["__MISS__ -> I.u"]);
 }
@@ -131,13 +176,25 @@ fn a_table_applied_in_two_places_finds_its_way_back() {
     let outline = outline_of(&text);
     assert_eq!(outline.matches("table I.t(").count(), 1, "{outline}");
     assert_eq!(lines(&text, "scalars.I.t.applied ==").len(), 2, "{outline}");
-    assert_eq!(lines(&text, "assign scalars.I.t.applied").len(), 2, "{outline}");
+    assert_eq!(
+        lines(&text, "assign scalars.I.t.applied").len(),
+        2,
+        "{outline}"
+    );
 }
 
 #[test]
 fn a_select_without_default_ends_in_the_error_no_match() {
-    let text = program("", "").replacen("transition accept;", "transition select(hdr.h.a) { 1: accept; }", 1);
-    assert_eq!(lines(&text, "verify"), ["verify {\"type\":\"bool\",\"value\":false}, 2"].map(|_| lines(&text, "verify")[0].clone()));
+    let text = program("", "").replacen(
+        "transition accept;",
+        "transition select(hdr.h.a) { 1: accept; }",
+        1,
+    );
+    assert_eq!(
+        lines(&text, "verify"),
+        ["verify {\"type\":\"bool\",\"value\":false}, 2"]
+            .map(|_| lines(&text, "verify")[0].clone())
+    );
     assert_eq!(lines(&text, "default -> no_match"), ["default -> no_match"]);
 }
 
@@ -148,29 +205,38 @@ fn a_range_in_a_select_becomes_masks() {
     let text = program("", "").replacen("transition accept;", "transition select(hdr.h.a) { 3 .. 6: next; _: accept; } } state next { p.extract(hdr.k); transition accept;", 1);
     assert_eq!(
         lines(&text, "-> next"),
-        ["h.a = 0x03 -> next", "h.a = 0x04 &&& 0xfe -> next", "h.a = 0x06 -> next"]
+        [
+            "h.a = 0x03 -> next",
+            "h.a = 0x04 &&& 0xfe -> next",
+            "h.a = 0x06 -> next"
+        ]
     );
 }
 
 #[test]
 fn a_loop_with_known_bounds_is_written_out() {
     assert_eq!(
-        primitives("", "for (bit<8> i = 0; i < 3; i = i + 1) { hdr.h.a = hdr.h.a + i; }"),
+        primitives(
+            "",
+            "for (bit<8> i = 0; i < 3; i = i + 1) { hdr.h.a = hdr.h.a + i; }"
+        ),
         ["assign h.a, (h.a + 1)", "assign h.a, (h.a + 2)"]
     );
 }
 
 #[test]
 fn a_loop_can_be_left_early() {
-    let done = primitives("", "for (bit<8> i in 1..2) { if (hdr.h.a == i) { break; } hdr.h.b = i; }");
+    let done = primitives(
+        "",
+        "hdr.h.c = 1; for (bit<8> i in 1..2) { if (hdr.h.a == i) { break; } hdr.h.b = i; }",
+    );
     assert_eq!(
         done,
         [
-            "_jump_if_zero b2d((h.a == 1)), 2",
-            "_jump 6",
+            "assign h.c, 1",
+            "_jump_if_zero b2d((h.a != 1)), 5",
             "assign h.b, 1",
-            "_jump_if_zero b2d((h.a == 2)), 5",
-            "_jump 6",
+            "_jump_if_zero b2d((h.a != 2)), 5",
             "assign h.b, 2",
         ]
     );
@@ -180,13 +246,23 @@ fn a_loop_can_be_left_early() {
 fn a_key_that_is_no_field_is_computed_before_the_table() {
     let locals = "table t { key = { hdr.h.a + 1: exact @name(\"next\"); hdr.h.isValid(): exact; } actions = { NoAction; } }";
     let text = program(locals, "t.apply();");
-    assert_eq!(lines(&text, "assign"), ["0 assign scalars.I.t.key, (h.a + 1)"]);
-    assert_eq!(lines(&text, "table I.t"), ["table I.t(scalars.I.t.key: exact, h.$valid$: exact) simple of 1024"]);
+    assert_eq!(
+        lines(&text, "assign"),
+        ["0 assign scalars.I.t.key, (h.a + 1)"]
+    );
+    assert_eq!(
+        lines(&text, "table I.t"),
+        ["table I.t(scalars.I.t.key: exact, h.$valid$: exact) simple of 1024"]
+    );
 }
 
 #[test]
 fn emitting_a_header_if_it_is_valid_is_emitting_it() {
-    let text = program("", "").replacen("apply { p.emit(hdr); }", "apply { if (hdr.h.isValid()) { p.emit(hdr.h); } p.emit(hdr.k); }", 1);
+    let text = program("", "").replacen(
+        "apply { p.emit(hdr); }",
+        "apply { if (hdr.h.isValid()) { p.emit(hdr.h); } p.emit(hdr.k); }",
+        1,
+    );
     assert_eq!(lines(&text, "deparser"), ["deparser [\"h\",\"k\"]"]);
 }
 
@@ -206,5 +282,10 @@ fn conditions_around_a_checksum_become_its_own() {
 
 #[test]
 fn the_standard_includes_need_no_file() {
-    assert!(compile_text(&program("", "mark_to_drop(s);")).unwrap().diagnostics.is_empty());
+    assert!(
+        compile_text(&program("", "mark_to_drop(s);"))
+            .unwrap()
+            .diagnostics
+            .is_empty()
+    );
 }

@@ -12,16 +12,36 @@ pub fn value(json: &Value) -> String {
         Some("expression") => match inner["op"].as_str() {
             None => value(inner),
             Some("?") => {
-                format!("({} ? {} : {})", value(&inner["cond"]), value(&inner["left"]), value(&inner["right"]))
+                format!(
+                    "({} ? {} : {})",
+                    value(&inner["cond"]),
+                    value(&inner["left"]),
+                    value(&inner["right"])
+                )
             }
             Some("access_field") => format!("{}.#{}", value(&inner["left"]), inner["right"]),
-            Some("dereference_header_stack") => format!("{}[{}]", value(&inner["left"]), value(&inner["right"])),
+            Some("dereference_header_stack") => {
+                format!("{}[{}]", value(&inner["left"]), value(&inner["right"]))
+            }
             Some(op) if inner["left"].is_null() => format!("{op}({})", value(&inner["right"])),
-            Some(op) => format!("({} {op} {})", value(&inner["left"]), value(&inner["right"])),
+            Some(op) => format!(
+                "({} {op} {})",
+                value(&inner["left"]),
+                value(&inner["right"])
+            ),
         },
         Some("field" | "stack_field") => {
-            let parts: Vec<&str> = inner.as_array().unwrap().iter().filter_map(Value::as_str).collect();
-            let last = if json["type"] == "stack_field" { ".last" } else { "" };
+            let parts: Vec<&str> = inner
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            let last = if json["type"] == "stack_field" {
+                ".last"
+            } else {
+                ""
+            };
             format!("{}{last}.{}", parts[0], parts[1])
         }
         Some("local" | "runtime_data") => format!("${inner}"),
@@ -33,15 +53,21 @@ pub fn value(json: &Value) -> String {
             if text.starts_with('-') || digits.len() > 15 {
                 return text.to_string();
             }
-            i64::from_str_radix(if digits.is_empty() { "0" } else { digits }, 16).unwrap().to_string()
+            i64::from_str_radix(if digits.is_empty() { "0" } else { digits }, 16)
+                .unwrap()
+                .to_string()
         }
-        Some(_) => inner.as_str().map_or_else(|| inner.to_string(), str::to_string),
+        Some(_) => inner
+            .as_str()
+            .map_or_else(|| inner.to_string(), str::to_string),
         None => json.to_string(),
     }
 }
 
 fn list(json: &Value) -> String {
-    json.as_array().map(|all| all.iter().map(value).collect::<Vec<_>>().join(", ")).unwrap_or_default()
+    json.as_array()
+        .map(|all| all.iter().map(value).collect::<Vec<_>>().join(", "))
+        .unwrap_or_default()
 }
 
 fn next(json: &Value) -> String {
@@ -64,24 +90,48 @@ pub fn outline(json: &Value) -> String {
             .iter()
             .map(|p| format!("{}: {}", p["name"].as_str().unwrap(), p["bitwidth"]))
             .collect();
-        writeln!(out, "action {}({})", action["name"].as_str().unwrap(), params.join(", ")).unwrap();
+        writeln!(
+            out,
+            "action {}({})",
+            action["name"].as_str().unwrap(),
+            params.join(", ")
+        )
+        .unwrap();
         for (at, primitive) in action["primitives"].as_array().unwrap().iter().enumerate() {
             writeln!(out, "  {at:2} {}", primitive_text(primitive)).unwrap();
         }
     }
     for pipeline in json["pipelines"].as_array().unwrap() {
-        writeln!(out, "{} from {}", pipeline["name"].as_str().unwrap(), next(&pipeline["init_table"])).unwrap();
+        writeln!(
+            out,
+            "{} from {}",
+            pipeline["name"].as_str().unwrap(),
+            next(&pipeline["init_table"])
+        )
+        .unwrap();
         for condition in pipeline["conditionals"].as_array().unwrap() {
-            let (yes, no) = (next(&condition["true_next"]), next(&condition["false_next"]));
+            let (yes, no) = (
+                next(&condition["true_next"]),
+                next(&condition["false_next"]),
+            );
             let name = condition["name"].as_str().unwrap();
-            writeln!(out, "  {name}: {} ? {yes} : {no}", value(&condition["expression"])).unwrap();
+            writeln!(
+                out,
+                "  {name}: {} ? {yes} : {no}",
+                value(&condition["expression"])
+            )
+            .unwrap();
         }
         for table in pipeline["tables"].as_array().unwrap() {
             table_outline(table, &mut out);
         }
     }
     for checksum in json["checksums"].as_array().unwrap() {
-        let verb = if checksum["verify"] == true { "verify" } else { "update" };
+        let verb = if checksum["verify"] == true {
+            "verify"
+        } else {
+            "update"
+        };
         let target = checksum["target"].as_array().unwrap();
         writeln!(
             out,
@@ -94,12 +144,26 @@ pub fn outline(json: &Value) -> String {
         .unwrap();
     }
     for calculation in json["calculations"].as_array().unwrap() {
-        let (name, algorithm) = (calculation["name"].as_str().unwrap(), calculation["algo"].as_str().unwrap());
-        writeln!(out, "{name}: {algorithm} of {}", list(&calculation["input"])).unwrap();
+        let (name, algorithm) = (
+            calculation["name"].as_str().unwrap(),
+            calculation["algo"].as_str().unwrap(),
+        );
+        writeln!(
+            out,
+            "{name}: {algorithm} of {}",
+            list(&calculation["input"])
+        )
+        .unwrap();
     }
     for key in ["field_lists", "learn_lists"] {
         for fields in json[key].as_array().unwrap() {
-            writeln!(out, "{key} {}: {}", fields["name"].as_str().unwrap(), list(&fields["elements"])).unwrap();
+            writeln!(
+                out,
+                "{key} {}: {}",
+                fields["name"].as_str().unwrap(),
+                list(&fields["elements"])
+            )
+            .unwrap();
         }
     }
     writeln!(out, "deparser {}", json["deparsers"][0]["order"]).unwrap();
@@ -107,13 +171,23 @@ pub fn outline(json: &Value) -> String {
 }
 
 fn primitive_text(primitive: &Value) -> String {
-    format!("{} {}", primitive["op"].as_str().unwrap(), list(&primitive["parameters"])).trim_end().to_string()
+    format!(
+        "{} {}",
+        primitive["op"].as_str().unwrap(),
+        list(&primitive["parameters"])
+    )
+    .trim_end()
+    .to_string()
 }
 
 fn state_outline(state: &Value, out: &mut String) {
     writeln!(out, "  state {}", state["name"].as_str().unwrap()).unwrap();
     for op in state["parser_ops"].as_array().unwrap() {
-        let text = if op["op"] == "primitive" { primitive_text(&op["parameters"][0]) } else { primitive_text(op) };
+        let text = if op["op"] == "primitive" {
+            primitive_text(&op["parameters"][0])
+        } else {
+            primitive_text(op)
+        };
         writeln!(out, "    {text}").unwrap();
     }
     let key = list(&state["transition_key"]);
@@ -121,7 +195,11 @@ fn state_outline(state: &Value, out: &mut String) {
         let case = match (transition["type"].as_str(), &transition["mask"]) {
             (Some("default"), _) => "default".to_string(),
             (_, Value::Null) => format!("{key} = {}", transition["value"].as_str().unwrap()),
-            (_, mask) => format!("{key} = {} &&& {}", transition["value"].as_str().unwrap(), mask.as_str().unwrap()),
+            (_, mask) => format!(
+                "{key} = {} &&& {}",
+                transition["value"].as_str().unwrap(),
+                mask.as_str().unwrap()
+            ),
         };
         writeln!(out, "    {case} -> {}", next(&transition["next_state"])).unwrap();
     }
@@ -132,7 +210,14 @@ fn table_outline(table: &Value, out: &mut String) {
         .as_array()
         .unwrap()
         .iter()
-        .map(|k| format!("{}.{}: {}", k["target"][0].as_str().unwrap(), k["target"][1].as_str().unwrap(), k["match_type"].as_str().unwrap()))
+        .map(|k| {
+            format!(
+                "{}.{}: {}",
+                k["target"][0].as_str().unwrap(),
+                k["target"][1].as_str().unwrap(),
+                k["match_type"].as_str().unwrap()
+            )
+        })
         .collect();
     writeln!(
         out,
@@ -156,7 +241,11 @@ fn table_outline(table: &Value, out: &mut String) {
                     let mut parts = Vec::new();
                     for (name, value) in key.as_object().unwrap() {
                         if name != "match_type" {
-                            parts.push(value.as_str().map_or_else(|| value.to_string(), str::to_string));
+                            parts.push(
+                                value
+                                    .as_str()
+                                    .map_or_else(|| value.to_string(), str::to_string),
+                            );
                         }
                     }
                     parts.join("/")

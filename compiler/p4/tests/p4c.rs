@@ -11,7 +11,9 @@ use crate::corpus::{compiled, programs};
 
 fn on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("p4c-bm2-ss")).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("p4c-bm2-ss"))
+        .find(|file| file.is_file())
 }
 
 #[test]
@@ -32,7 +34,11 @@ fn p4c_gives_controllers_the_same_view() {
             .arg(file(".txtpb"))
             .output()
             .unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let theirs = parse_p4info(&fs::read_to_string(file(".txtpb")).unwrap()).unwrap();
         assert_eq!(theirs, compiled(&name, &text).image.p4info, "{name}");
     }

@@ -14,7 +14,11 @@ const WIDTH: usize = 100;
 /// Formats a policy's text. A text with syntax errors is returned as it is.
 pub fn fmt(text: &str) -> String {
     let parse = parse(text);
-    if parse.errors.is_empty() { Printer::new(text, &parse).print() } else { text.to_owned() }
+    if parse.errors.is_empty() {
+        Printer::new(text, &parse).print()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// The tokens of a place on one line, as the formatter writes them.
@@ -49,7 +53,10 @@ fn spaced(text: &str, left: &Token, right: &Token) -> bool {
         (_, TokenKind::Punct(p)) if tight(*p) => false,
         // `maglev(flow)`, but `not (…)`, `and (…)`.
         (TokenKind::Word, TokenKind::Punct(OpenParen)) => {
-            matches!(word(text, left), "not" | "and" | "or" | "match" | "allow" | "deny" | "where")
+            matches!(
+                word(text, left),
+                "not" | "and" | "or" | "match" | "allow" | "deny" | "where"
+            )
         }
         _ => true,
     }
@@ -117,7 +124,10 @@ impl<'a> Printer<'a> {
             let most = usize::from(nested);
             let place = |i: usize| self.tokens.get(i).map_or(0, |t| t.span.start);
             let (from, to) = (place(*open), place(*close));
-            let commented = self.comments.iter().any(|c| from < c.span.start && c.span.start < to);
+            let commented = self
+                .comments
+                .iter()
+                .any(|c| from < c.span.start && c.span.start < to);
             let blocky = clauses.iter().any(|r| r.opens);
             if starts > most || commented || blocky || self.width_of_block(*open, *close) > WIDTH {
                 continue;
@@ -139,13 +149,18 @@ impl<'a> Printer<'a> {
         let before = self.roles.get(..open).unwrap_or(&[]);
         let first = before.iter().rposition(|r| r.starts).unwrap_or(0);
         let tokens = self.tokens.get(first..=close).unwrap_or(&[]);
-        2 + tokens.iter().map(|t| word(self.text, t).chars().count() + 1).sum::<usize>()
+        2 + tokens
+            .iter()
+            .map(|t| word(self.text, t).chars().count() + 1)
+            .sum::<usize>()
     }
 
     fn print(mut self) -> String {
         let mut before: Option<&Token> = None;
         for i in 0..self.tokens.len() {
-            let Some(token) = self.tokens.get(i) else { break };
+            let Some(token) = self.tokens.get(i) else {
+                break;
+            };
             self.comments_before(token.span.start);
             if token.kind == TokenKind::Punct(Punct::Semicolon) {
                 continue;
@@ -190,7 +205,11 @@ impl<'a> Printer<'a> {
                 break;
             }
             self.comments = rest;
-            let body = self.text.get(comment.span.start..comment.span.end).unwrap_or("").trim_end();
+            let body = self
+                .text
+                .get(comment.span.start..comment.span.end)
+                .unwrap_or("")
+                .trim_end();
             if comment.own_line || !self.lines.last().is_some_and(|l| l.open) {
                 self.line(self.indent * 2, comment.span.start, Role::default());
                 if let Some(line) = self.lines.last_mut() {
@@ -226,7 +245,9 @@ impl<'a> Printer<'a> {
     }
 
     fn column(&self) -> usize {
-        self.lines.last().map_or(0, |l| l.indent + l.text.chars().count())
+        self.lines
+            .last()
+            .map_or(0, |l| l.indent + l.text.chars().count())
     }
 
     /// How wide the text from this token to the next place where a line may break is.
@@ -297,8 +318,16 @@ impl<'a> Printer<'a> {
 fn roles(parse: &Parse) -> Vec<Role> {
     let mut roles = vec![Role::default(); parse.tokens.len()];
     let mut set = |i: usize, change: fn(&mut Role)| roles.get_mut(i).map_or((), change);
-    parse.layout.starts.iter().for_each(|i| set(*i, |r| r.starts = true));
-    parse.layout.items.iter().for_each(|i| set(*i, |r| r.item = true));
+    parse
+        .layout
+        .starts
+        .iter()
+        .for_each(|i| set(*i, |r| r.starts = true));
+    parse
+        .layout
+        .items
+        .iter()
+        .for_each(|i| set(*i, |r| r.item = true));
     for (open, close) in &parse.layout.blocks {
         set(*open, |r| r.opens = true);
         set(*close, |r| r.closes = true);

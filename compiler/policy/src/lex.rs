@@ -108,7 +108,10 @@ const PUNCTS: [(&str, Punct); 15] = [
 impl Punct {
     /// How it is written.
     pub fn text(self) -> &'static str {
-        PUNCTS.iter().find(|(_, p)| *p == self).map_or("", |(t, _)| t)
+        PUNCTS
+            .iter()
+            .find(|(_, p)| *p == self)
+            .map_or("", |(t, _)| t)
     }
 }
 
@@ -120,14 +123,20 @@ pub fn tokens(text: &str) -> (Vec<Token>, Vec<Comment>) {
     let mut first_on_line = true;
     while let Some(c) = rest.chars().next() {
         let start = text.len() - rest.len();
-        let span = |left: &str| Span { start, end: text.len() - left.len() };
+        let span = |left: &str| Span {
+            start,
+            end: text.len() - left.len(),
+        };
         if c == '\n' {
             first_on_line = true;
             rest = skip(rest, 1);
         } else if c.is_whitespace() || c == '\u{feff}' {
             rest = skip(rest, c.len_utf8());
         } else if let Ok((left, _)) = comment(rest) {
-            comments.push(Comment { span: span(left), own_line: first_on_line });
+            comments.push(Comment {
+                span: span(left),
+                own_line: first_on_line,
+            });
             rest = left;
         } else {
             let (left, kind) = match token(rest) {
@@ -137,13 +146,24 @@ pub fn tokens(text: &str) -> (Vec<Token>, Vec<Comment>) {
                     (skip(rest, c.len_utf8()), TokenKind::Bad(reason))
                 }
             };
-            out.push(Token { kind, span: span(left), first_on_line });
+            out.push(Token {
+                kind,
+                span: span(left),
+                first_on_line,
+            });
             first_on_line = false;
             rest = left;
         }
     }
-    let end = Span { start: text.len(), end: text.len() };
-    out.push(Token { kind: TokenKind::End, span: end, first_on_line: true });
+    let end = Span {
+        start: text.len(),
+        end: text.len(),
+    };
+    out.push(Token {
+        kind: TokenKind::End,
+        span: end,
+        first_on_line: true,
+    });
     (out, comments)
 }
 
@@ -156,7 +176,16 @@ fn comment(i: &str) -> IResult<&str, &str> {
 }
 
 fn token(i: &str) -> IResult<&str, TokenKind> {
-    alt((text_literal, at_name, bracketed, literal, name, punct, bad_number)).parse(i)
+    alt((
+        text_literal,
+        at_name,
+        bracketed,
+        literal,
+        name,
+        punct,
+        bad_number,
+    ))
+    .parse(i)
 }
 
 fn punct(i: &str) -> IResult<&str, TokenKind> {
@@ -166,7 +195,10 @@ fn punct(i: &str) -> IResult<&str, TokenKind> {
             return Ok((left, TokenKind::Punct(p)));
         }
     }
-    Err(nom::Err::Error(nom::error::Error::new(i, nom::error::ErrorKind::Alt)))
+    Err(nom::Err::Error(nom::error::Error::new(
+        i,
+        nom::error::ErrorKind::Alt,
+    )))
 }
 
 fn text_literal(i: &str) -> IResult<&str, TokenKind> {
@@ -203,8 +235,11 @@ fn at_name(i: &str) -> IResult<&str, TokenKind> {
 fn bracketed(i: &str) -> IResult<&str, TokenKind> {
     let inside = take_while1(|c: char| c.is_ascii_hexdigit() || c == ':' || c == '.');
     let (left, inner) = delimited(char('['), inside, char(']')).parse(i)?;
-    let (left, port) =
-        opt(preceded(char(':'), take_while1(|c: char| c.is_ascii_digit()))).parse(left)?;
+    let (left, port) = opt(preceded(
+        char(':'),
+        take_while1(|c: char| c.is_ascii_digit()),
+    ))
+    .parse(left)?;
     let kind = match (inner.parse::<Ipv6Addr>(), port) {
         (Err(_), _) => TokenKind::Bad(format!("`{inner}` is not an IPv6 address")),
         (Ok(a), None) => TokenKind::Address(IpAddr::V6(a)),
@@ -245,7 +280,10 @@ fn literal(i: &str) -> IResult<&str, TokenKind> {
     let (run, left) = run(i);
     match classify(run) {
         Some(kind) => Ok((left, kind)),
-        None => Err(nom::Err::Error(nom::error::Error::new(i, nom::error::ErrorKind::Digit))),
+        None => Err(nom::Err::Error(nom::error::Error::new(
+            i,
+            nom::error::ErrorKind::Digit,
+        ))),
     }
 }
 
@@ -264,7 +302,9 @@ fn classify(run: &str) -> Option<TokenKind> {
         let most = if address.is_ipv4() { 32 } else { 128 };
         return Some(match length.parse::<u8>() {
             Ok(length) if length <= most => TokenKind::Prefix(address, length),
-            _ => TokenKind::Bad(format!("`/{length}` is not a prefix length: 0 to {most} here")),
+            _ => TokenKind::Bad(format!(
+                "`/{length}` is not a prefix length: 0 to {most} here"
+            )),
         });
     }
     if let Some((address, port)) = run.split_once(':')
@@ -287,7 +327,9 @@ fn mac(run: &str) -> Option<Mac> {
 
 fn duration(run: &str) -> Option<TokenKind> {
     let unit = run.trim_start_matches(|c: char| c.is_ascii_digit());
-    let digits = run.get(..run.len() - unit.len()).filter(|d| !d.is_empty())?;
+    let digits = run
+        .get(..run.len() - unit.len())
+        .filter(|d| !d.is_empty())?;
     let milliseconds: u64 = match unit {
         "ms" => 1,
         "s" => 1_000,
@@ -295,7 +337,10 @@ fn duration(run: &str) -> Option<TokenKind> {
         "h" => 3_600_000,
         _ => return None,
     };
-    let total = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(milliseconds));
+    let total = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(milliseconds));
     Some(match total {
         Some(ms) => TokenKind::Duration(Duration::from_millis(ms)),
         None => TokenKind::Bad(format!("`{run}` is too long a time")),
@@ -306,7 +351,10 @@ fn duration(run: &str) -> Option<TokenKind> {
 fn bad_number(i: &str) -> IResult<&str, TokenKind> {
     let (run, left) = run(i);
     if run.is_empty() {
-        return Err(nom::Err::Error(nom::error::Error::new(i, nom::error::ErrorKind::Digit)));
+        return Err(nom::Err::Error(nom::error::Error::new(
+            i,
+            nom::error::ErrorKind::Digit,
+        )));
     }
     let reason = if run.bytes().all(|b| b.is_ascii_digit()) {
         format!("`{run}` is too big a number")
@@ -343,7 +391,10 @@ mod tests {
         assert_eq!(kinds("[2001:db8::1]:80"), [Endpoint(v4("2001:db8::1"), 80)]);
         assert_eq!(kinds("2001:db8::/32"), [Prefix(v4("2001:db8::"), 32)]);
         assert_eq!(kinds("fe80::"), [Address(v4("fe80::"))]);
-        assert_eq!(kinds("02:00:00:00:00:0a"), [Mac(super::Mac([2, 0, 0, 0, 0, 10]))]);
+        assert_eq!(
+            kinds("02:00:00:00:00:0a"),
+            [Mac(super::Mac([2, 0, 0, 0, 0, 10]))]
+        );
         assert_eq!(kinds("5m"), [Duration(std::time::Duration::from_secs(300))]);
         assert_eq!(kinds("web-lb ip.src @blocked"), [Word, Word, At]);
     }
@@ -352,7 +403,10 @@ mod tests {
     fn ranges_and_colons_end_a_literal() {
         use TokenKind::*;
         let range = Punct(super::Punct::Range);
-        assert_eq!(kinds("1024..65535"), [Number(1024), range.clone(), Number(65535)]);
+        assert_eq!(
+            kinds("1024..65535"),
+            [Number(1024), range.clone(), Number(65535)]
+        );
         assert_eq!(
             kinds("10.0.0.1..10.0.0.3"),
             [Address(v4("10.0.0.1")), range, Address(v4("10.0.0.3"))]
@@ -360,7 +414,10 @@ mod tests {
         assert_eq!(kinds("a: b"), [Word, Punct(super::Punct::Colon), Word]);
         assert_eq!(kinds("a->b"), [Word, Punct(super::Punct::Arrow), Word]);
         let slash = Punct(super::Punct::Slash);
-        assert_eq!(kinds("syn/syn+ack"), [Word, slash, Word, Punct(super::Punct::Plus), Word]);
+        assert_eq!(
+            kinds("syn/syn+ack"),
+            [Word, slash, Word, Punct(super::Punct::Plus), Word]
+        );
     }
 
     #[test]
@@ -370,10 +427,22 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(why("10.0.0.300"), "`10.0.0.300` is not an address");
-        assert_eq!(why("10.0.0.1:70000"), "`70000` is not a port: ports are 0 to 65535");
-        assert_eq!(why("10.0.0.0/33"), "`/33` is not a prefix length: 0 to 32 here");
-        assert_eq!(why("99999999999999999999"), "`99999999999999999999` is too big a number");
-        assert_eq!(why("5d"), "`5d` is neither a number nor a time (`ms`, `s`, `m`, `h`)");
+        assert_eq!(
+            why("10.0.0.1:70000"),
+            "`70000` is not a port: ports are 0 to 65535"
+        );
+        assert_eq!(
+            why("10.0.0.0/33"),
+            "`/33` is not a prefix length: 0 to 32 here"
+        );
+        assert_eq!(
+            why("99999999999999999999"),
+            "`99999999999999999999` is too big a number"
+        );
+        assert_eq!(
+            why("5d"),
+            "`5d` is neither a number nor a time (`ms`, `s`, `m`, `h`)"
+        );
         assert_eq!(why("\"open"), "this text has no closing `\"` on its line");
         assert_eq!(why("€"), "`€` means nothing here");
     }

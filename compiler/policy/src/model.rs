@@ -161,7 +161,10 @@ impl Network {
             .filter(|r| r.prefix.contains(&address))
             .filter_map(|r| Some((r.prefix.prefix_len(), r.via, self.port(r.port)?)));
         // A static route never has a connected subnet's prefix (checked), so ties cannot happen.
-        connected.chain(routed).max_by_key(|(length, ..)| *length).map(|(_, via, p)| (via, p))
+        connected
+            .chain(routed)
+            .max_by_key(|(length, ..)| *length)
+            .map(|(_, via, p)| (via, p))
     }
 }
 
@@ -200,12 +203,16 @@ impl Port {
     /// The port's Ethernet address: the given one, else `02:53:42:00:hh:ll` with the port's number.
     pub fn mac(&self) -> Mac {
         let [high, low] = self.number.to_be_bytes();
-        self.mac_given.unwrap_or(Mac([0x02, 0x53, 0x42, 0, high, low]))
+        self.mac_given
+            .unwrap_or(Mac([0x02, 0x53, 0x42, 0, high, low]))
     }
 
     /// The port's own address in a family: the first of that family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses.iter().map(|a| a.addr()).find(|a| Family::of(*a) == family)
+        self.addresses
+            .iter()
+            .map(|a| a.addr())
+            .find(|a| Family::of(*a) == family)
     }
 }
 
@@ -373,7 +380,8 @@ impl Balance {
             for server in &pool.servers {
                 let family = Family::of(server.address);
                 let mut cube = Cube::all(family);
-                cube.src = Ternary::<u128>::masked(address_bits(server.address), family.full_mask());
+                cube.src =
+                    Ternary::<u128>::masked(address_bits(server.address), family.full_mask());
                 cube.proto = Ternary::<u8>::exact(proto);
                 cube.src_port = Ternary::<u16>::exact(server.port);
                 out.push(cube);

@@ -51,7 +51,9 @@ pub fn line_column(text: &str, byte: usize) -> (usize, usize) {
     let before: String = text.bytes().take(byte).map(char::from).collect();
     let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |n| n + 1);
-    let column = text.get(start..byte).map_or(byte - start, |s| s.chars().count());
+    let column = text
+        .get(start..byte)
+        .map_or(byte - start, |s| s.chars().count());
     (line, column + 1)
 }
 
@@ -77,29 +79,46 @@ fn human(d: &Diagnostic, text: &str, file_name: &str, colour: bool) -> String {
     if !d.label.is_empty() {
         primary = primary.label(d.label.as_str());
     }
-    let related = d
-        .related
-        .iter()
-        .map(|(span, label)| AnnotationKind::Context.span(within(text, *span)).label(label.as_str()));
-    let snippet =
-        Snippet::source(text).path(file_name).annotation(primary).annotations(related);
-    let mut group: Group<'_> =
-        level.primary_title(d.message.as_str()).id(d.code).element(snippet);
+    let related = d.related.iter().map(|(span, label)| {
+        AnnotationKind::Context
+            .span(within(text, *span))
+            .label(label.as_str())
+    });
+    let snippet = Snippet::source(text)
+        .path(file_name)
+        .annotation(primary)
+        .annotations(related);
+    let mut group: Group<'_> = level
+        .primary_title(d.message.as_str())
+        .id(d.code)
+        .element(snippet);
     for note in &d.notes {
         group = group.element(Level::NOTE.message(note.as_str()));
     }
     if let Some(help) = &d.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     renderer.render(&[group])
 }
 
 fn plain(d: &Diagnostic, text: &str, file_name: &str) -> String {
     let (line, column) = line_column(text, d.span.start);
-    let mut out =
-        format!("{file_name}:{line}:{column}: {}[{}]: {}", word(d.severity), d.code, d.message);
-    let more = Some(&d.label).filter(|l| !l.is_empty()).into_iter().chain(&d.notes).chain(&d.help);
+    let mut out = format!(
+        "{file_name}:{line}:{column}: {}[{}]: {}",
+        word(d.severity),
+        d.code,
+        d.message
+    );
+    let more = Some(&d.label)
+        .filter(|l| !l.is_empty())
+        .into_iter()
+        .chain(&d.notes)
+        .chain(&d.help);
     for part in more {
         out.push_str("; ");
         out.push_str(part);

@@ -10,8 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::eval::{DropReason, Evaluator, Message, Outcome, Part, Resume};
 use crate::model::{
-    Expect, Fallback, Mac, Neighbour, Policy, Pool, ServiceIndex, ServiceKind, Span, Step,
-    TestCase,
+    Expect, Fallback, Mac, Neighbour, Policy, Pool, ServiceIndex, ServiceKind, Span, Step, TestCase,
 };
 pub use frames::packet;
 
@@ -91,13 +90,20 @@ pub trait Target {
 /// Runs a policy's tests on the evaluator, in the order of the text.
 pub fn run(policy: &Policy) -> Vec<TestResult> {
     let policy = prepared(policy);
-    let mut target = OnEvaluator { policy: &policy, evaluator: Evaluator::new(&policy) };
+    let mut target = OnEvaluator {
+        policy: &policy,
+        evaluator: Evaluator::new(&policy),
+    };
     run_on(&policy, &mut target)
 }
 
 /// Runs a policy's tests on a target. The target must run [`prepared`]'s policy.
 pub fn run_on(policy: &Policy, target: &mut dyn Target) -> Vec<TestResult> {
-    policy.tests.iter().map(|test| run_test(policy, test, target)).collect()
+    policy
+        .tests
+        .iter()
+        .map(|test| run_test(policy, test, target))
+        .collect()
 }
 
 fn run_test(policy: &Policy, test: &TestCase, target: &mut dyn Target) -> TestResult {
@@ -106,19 +112,33 @@ fn run_test(policy: &Policy, test: &TestCase, target: &mut dyn Target) -> TestRe
     for step in &test.steps {
         let fate = target.send(step.send.port, &packet(policy, &step.send));
         for message in judge(policy, step, &fate) {
-            failures.push(Failure { span: step.span, message });
+            failures.push(Failure {
+                span: step.span,
+                message,
+            });
         }
     }
-    TestResult { name: test.name.clone(), span: test.span, failures }
+    TestResult {
+        name: test.name.clone(),
+        span: test.span,
+        failures,
+    }
 }
 
 /// The policy with a static neighbour for every host that its tests can meet: servers, routers, and
 /// the connected hosts that the tests name. What the policy says itself stays.
 pub fn prepared(policy: &Policy) -> Policy {
     let mut out = policy.clone();
-    let servers = policy.pools.iter().flat_map(|p| p.servers.iter().map(|s| s.address));
+    let servers = policy
+        .pools
+        .iter()
+        .flat_map(|p| p.servers.iter().map(|s| s.address));
     let routers = policy.network.routes.iter().map(|r| r.via);
-    let sends = policy.tests.iter().flat_map(|t| &t.steps).flat_map(|s| [s.send.src, s.send.dst]);
+    let sends = policy
+        .tests
+        .iter()
+        .flat_map(|t| &t.steps)
+        .flat_map(|s| [s.send.src, s.send.dst]);
     let own = policy.owned_addresses();
     for address in servers.chain(routers).chain(sends) {
         let known = out.network.neighbours.iter().any(|n| n.address == address);
@@ -167,15 +187,26 @@ impl Target for OnEvaluator<'_> {
                 break;
             }
             asked.push(*service);
-            let resume =
-                Resume { port, part: *part, service: *service, reply: *reply, answered: true };
+            let resume = Resume {
+                port,
+                part: *part,
+                service: *service,
+                reply: *reply,
+                answered: true,
+            };
             if self.decide(*service, *part, packet) || self.fallback(*service) == Fallback::Route {
                 outcome = self.evaluator.resume(&packet.clone(), resume);
             } else {
-                return Fate { asked: asked.clone(), end: End::Dropped(DroppedBy::Service(*service)) };
+                return Fate {
+                    asked: asked.clone(),
+                    end: End::Dropped(DroppedBy::Service(*service)),
+                };
             }
         }
-        Fate { asked, end: end(outcome) }
+        Fate {
+            asked,
+            end: end(outcome),
+        }
     }
 }
 
@@ -183,7 +214,9 @@ impl OnEvaluator<'_> {
     /// Stands in for a manager: the first server that takes new flows, for a flow's first packet.
     /// In mid-flow no server is ever chosen.
     fn decide(&mut self, service: ServiceIndex, part: Part, packet: &[u8]) -> bool {
-        let Some((flow, flags)) = self.evaluator.flow(packet) else { return false };
+        let Some((flow, flags)) = self.evaluator.flow(packet) else {
+            return false;
+        };
         let first = flow.proto != 6 || flags & 0x16 == 2;
         let Some(server) = self
             .pool(service)
@@ -214,11 +247,23 @@ impl OnEvaluator<'_> {
 
 fn end(outcome: Outcome) -> End {
     match outcome {
-        Outcome::Forward { port, packet } => End::Forwarded { port, frame: packet },
-        Outcome::Drop { service: Some(service), .. } => End::Dropped(DroppedBy::Service(service)),
-        Outcome::Drop { reason, service: None } => End::Dropped(DroppedBy::Pipeline(reason)),
+        Outcome::Forward { port, packet } => End::Forwarded {
+            port,
+            frame: packet,
+        },
+        Outcome::Drop {
+            service: Some(service),
+            ..
+        } => End::Dropped(DroppedBy::Service(service)),
+        Outcome::Drop {
+            reason,
+            service: None,
+        } => End::Dropped(DroppedBy::Pipeline(reason)),
         // The agent answers echoes, and tells the sender of a spent TTL.
-        Outcome::ToAgent { message: Message::Local | Message::Ttl, .. } => End::Replied,
+        Outcome::ToAgent {
+            message: Message::Local | Message::Ttl,
+            ..
+        } => End::Replied,
         Outcome::ToAgent { message, .. } => End::AtAgent(message),
     }
 }
@@ -229,7 +274,11 @@ pub fn judge(policy: &Policy, step: &Step, fate: &Fate) -> Vec<String> {
         .iter()
         .filter(|expect| !holds(policy, expect, fate))
         .map(|expect| {
-            format!("expected {}, but {}", expected(policy, expect), describe(policy, fate))
+            format!(
+                "expected {}, but {}",
+                expected(policy, expect),
+                describe(policy, fate)
+            )
         })
         .collect()
 }
@@ -256,7 +305,9 @@ fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
             port == by && to.as_ref().is_none_or(fits)
         }
         (Expect::Server { pool, server }, End::Forwarded { frame, .. }) => {
-            let Some((address, Some(port))) = frames::destination(frame) else { return false };
+            let Some((address, Some(port))) = frames::destination(frame) else {
+                return false;
+            };
             let servers = policy.pool(*pool).map_or(&[][..], |p| &p.servers);
             servers.iter().enumerate().any(|(i, s)| {
                 (s.address, s.port) == (address, port) && server.is_none_or(|wanted| wanted == i)
@@ -271,7 +322,10 @@ fn service_name(policy: &Policy, service: ServiceIndex) -> &str {
 }
 
 fn port_name(policy: &Policy, number: u16) -> String {
-    policy.network.port(number).map_or_else(|| number.to_string(), |p| p.name.clone())
+    policy
+        .network
+        .port(number)
+        .map_or_else(|| number.to_string(), |p| p.name.clone())
 }
 
 fn endpoint(ip: IpAddr, port: Option<u16>) -> String {
@@ -286,17 +340,26 @@ fn expected(policy: &Policy, expect: &Expect) -> String {
             let pool = policy.pool(*pool);
             let name = pool.map_or("?", |p| &p.name);
             let server = server.and_then(|i| pool?.servers.get(i));
-            server.map_or_else(|| format!("a server in @{name}"), |s| format!("server `{}`", s.name))
+            server.map_or_else(
+                || format!("a server in @{name}"),
+                |s| format!("server `{}`", s.name),
+            )
         }
         Expect::Forward { port, to } => {
             let to = to.map_or(String::new(), |(ip, p)| format!(" to {}", endpoint(ip, p)));
             format!("it on port `{}`{to}", port_name(policy, *port))
         }
         Expect::Manager { manager } => {
-            format!("manager `{}` to be asked", policy.managers.get(*manager).map_or("?", |m| &m.name))
+            format!(
+                "manager `{}` to be asked",
+                policy.managers.get(*manager).map_or("?", |m| &m.name)
+            )
         }
         Expect::Interest { service } => {
-            format!("the manager of `{}` to be asked", service_name(policy, *service))
+            format!(
+                "the manager of `{}` to be asked",
+                service_name(policy, *service)
+            )
         }
         Expect::Reply => "an answer".to_owned(),
     }
@@ -320,9 +383,14 @@ fn describe(policy: &Policy, fate: &Fate) -> String {
     match fate.asked.as_slice() {
         [] => format!("{end}, and no manager was asked"),
         asked => {
-            let names: Vec<String> =
-                asked.iter().map(|s| format!("`{}`", service_name(policy, *s))).collect();
-            format!("{end}, after the manager of {} was asked", names.join(" and "))
+            let names: Vec<String> = asked
+                .iter()
+                .map(|s| format!("`{}`", service_name(policy, *s)))
+                .collect();
+            format!(
+                "{end}, after the manager of {} was asked",
+                names.join(" and ")
+            )
         }
     }
 }

@@ -303,9 +303,10 @@ impl Expr {
     /// Where it stands.
     pub fn span(&self) -> Span {
         match self {
-            Expr::Or(a, b) | Expr::And(a, b) => {
-                Span { start: a.span().start, end: b.span().end }
-            }
+            Expr::Or(a, b) | Expr::And(a, b) => Span {
+                start: a.span().start,
+                end: b.span().end,
+            },
             Expr::Not(_, span) => *span,
             Expr::Test(test) => test.span,
         }
@@ -398,7 +399,10 @@ impl Field {
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        FIELDS.iter().find(|(_, f)| *f == self).map_or("", |(n, _)| n)
+        FIELDS
+            .iter()
+            .find(|(_, f)| *f == self)
+            .map_or("", |(n, _)| n)
     }
 
     /// Whether it is compared with something, or is a test by itself.

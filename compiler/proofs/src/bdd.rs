@@ -55,7 +55,11 @@ impl Space {
         let bits: u32 = fields(&Cube::all(family)).iter().map(|f| f.0).sum();
         let variables = BddVariableSet::new_anonymous(bits as u16);
         let names = variables.variables();
-        Space { family, variables, names }
+        Space {
+            family,
+            variables,
+            names,
+        }
     }
 
     fn cube(&self, cube: &Cube) -> Bdd {
@@ -151,11 +155,17 @@ impl PacketSets for Bdds {
     type Set = Set;
 
     fn empty(&self) -> Set {
-        Set { v4: self.constant(&self.v4, false), v6: self.constant(&self.v6, false) }
+        Set {
+            v4: self.constant(&self.v4, false),
+            v6: self.constant(&self.v6, false),
+        }
     }
 
     fn all(&self) -> Set {
-        Set { v4: self.constant(&self.v4, true), v6: self.constant(&self.v6, true) }
+        Set {
+            v4: self.constant(&self.v4, true),
+            v6: self.constant(&self.v6, true),
+        }
     }
 
     fn cube(&self, cube: &Cube) -> Set {
@@ -170,15 +180,24 @@ impl PacketSets for Bdds {
     }
 
     fn union(&self, a: &Set, b: &Set) -> Set {
-        Set { v4: a.v4.or(&b.v4), v6: a.v6.or(&b.v6) }
+        Set {
+            v4: a.v4.or(&b.v4),
+            v6: a.v6.or(&b.v6),
+        }
     }
 
     fn intersect(&self, a: &Set, b: &Set) -> Set {
-        Set { v4: a.v4.and(&b.v4), v6: a.v6.and(&b.v6) }
+        Set {
+            v4: a.v4.and(&b.v4),
+            v6: a.v6.and(&b.v6),
+        }
     }
 
     fn minus(&self, a: &Set, b: &Set) -> Set {
-        Set { v4: a.v4.and_not(&b.v4), v6: a.v6.and_not(&b.v6) }
+        Set {
+            v4: a.v4.and_not(&b.v4),
+            v6: a.v6.and_not(&b.v6),
+        }
     }
 
     fn is_empty(&self, a: &Set) -> bool {
@@ -230,7 +249,10 @@ mod tests {
     fn a_witness_lies_in_its_set_and_follows_wishes_where_it_can() {
         let sets = Bdds::new(&[Family::V4, Family::V6]);
         let web = sets.union_of(&[tcp_port(80), tcp_port(443)]);
-        let wish = Cube { src: Ternary::<u128>::exact(7), ..Cube::all(Family::V4) };
+        let wish = Cube {
+            src: Ternary::<u128>::exact(7),
+            ..Cube::all(Family::V4)
+        };
         let wishes = [tcp_port(22), wish, tcp_port(443)];
         let packet = sets.witness_like(&web, &wishes).unwrap();
         assert_eq!((packet.src, packet.dst_port, packet.proto), (7, 443, 6));

@@ -233,7 +233,11 @@ impl Cube {
 /// The mask of a prefix in a field of `bits` bits, right aligned.
 pub fn prefix_mask(bits: u32, length: u32) -> u128 {
     let length = length.min(bits);
-    let all = if bits >= 128 { u128::MAX } else { (1u128 << bits) - 1 };
+    let all = if bits >= 128 {
+        u128::MAX
+    } else {
+        (1u128 << bits) - 1
+    };
     let low = bits - length;
     if low >= 128 { 0 } else { all >> low << low }
 }
@@ -273,7 +277,11 @@ pub fn absorb(cubes: Vec<Cube>) -> Vec<Cube> {
 }
 
 fn block_end(start: u128, free: u32) -> u128 {
-    if free >= 128 { u128::MAX } else { start | ((1u128 << free) - 1) }
+    if free >= 128 {
+        u128::MAX
+    } else {
+        start | ((1u128 << free) - 1)
+    }
 }
 
 #[cfg(test)]
@@ -283,7 +291,10 @@ mod tests {
     #[test]
     fn a_range_becomes_the_fewest_prefixes() {
         let split = |low, high| {
-            range_to_ternary(16, low, high).iter().map(|t| (t.value, t.mask)).collect::<Vec<_>>()
+            range_to_ternary(16, low, high)
+                .iter()
+                .map(|t| (t.value, t.mask))
+                .collect::<Vec<_>>()
         };
         assert_eq!(split(80, 80), [(80, 0xffff)]);
         assert_eq!(split(0, 65535), [(0, 0)]);
@@ -295,15 +306,24 @@ mod tests {
     #[test]
     fn a_range_to_the_very_end_of_an_ipv6_address_ends() {
         let last = range_to_ternary(128, u128::MAX - 1, u128::MAX);
-        assert_eq!(last, [Ternary::<u128>::masked(u128::MAX - 1, u128::MAX - 1)]);
+        assert_eq!(
+            last,
+            [Ternary::<u128>::masked(u128::MAX - 1, u128::MAX - 1)]
+        );
         assert_eq!(range_to_ternary(128, 0, u128::MAX), [Ternary::<u128>::ANY]);
     }
 
     #[test]
     fn a_covered_box_is_absorbed_wherever_it_stands() {
         let all = Cube::all(Family::V4);
-        let tcp = Cube { proto: Ternary::<u8>::exact(6), ..all };
-        let web = Cube { dst_port: Ternary::<u16>::exact(80), ..tcp };
+        let tcp = Cube {
+            proto: Ternary::<u8>::exact(6),
+            ..all
+        };
+        let web = Cube {
+            dst_port: Ternary::<u16>::exact(80),
+            ..tcp
+        };
         assert_eq!(absorb(vec![web, tcp, web]), [tcp]);
         assert!(tcp.covers(&web) && !web.covers(&tcp));
         assert_eq!(Cube::all(Family::V6).intersect(&tcp), None);

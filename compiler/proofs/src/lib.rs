@@ -8,9 +8,7 @@ mod bdd;
 mod cube;
 
 pub use bdd::{Bdds, Set};
-pub use cube::{
-    Cube, Family, Header, PacketKind, Ternary, absorb, prefix_mask, range_to_ternary,
-};
+pub use cube::{Cube, Family, Header, PacketKind, Ternary, absorb, prefix_mask, range_to_ternary};
 
 /// The algebra of sets of packets. Complements are taken within [`PacketSets::all`].
 pub trait PacketSets {
@@ -90,11 +88,27 @@ pub trait PacketSets {
                 kind,
                 ..Cube::all(family)
             };
-            cubes.push(Cube { kind: Ternary::<u8>::masked(2, 3), ..bare });
-            cubes.push(Cube { kind: has_l4, ..bare });
-            cubes.push(Cube { icmp_type: zero8, ..proto(6, has_l4) });
-            cubes.push(Cube { icmp_type: zero8, tcp_flags: zero8, ..proto(17, has_l4) });
-            cubes.push(Cube { tcp_flags: zero8, ..proto(icmp, has_l4) });
+            cubes.push(Cube {
+                kind: Ternary::<u8>::masked(2, 3),
+                ..bare
+            });
+            cubes.push(Cube {
+                kind: has_l4,
+                ..bare
+            });
+            cubes.push(Cube {
+                icmp_type: zero8,
+                ..proto(6, has_l4)
+            });
+            cubes.push(Cube {
+                icmp_type: zero8,
+                tcp_flags: zero8,
+                ..proto(17, has_l4)
+            });
+            cubes.push(Cube {
+                tcp_flags: zero8,
+                ..proto(icmp, has_l4)
+            });
             cubes.push(Cube {
                 tcp_flags: zero8,
                 src_port: zero16,

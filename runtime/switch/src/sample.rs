@@ -101,16 +101,24 @@ impl Sample {
 
     /// The JSON itself, for what the builder has no word for.
     pub(crate) fn at(&mut self, pointer: &str) -> &mut Value {
-        self.json.pointer_mut(pointer).expect("a place of the sample")
+        self.json
+            .pointer_mut(pointer)
+            .expect("a place of the sample")
     }
 
     pub(crate) fn push(&mut self, pointer: &str, value: Value) -> &mut Self {
-        self.at(pointer).as_array_mut().expect("a list of the sample").push(value);
+        self.at(pointer)
+            .as_array_mut()
+            .expect("a list of the sample")
+            .push(value);
         self
     }
 
     fn len(&mut self, pointer: &str) -> usize {
-        self.at(pointer).as_array().expect("a list of the sample").len()
+        self.at(pointer)
+            .as_array()
+            .expect("a list of the sample")
+            .len()
     }
 
     pub(crate) fn scalar(&mut self, name: &str, width: u32) -> &mut Self {
@@ -140,12 +148,14 @@ impl Sample {
     pub(crate) fn header_of(&mut self, name: &str, header_type: &str) -> &mut Self {
         let id = self.len("/headers");
         let header = json!({"name": name, "id": id, "header_type": header_type, "metadata": false});
-        self.push("/headers", header).push("/deparsers/0/order", json!(name))
+        self.push("/headers", header)
+            .push("/deparsers/0/order", json!(name))
     }
 
     /// A header of its own type that the start state extracts.
     pub(crate) fn header(&mut self, name: &str, fields: &[(&str, u32)]) -> &mut Self {
-        self.header_type(&format!("{name}_t"), fields).header_of(name, &format!("{name}_t"));
+        self.header_type(&format!("{name}_t"), fields)
+            .header_of(name, &format!("{name}_t"));
         let extract = json!({"op": "extract", "parameters": [{"type": "regular", "value": name}]});
         self.parser_op(extract)
     }
@@ -156,8 +166,10 @@ impl Sample {
 
     pub(crate) fn action(&mut self, name: &str, params: &[(&str, u32)], code: Value) -> &mut Self {
         let id = self.len("/actions");
-        let params: Vec<Value> =
-            params.iter().map(|(name, width)| json!({"name": name, "bitwidth": width})).collect();
+        let params: Vec<Value> = params
+            .iter()
+            .map(|(name, width)| json!({"name": name, "bitwidth": width}))
+            .collect();
         self.push(
             "/actions",
             json!({"name": name, "id": id, "runtime_data": params, "primitives": code}),
@@ -181,15 +193,24 @@ impl Sample {
             })
             .collect();
         let all = self.at("/actions").as_array().expect("the actions").clone();
-        let id = |name: &str| all.iter().position(|a| a["name"] == name).expect("a known action");
+        let id = |name: &str| {
+            all.iter()
+                .position(|a| a["name"] == name)
+                .expect("a known action")
+        };
         let ids: Vec<usize> = actions.iter().map(|a| id(a)).collect();
         let data: Vec<Value> = actions.first().map_or(Vec::new(), |a| {
-            let params = all[id(a)]["runtime_data"].as_array().expect("its parameters").len();
+            let params = all[id(a)]["runtime_data"]
+                .as_array()
+                .expect("its parameters")
+                .len();
             vec![json!("0x0"); params]
         });
         let tables = format!("/pipelines/{pipeline}/tables");
-        let nexts: serde_json::Map<String, Value> =
-            actions.iter().map(|a| ((*a).to_owned(), Value::Null)).collect();
+        let nexts: serde_json::Map<String, Value> = actions
+            .iter()
+            .map(|a| ((*a).to_owned(), Value::Null))
+            .collect();
         let number = self.len(&tables);
         let table = json!({"name": name, "id": number, "key": key, "match_type": match_type,
             "type": "simple", "max_size": 65536, "with_counters": false, "support_timeout": false,

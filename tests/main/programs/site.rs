@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::capture::{Capture, Tally};
-use crate::lab::{Lab, Space};
 use crate::SIGNALBOX;
+use crate::lab::{Lab, Space};
 use crate::process::{Folder, Process, run, wait_until};
 
 /// The servers' names, which are also the bodies of their file `name`.

@@ -39,8 +39,8 @@ pub use control_plane::{
 };
 pub use expr::{BinaryOp, Expr, HeaderRef, Place, Type, UnaryOp, mask as mask_of};
 pub use exprs::Exprs;
-pub use unique_names::UniqueNames;
 pub use stmt::{After, Block, Label, Primitive, Stmt, StmtKind};
+pub use unique_names::UniqueNames;
 
 /// A whole program for v1model.
 #[derive(Debug, Clone)]

@@ -44,8 +44,10 @@ mod tests {
     fn names_are_given_once() {
         let mut names = UniqueNames::default();
         names.reserve("a");
-        let given: Vec<Arc<str>> =
-            ["a", "b", "a_2", "a", "b", "b_2"].into_iter().map(|n| names.give(n)).collect();
+        let given: Vec<Arc<str>> = ["a", "b", "a_2", "a", "b", "b_2"]
+            .into_iter()
+            .map(|n| names.give(n))
+            .collect();
         let given: Vec<&str> = given.iter().map(|n| &**n).collect();
         assert_eq!(given, ["a_2", "b", "a_2_2", "a_3", "b_2", "b_2_2"]);
     }

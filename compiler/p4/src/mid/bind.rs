@@ -91,8 +91,9 @@ impl<'a> Lower<'a> {
                 Some(ast::Argument {
                     value: Some(value), ..
                 }) => {
-                    if matches!(param.direction, Direction::Out | Direction::InOut) {
-                        self.check_writable(scope, value);
+                    let written = matches!(param.direction, Direction::Out | Direction::InOut);
+                    if written && !self.check_writable(scope, value) {
+                        return None;
                     }
                     Some(self.expr(scope, value))
                 }
@@ -151,6 +152,7 @@ impl<'a> Lower<'a> {
                                 format!("`{}` of {what} is written by the call", param.name),
                             );
                         self.report(report);
+                        return None;
                     }
                     value
                 }

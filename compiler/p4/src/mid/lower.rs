@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::ir::UniqueNames;
 use crate::ir::{
     self, Block, Expr, Field, Handle, Header, HeaderRef, HeaderType, Label, Place, Stmt, StmtKind,
     Type,
 };
-use crate::ir::UniqueNames;
 use crate::source::Span;
 
 use super::operand::{Operand, OperandKind};

@@ -174,6 +174,11 @@ impl Forward<'_> {
                             self.known
                                 .retain(|place, value| after_then.get(place) == Some(value));
                         }
+                        let (condition, then, otherwise) = if then.is_empty() {
+                            (self.program.exprs.not(condition), otherwise, then)
+                        } else {
+                            (condition, then, otherwise)
+                        };
                         if then.is_empty() && otherwise.is_empty() {
                             return;
                         }

@@ -74,7 +74,9 @@ impl<'a> Lower<'a> {
     ) -> Operand<'a> {
         let operand = match &header.value {
             Some(value) => {
-                self.check_writable(scope, value);
+                if !self.check_writable(scope, value) {
+                    return self.void();
+                }
                 self.expr(scope, value)
             }
             None => match type_args {

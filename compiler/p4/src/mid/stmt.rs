@@ -115,7 +115,9 @@ impl<'a> Lower<'a> {
         value: &'a ast::Expr,
         span: Span,
     ) {
-        self.check_writable(scope, target);
+        if !self.check_writable(scope, target) {
+            return;
+        }
         let place = self.expr(scope, target);
         let mark = self.block.len();
         let given = self.expr(scope, value);

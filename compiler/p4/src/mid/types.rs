@@ -237,9 +237,14 @@ impl Types {
     /// How many scalars a value consists of.
     pub fn leaves(&self, ty: Ty) -> u64 {
         match &self[ty] {
-            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => self.structs[*def].leaves,
+            TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def) => {
+                self.structs[*def].leaves
+            }
             TyKind::Stack(element, size) => self.leaves(*element).saturating_mul(u64::from(*size)),
-            TyKind::Tuple(parts) => parts.iter().map(|part| self.leaves(*part)).fold(0, u64::saturating_add),
+            TyKind::Tuple(parts) => parts
+                .iter()
+                .map(|part| self.leaves(*part))
+                .fold(0, u64::saturating_add),
             _ => 1,
         }
     }

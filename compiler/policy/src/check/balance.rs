@@ -38,7 +38,11 @@ impl Checker<'_> {
             }
             match &clause.body {
                 ClauseBody::Match(expr) => matches.push(expr),
-                ClauseBody::Pick { pool, method, argument } => {
+                ClauseBody::Pick {
+                    pool,
+                    method,
+                    argument,
+                } => {
                     let found = self.pool_named(pools, pool);
                     let pick = self.pick(method, argument.as_ref());
                     picked = Some((found, pick, clause.span));
@@ -93,7 +97,10 @@ impl Checker<'_> {
 
     /// The pool of that name.
     pub(super) fn pool_named(&mut self, pools: &[Pool], name: &Name) -> Option<PoolIndex> {
-        let found = pools.iter().position(|p| p.name == name.value).map(PoolIndex);
+        let found = pools
+            .iter()
+            .position(|p| p.name == name.value)
+            .map(PoolIndex);
         match found {
             Some(_) => {
                 self.used_pools.insert(name.value.clone());
@@ -108,13 +115,21 @@ impl Checker<'_> {
             ("round-robin", None) => Pick::RoundRobin,
             ("weighted", None) => Pick::Weighted,
             ("round-robin" | "weighted", Some(argument)) => {
-                self.error("no-value", argument.span, format!("`{}` takes no argument", method.value));
+                self.error(
+                    "no-value",
+                    argument.span,
+                    format!("`{}` takes no argument", method.value),
+                );
                 return None;
             }
             ("maglev", None) => {
                 self.report(
-                    Diagnostic::error("missing-argument", method.span, "it is not said what `maglev` hashes")
-                        .help("write `maglev(flow)` or `maglev(source)`"),
+                    Diagnostic::error(
+                        "missing-argument",
+                        method.span,
+                        "it is not said what `maglev` hashes",
+                    )
+                    .help("write `maglev(flow)` or `maglev(source)`"),
                 );
                 return None;
             }
@@ -131,7 +146,11 @@ impl Checker<'_> {
                 return None;
             }
             _ => {
-                self.unknown_word("a way to pick", method, &["round-robin", "weighted", "maglev"]);
+                self.unknown_word(
+                    "a way to pick",
+                    method,
+                    &["round-robin", "weighted", "maglev"],
+                );
                 return None;
             }
         };
@@ -166,7 +185,10 @@ impl Checker<'_> {
                     Diagnostic::error(
                         "family",
                         criteria.span,
-                        format!("this matches {} packets, and the pool's servers are {family}", cube.family),
+                        format!(
+                            "this matches {} packets, and the pool's servers are {family}",
+                            cube.family
+                        ),
                     )
                     .help("a balance service and its pool are of one family"),
                 );
@@ -200,7 +222,10 @@ impl Checker<'_> {
                 self.error(
                     "bad-address",
                     criteria.span,
-                    format!("`{}` cannot be a service's address", std::net::SocketAddr::new(host, destination.port)),
+                    format!(
+                        "`{}` cannot be a service's address",
+                        std::net::SocketAddr::new(host, destination.port)
+                    ),
                 );
                 return None;
             }

@@ -26,15 +26,23 @@ impl<'p> Proofs<'p> {
             .iter()
             .flat_map(|p| {
                 let in_port = Ternary::<u16>::masked(p.number, 0x1ff);
-                policy.families.list().iter().map(move |f| Cube { in_port, ..Cube::all(*f) })
+                policy.families.list().iter().map(move |f| Cube {
+                    in_port,
+                    ..Cube::all(*f)
+                })
             })
             .collect();
         let possible = sets.intersect(&sets.feasible(), &sets.union_of(&ports));
-        Proofs { sets, possible, network: &policy.network }
+        Proofs {
+            sets,
+            possible,
+            network: &policy.network,
+        }
     }
 
     fn set(&self, cubes: &[Cube]) -> Set {
-        self.sets.intersect(&self.sets.union_of(cubes), &self.possible)
+        self.sets
+            .intersect(&self.sets.union_of(cubes), &self.possible)
     }
 
     /// A packet of both, in words.
@@ -72,31 +80,53 @@ impl Checker<'_> {
         }
         let first_translating = policy.services.iter().find(|s| s.translates());
         if let Some(above) = first_translating {
-            for below in policy.services.iter().filter(|s| s.index > above.index && !s.translates()) {
+            for below in policy
+                .services
+                .iter()
+                .filter(|s| s.index > above.index && !s.translates())
+            {
                 self.report(
                     Diagnostic::warning(
                         "below-translation",
                         below.span,
-                        format!("filter `{}` stands below `{}`, which translates", below.name, above.name),
+                        format!(
+                            "filter `{}` stands below `{}`, which translates",
+                            below.name, above.name
+                        ),
                     )
-                    .label("requests come here with the server's address, replies with the service's")
+                    .label(
+                        "requests come here with the server's address, replies with the service's",
+                    )
                     .related(above.span, "translates")
-                    .help(format!("put `{}` before `{}` in the cascade", below.name, above.name)),
+                    .help(format!(
+                        "put `{}` before `{}` in the cascade",
+                        below.name, above.name
+                    )),
                 );
             }
         }
     }
 
     fn filter_rules(&mut self, proofs: &Proofs<'_>, filter: &Filter) {
-        let sets: Vec<Set> = filter.rules.iter().map(|r| proofs.set(&r.criteria.cubes)).collect();
+        let sets: Vec<Set> = filter
+            .rules
+            .iter()
+            .map(|r| proofs.set(&r.criteria.cubes))
+            .collect();
         let rules: Vec<_> = filter.rules.iter().zip(&sets).collect();
-        let mut covered =
-            [(FilterVerdict::Allow, proofs.sets.empty()), (FilterVerdict::Deny, proofs.sets.empty())];
+        let mut covered = [
+            (FilterVerdict::Allow, proofs.sets.empty()),
+            (FilterVerdict::Deny, proofs.sets.empty()),
+        ];
         for (i, (rule, set)) in rules.iter().enumerate() {
             if proofs.sets.is_empty(set) {
                 self.report(
-                    Diagnostic::error("matches-nothing", rule.criteria.span, "no packet can match this")
-                        .help("its parts exclude each other"),
+                    Diagnostic::error(
+                        "matches-nothing",
+                        rule.criteria.span,
+                        "no packet can match this",
+                    )
+                    .help("its parts exclude each other"),
                 );
                 continue;
             }
@@ -108,7 +138,10 @@ impl Checker<'_> {
                     continue;
                 }
                 contradicted = true;
-                let others = rules.iter().take(i).filter(|(r, _)| r.verdict != rule.verdict);
+                let others = rules
+                    .iter()
+                    .take(i)
+                    .filter(|(r, _)| r.verdict != rule.verdict);
                 for (other, other_set) in others {
                     if let Some(packet) = proofs.in_both(other_set, set) {
                         self.contradiction(rule, other, &packet);
@@ -124,18 +157,35 @@ impl Checker<'_> {
         }
     }
 
-    fn contradiction(&mut self, rule: &crate::model::Rule, other: &crate::model::Rule, packet: &str) {
-        let word = |v| if v == FilterVerdict::Allow { "allows" } else { "denies" };
+    fn contradiction(
+        &mut self,
+        rule: &crate::model::Rule,
+        other: &crate::model::Rule,
+        packet: &str,
+    ) {
+        let word = |v| {
+            if v == FilterVerdict::Allow {
+                "allows"
+            } else {
+                "denies"
+            }
+        };
         self.report(
             Diagnostic::error(
                 "contradiction",
                 rule.span,
-                format!("this rule {} packets that another {}", word(rule.verdict), word(other.verdict)),
+                format!(
+                    "this rule {} packets that another {}",
+                    word(rule.verdict),
+                    word(other.verdict)
+                ),
             )
             .label("overlaps")
             .related(other.span, "with this one, which says the opposite")
             .note(format!("both match {packet}"))
-            .help("the order of rules means nothing: take the overlap out of one, with `and not …`"),
+            .help(
+                "the order of rules means nothing: take the overlap out of one, with `and not …`",
+            ),
         );
     }
 
@@ -155,10 +205,16 @@ impl Checker<'_> {
                     .help("leave it out"),
             );
         } else if rule.verdict == filter.default {
-            let word = if rule.verdict == FilterVerdict::Allow { "allow" } else { "deny" };
+            let word = if rule.verdict == FilterVerdict::Allow {
+                "allow"
+            } else {
+                "deny"
+            };
             self.report(
                 Diagnostic::warning("redundant", rule.span, "this rule changes nothing")
-                    .label(format!("what no rule matches meets `default {word}` anyway"))
+                    .label(format!(
+                        "what no rule matches meets `default {word}` anyway"
+                    ))
                     .help(if rule.verdict == FilterVerdict::Allow {
                         "leave it out, or add `default deny` to drop everything else"
                     } else {
@@ -199,7 +255,10 @@ impl Checker<'_> {
                         Diagnostic::error(
                             "service-is-server",
                             balance.criteria.span,
-                            format!("`{ip}` is the address of `{}` and of a server", service.name),
+                            format!(
+                                "`{ip}` is the address of `{}` and of a server",
+                                service.name
+                            ),
                         )
                         .related(server.span, "the server"),
                     );
@@ -210,7 +269,10 @@ impl Checker<'_> {
                     Diagnostic::error(
                         "own-address",
                         balance.criteria.span,
-                        format!("`{ip}` is the address of `{}` and of a neighbour", service.name),
+                        format!(
+                            "`{ip}` is the address of `{}` and of a neighbour",
+                            service.name
+                        ),
                     )
                     .related(neighbour.span, "the neighbour"),
                 );
@@ -225,11 +287,16 @@ impl Checker<'_> {
         (first, one): (&Service, &Balance),
         (second, two): (&Service, &Balance),
     ) {
-        let overlap = one.criteria.cubes.iter().any(|a| {
-            two.criteria.cubes.iter().any(|b| a.intersect(b).is_some())
-        });
+        let overlap = one
+            .criteria
+            .cubes
+            .iter()
+            .any(|a| two.criteria.cubes.iter().any(|b| a.intersect(b).is_some()));
         let witness = if overlap {
-            proofs.in_both(&proofs.set(&one.criteria.cubes), &proofs.set(&two.criteria.cubes))
+            proofs.in_both(
+                &proofs.set(&one.criteria.cubes),
+                &proofs.set(&two.criteria.cubes),
+            )
         } else {
             None
         };
@@ -238,9 +305,15 @@ impl Checker<'_> {
                 Diagnostic::error(
                     "same-packets",
                     two.criteria.span,
-                    format!("`{}` and `{}` claim the same packets", first.name, second.name),
+                    format!(
+                        "`{}` and `{}` claim the same packets",
+                        first.name, second.name
+                    ),
                 )
-                .related(one.criteria.span, format!("`{}` matches them too", first.name))
+                .related(
+                    one.criteria.span,
+                    format!("`{}` matches them too", first.name),
+                )
                 .note(format!("both match {packet}"))
                 .help("take the overlap out of one, with `and not …`"),
             );
@@ -250,7 +323,9 @@ impl Checker<'_> {
         if !protos(one).iter().any(|p| protos(two).contains(p)) {
             return;
         }
-        let (Some(a), Some(b)) = (policy.pool(one.pool), policy.pool(two.pool)) else { return };
+        let (Some(a), Some(b)) = (policy.pool(one.pool), policy.pool(two.pool)) else {
+            return;
+        };
         let shared = a.servers.iter().find_map(|s| {
             b.servers
                 .iter()
@@ -277,8 +352,14 @@ impl Checker<'_> {
 
     /// Warns of declarations that nothing uses.
     pub(super) fn unused(&mut self, policy: &Policy) {
-        let pools = policy.pools.iter().map(|p| ("pool", &p.name, p.span, &self.used_pools));
-        let sets = policy.sets.iter().map(|s| ("set", &s.name, s.span, &self.used_sets));
+        let pools = policy
+            .pools
+            .iter()
+            .map(|p| ("pool", &p.name, p.span, &self.used_pools));
+        let sets = policy
+            .sets
+            .iter()
+            .map(|s| ("set", &s.name, s.span, &self.used_sets));
         let found: Vec<Diagnostic> = pools
             .chain(sets)
             .filter(|(_, name, _, used)| !used.contains(name.as_str()))

@@ -62,7 +62,10 @@ impl Checker<'_> {
     /// The criteria of a condition, `None` if something in it is wrong.
     pub(super) fn criteria(&mut self, scope: Scope<'_>, exprs: &[&Expr]) -> Option<Criteria> {
         let (first, last) = (exprs.first()?.span(), exprs.last()?.span());
-        let span = Span { start: first.start, end: last.end };
+        let span = Span {
+            start: first.start,
+            end: last.end,
+        };
         let mut formula: Option<Formula> = None;
         let mut texts = Vec::new();
         for expr in exprs {
@@ -76,7 +79,11 @@ impl Checker<'_> {
         }
         let text = match texts.as_slice() {
             [one] => one.clone(),
-            several => several.iter().map(|t| format!("({t})")).collect::<Vec<_>>().join(" or "),
+            several => several
+                .iter()
+                .map(|t| format!("({t})"))
+                .collect::<Vec<_>>()
+                .join(" or "),
         };
         let cubes = match formula?.cubes(true) {
             Ok(cubes) if cubes.len() <= MAX_CUBES => cubes,
@@ -103,10 +110,14 @@ impl Checker<'_> {
     fn too_many(&mut self, span: Span, count: Option<usize>) -> Option<Criteria> {
         let count = count.map_or("very many".to_owned(), |n| n.to_string());
         self.report(
-            Diagnostic::error("too-many-entries", span, "this condition is too big for a table")
-                .label(format!("comes to {count} entries"))
-                .note(format!("a condition may come to {MAX_CUBES}"))
-                .help("use prefixes instead of ranges, or split the condition"),
+            Diagnostic::error(
+                "too-many-entries",
+                span,
+                "this condition is too big for a table",
+            )
+            .label(format!("comes to {count} entries"))
+            .note(format!("a condition may come to {MAX_CUBES}"))
+            .help("use prefixes instead of ranges, or split the condition"),
         );
         None
     }
@@ -125,7 +136,11 @@ impl Checker<'_> {
             Expr::Not(inner, _) => Some(Formula::Not(Box::new(self.formula(scope, inner)?))),
             Expr::Test(test) => {
                 let formula = Formula::Test(self.literal(scope, test)?);
-                Some(if test.negated { Formula::Not(Box::new(formula)) } else { formula })
+                Some(if test.negated {
+                    Formula::Not(Box::new(formula))
+                } else {
+                    formula
+                })
             }
         }
     }
@@ -137,20 +152,36 @@ impl Checker<'_> {
             self.collect(scope, test.field, value, &mut values)?;
         }
         let port = |proto, side| {
-            predicate::port(families, proto, side, values.numbers.clone(), &values.endpoints)
+            predicate::port(
+                families,
+                proto,
+                side,
+                values.numbers.clone(),
+                &values.endpoints,
+            )
         };
         let exactly = |proto: u8| vec![(u128::from(proto), u128::from(proto))];
         let literal = match test.field {
             Field::Ip => Ok(predicate::constant(families, true)),
             Field::Ipv4 => Ok(predicate::family(families, Family::V4)),
             Field::Ipv6 => Ok(predicate::family(families, Family::V6)),
-            Field::IpSrc => Ok(predicate::address(families, Side::Source, values.v4, values.v6)),
-            Field::IpDst => Ok(predicate::address(families, Side::Destination, values.v4, values.v6)),
+            Field::IpSrc => Ok(predicate::address(
+                families,
+                Side::Source,
+                values.v4,
+                values.v6,
+            )),
+            Field::IpDst => Ok(predicate::address(
+                families,
+                Side::Destination,
+                values.v4,
+                values.v6,
+            )),
             Field::Tcp => Ok(predicate::protocol(families, |_| exactly(6))),
             Field::Udp => Ok(predicate::protocol(families, |_| exactly(17))),
-            Field::Icmp => {
-                Ok(predicate::protocol(families, |f| exactly(predicate::icmp_protocol(f))))
-            }
+            Field::Icmp => Ok(predicate::protocol(families, |f| {
+                exactly(predicate::icmp_protocol(f))
+            })),
             Field::TcpSrc => port(6, Side::Source),
             Field::TcpDst => port(6, Side::Destination),
             Field::UdpSrc => port(17, Side::Source),
@@ -166,7 +197,11 @@ impl Checker<'_> {
                     let mut ranges = values.numbers.clone();
                     ranges.extend(words.iter().flat_map(|w| {
                         let icmp = *w == 1;
-                        exactly(if icmp { predicate::icmp_protocol(f) } else { *w })
+                        exactly(if icmp {
+                            predicate::icmp_protocol(f)
+                        } else {
+                            *w
+                        })
                     }));
                     ranges
                 }))
@@ -220,7 +255,10 @@ impl Checker<'_> {
             _ => 65_535,
         };
         let is_address = matches!(field, Field::IpSrc | Field::IpDst);
-        let is_port = matches!(field, Field::TcpSrc | Field::TcpDst | Field::UdpSrc | Field::UdpDst);
+        let is_port = matches!(
+            field,
+            Field::TcpSrc | Field::TcpDst | Field::UdpSrc | Field::UdpDst
+        );
         let is_number = is_port || matches!(field, Field::IpProto | Field::IcmpType);
         let takes_words = matches!(field, Field::InPort | Field::IpProto | Field::IcmpType);
         match &value.value {
@@ -235,7 +273,10 @@ impl Checker<'_> {
             }
             Value::Set(name) if is_address => {
                 let Some(set) = scope.sets.iter().find(|s| s.name == *name) else {
-                    let name = Spanned { value: name.clone(), span: value.span };
+                    let name = Spanned {
+                        value: name.clone(),
+                        span: value.span,
+                    };
                     self.unknown("set", &name, scope.sets.iter().map(|s| s.name.as_str()));
                     return None;
                 };
@@ -260,7 +301,11 @@ impl Checker<'_> {
                     );
                     return None;
                 }
-                let ranges = if low.is_ipv4() { &mut into.v4 } else { &mut into.v6 };
+                let ranges = if low.is_ipv4() {
+                    &mut into.v4
+                } else {
+                    &mut into.v6
+                };
                 ranges.push((address_bits(*low), address_bits(*high)));
             }
             Value::Number(n) if is_number => self.numbers(value, *n, *n, most, into)?,
@@ -269,7 +314,10 @@ impl Checker<'_> {
             }
             Value::Endpoint(a, port) if is_port => into.endpoints.push((*a, *port)),
             Value::Word(word) if takes_words => {
-                into.words.push(Spanned { value: word.clone(), span: value.span });
+                into.words.push(Spanned {
+                    value: word.clone(),
+                    span: value.span,
+                });
             }
             Value::Flags(..) if field == Field::TcpFlags => {}
             _ => return self.wrong_value(field, value),
@@ -310,7 +358,11 @@ impl Checker<'_> {
     ) -> Option<()> {
         if low > high || high > most {
             let written = self.slice(value.span).to_owned();
-            let what = if low > high { "runs backwards" } else { "is too big" };
+            let what = if low > high {
+                "runs backwards"
+            } else {
+                "is too big"
+            };
             self.report(
                 Diagnostic::error("out-of-range", value.span, format!("`{written}` {what}"))
                     .label(format!("expected 0 to {most}, low before high")),
@@ -322,7 +374,11 @@ impl Checker<'_> {
     }
 
     fn flag_values(&mut self, test: &Test) -> Option<(u8, u8)> {
-        let Some(Spanned { value: Value::Flags(set, of), .. }) = &test.value else {
+        let Some(Spanned {
+            value: Value::Flags(set, of),
+            ..
+        }) = &test.value
+        else {
             let value = test.value.as_ref()?;
             self.wrong_value(Field::TcpFlags, value);
             return None;
@@ -335,8 +391,12 @@ impl Checker<'_> {
         let (value, mask) = (value?, mask?);
         if value & !mask != 0 {
             self.report(
-                Diagnostic::error("bad-flags", test.span, "a flag that must be set is not looked at")
-                    .help("after `/` stand all flags that are looked at: `syn/syn+ack`"),
+                Diagnostic::error(
+                    "bad-flags",
+                    test.span,
+                    "a flag that must be set is not looked at",
+                )
+                .help("after `/` stand all flags that are looked at: `syn/syn+ack`"),
             );
             return None;
         }
@@ -379,7 +439,10 @@ impl Checker<'_> {
         out
     }
 
-    #[allow(clippy::type_complexity, reason = "a type for IPv4 and one for IPv6, each may lack")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "a type for IPv4 and one for IPv6, each may lack"
+    )]
     fn icmp_words(&mut self, words: &[Spanned<String>]) -> Option<Vec<(Option<u8>, Option<u8>)>> {
         let mut out = Some(Vec::new());
         for word in words {
@@ -413,7 +476,12 @@ impl Checker<'_> {
 fn add_prefix(net: IpNet, into: &mut Values) {
     let family = Family::of(net.addr());
     let low = address_bits(net.network());
-    let host = family.full_mask() & !signalbox_proofs::prefix_mask(family.bits(), net.prefix_len().into());
-    let ranges = if family == Family::V4 { &mut into.v4 } else { &mut into.v6 };
+    let host =
+        family.full_mask() & !signalbox_proofs::prefix_mask(family.bits(), net.prefix_len().into());
+    let ranges = if family == Family::V4 {
+        &mut into.v4
+    } else {
+        &mut into.v6
+    };
     ranges.push((low, low | host));
 }

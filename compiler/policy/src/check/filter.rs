@@ -8,7 +8,10 @@ use crate::tree::{ClauseBody, Name, ServiceClause, ServiceItem};
 
 impl Checker<'_> {
     pub(super) fn filter(&mut self, scope: Scope<'_>, item: &ServiceItem) -> Option<ServiceKind> {
-        let mut filter = Filter { rules: Vec::new(), default: FilterVerdict::Allow };
+        let mut filter = Filter {
+            rules: Vec::new(),
+            default: FilterVerdict::Allow,
+        };
         let mut default: Option<Span> = None;
         let mut complete = true;
         for clause in &item.clauses {
@@ -20,7 +23,11 @@ impl Checker<'_> {
                     };
                     match self.criteria(scope, &[expr]) {
                         Some(criteria) => {
-                            filter.rules.push(Rule { verdict, criteria, span: clause.span });
+                            filter.rules.push(Rule {
+                                verdict,
+                                criteria,
+                                span: clause.span,
+                            });
                         }
                         None => complete = false,
                     }
@@ -42,12 +49,16 @@ impl Checker<'_> {
                 _ => self.misplaced(clause, "filter", "`allow`, `deny` or `default`"),
             }
         }
-        if filter.rules.is_empty() && complete && default.is_none() && self.parse.errors.is_empty() {
+        if filter.rules.is_empty() && complete && default.is_none() && self.parse.errors.is_empty()
+        {
             self.report(
                 Diagnostic::warning(
                     "empty-filter",
                     item.name.span,
-                    format!("filter `{}` says nothing and lets everything through", item.name.value),
+                    format!(
+                        "filter `{}` says nothing and lets everything through",
+                        item.name.value
+                    ),
                 )
                 .help("write rules as `deny ip.src in 198.51.100.0/24`"),
             );

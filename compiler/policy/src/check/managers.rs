@@ -19,9 +19,16 @@ impl Checker<'_> {
             for clause in &item.clauses {
                 match clause {
                     ManagerClause::Backup { span } => self.unsupported(*span, "backup managers"),
-                    ManagerClause::Serves { name, services: names, part } => {
+                    ManagerClause::Serves {
+                        name,
+                        services: names,
+                        part,
+                    } => {
                         if let Some(part) = part {
-                            self.unsupported(part.span(), "a service divided among managers (`where`)");
+                            self.unsupported(
+                                part.span(),
+                                "a service divided among managers (`where`)",
+                            );
                         }
                         if let Some(other) = managers.iter().find(|m| m.name == name.value) {
                             self.duplicate("manager", name, other.span);
@@ -40,7 +47,11 @@ impl Checker<'_> {
                             continue;
                         }
                         let serves = self.serves(services, names, &mut served);
-                        managers.push(Manager { name: name.value.clone(), serves, span: name.span });
+                        managers.push(Manager {
+                            name: name.value.clone(),
+                            serves,
+                            span: name.span,
+                        });
                     }
                 }
             }

@@ -37,16 +37,25 @@ pub fn check(text: &str, file_name: &str) -> Checked {
     }
     diagnostics.extend(parse.errors.iter().cloned());
     diagnostics.sort_by_key(|d| (d.span.start, d.span.end, d.severity));
-    let policy = if has_errors(&diagnostics) { None } else { policy };
-    Checked { policy, diagnostics }
+    let policy = if has_errors(&diagnostics) {
+        None
+    } else {
+        policy
+    };
+    Checked {
+        policy,
+        diagnostics,
+    }
 }
 
 /// The file's stem, made an identifier.
 fn policy_name(file_name: &str) -> String {
     let base = file_name.rsplit(['/', '\\']).next().unwrap_or(file_name);
     let stem = base.strip_suffix(".policy").unwrap_or(base);
-    let mut name: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let mut name: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         name.insert(0, 'p');
     }
@@ -170,16 +179,24 @@ impl<'a> Checker<'a> {
     /// Reports a clause that may stand once and stands again.
     fn repeated(&mut self, what: &str, span: Span, first: Span) {
         self.report(
-            Diagnostic::error("repeated-clause", span, format!("`{what}` may be said only once"))
-                .related(first, "first said here"),
+            Diagnostic::error(
+                "repeated-clause",
+                span,
+                format!("`{what}` may be said only once"),
+            )
+            .related(first, "first said here"),
         );
     }
 
     /// What this version cannot do is refused by name.
     fn unsupported(&mut self, span: Span, what: &str) {
         self.report(
-            Diagnostic::error("unsupported", span, format!("this version cannot do {what}"))
-                .label("not supported yet"),
+            Diagnostic::error(
+                "unsupported",
+                span,
+                format!("this version cannot do {what}"),
+            )
+            .label("not supported yet"),
         );
     }
 }
@@ -192,7 +209,9 @@ fn families(text: &str, parse: &Parse) -> Families {
             in_test = text.get(token.span.start..token.span.end) == Some("test");
         }
         let v6 = match token.kind {
-            TokenKind::Address(a) | TokenKind::Prefix(a, _) | TokenKind::Endpoint(a, _) => a.is_ipv6(),
+            TokenKind::Address(a) | TokenKind::Prefix(a, _) | TokenKind::Endpoint(a, _) => {
+                a.is_ipv6()
+            }
             _ => false,
         };
         if v6 && !in_test {

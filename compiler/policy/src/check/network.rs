@@ -22,7 +22,11 @@ impl Checker<'_> {
             first.get_or_insert(item.span);
             for clause in &item.clauses {
                 match clause {
-                    NetworkClause::Port { number, name, clauses } => {
+                    NetworkClause::Port {
+                        number,
+                        name,
+                        clauses,
+                    } => {
                         let port = self.port(&network, number, name, clauses);
                         network.ports.push(port);
                     }
@@ -41,7 +45,10 @@ impl Checker<'_> {
             }
         }
         if network.ports.is_empty() && self.parse.errors.is_empty() {
-            let end = Span { start: 0, end: self.text.len().min(1) };
+            let end = Span {
+                start: 0,
+                end: self.text.len().min(1),
+            };
             self.report(
                 Diagnostic::error("no-ports", first.unwrap_or(end), "the policy has no port")
                     .help("declare ports: `network { port 1 clients { address 203.0.113.1/24 } }`"),
@@ -65,10 +72,15 @@ impl Checker<'_> {
                     format!("`{}` is not a port's number", number.value),
                 )
                 .label(format!("expected 1 to {MAX_PORT}"))
-                .note("510 leads to the agent, 511 drops, and 0 is where a forgotten packet leaves"),
+                .note(
+                    "510 leads to the agent, 511 drops, and 0 is where a forgotten packet leaves",
+                ),
             );
         }
-        let span = Span { start: number.span.start, end: name.span.end };
+        let span = Span {
+            start: number.span.start,
+            end: name.span.end,
+        };
         let value = u16::try_from(number.value).unwrap_or(u16::MAX);
         if let Some(other) = network.ports.iter().find(|p| p.number == value) {
             self.report(
@@ -83,8 +95,13 @@ impl Checker<'_> {
         if let Some(other) = network.port_named(&name.value) {
             self.duplicate("port", name, other.span);
         }
-        let mut port =
-            Port { number: value, name: name.value.clone(), addresses: vec![], mac_given: None, span };
+        let mut port = Port {
+            number: value,
+            name: name.value.clone(),
+            addresses: vec![],
+            mac_given: None,
+            span,
+        };
         for clause in clauses {
             match clause {
                 PortClause::Address(address) => {
@@ -111,7 +128,10 @@ impl Checker<'_> {
                 Diagnostic::warning(
                     "no-address",
                     span,
-                    format!("port `{}` has no address, so nothing is sent out of it", port.name),
+                    format!(
+                        "port `{}` has no address, so nothing is sent out of it",
+                        port.name
+                    ),
                 )
                 .help("give it one: `address 10.0.1.1/24`"),
             );
@@ -131,18 +151,30 @@ impl Checker<'_> {
         let bits = if ip.is_ipv4() { 32 } else { 128 };
         if !usable_unicast(ip) {
             self.report(
-                Diagnostic::error("bad-address", address.span, format!("`{ip}` is no host's address"))
-                    .label("expected a unicast address"),
+                Diagnostic::error(
+                    "bad-address",
+                    address.span,
+                    format!("`{ip}` is no host's address"),
+                )
+                .label("expected a unicast address"),
             );
             return None;
         }
         if length == 0 {
-            self.error("bad-address", address.span, "a connected subnet cannot be everything");
+            self.error(
+                "bad-address",
+                address.span,
+                "a connected subnet cannot be everything",
+            );
             return None;
         }
         let host_part = bits - length > 1;
         if host_part && (ip == net.network() || (ip.is_ipv4() && ip == net.broadcast())) {
-            let which = if ip == net.network() { "the subnet itself" } else { "its broadcast address" };
+            let which = if ip == net.network() {
+                "the subnet itself"
+            } else {
+                "its broadcast address"
+            };
             self.report(
                 Diagnostic::error("bad-address", address.span, format!("`{ip}` is {which}"))
                     .label("expected a host's address in it"),
@@ -169,53 +201,98 @@ impl Checker<'_> {
         let [first, ..] = mac.value.0;
         if first & 1 == 1 || mac.value.0 == [0; 6] {
             self.report(
-                Diagnostic::error("bad-mac", mac.span, format!("`{}` is no station's address", mac.value))
-                    .label("expected a unicast Ethernet address"),
+                Diagnostic::error(
+                    "bad-mac",
+                    mac.span,
+                    format!("`{}` is no station's address", mac.value),
+                )
+                .label("expected a unicast Ethernet address"),
             );
         }
     }
 
-    fn route(&mut self, network: &mut Network, prefix: &Spanned<(IpAddr, u8)>, via: &Spanned<IpAddr>) {
+    fn route(
+        &mut self,
+        network: &mut Network,
+        prefix: &Spanned<(IpAddr, u8)>,
+        via: &Spanned<IpAddr>,
+    ) {
         let (address, length) = prefix.value;
-        let Ok(net) = IpNet::new(address, length) else { return };
-        let span = Span { start: prefix.span.start, end: via.span.end };
+        let Ok(net) = IpNet::new(address, length) else {
+            return;
+        };
+        let span = Span {
+            start: prefix.span.start,
+            end: via.span.end,
+        };
         if net.trunc() != net {
             self.report(
-                Diagnostic::error("host-bits", prefix.span, format!("`{net}` has bits outside its length"))
-                    .help(format!("write `{}`", net.trunc())),
+                Diagnostic::error(
+                    "host-bits",
+                    prefix.span,
+                    format!("`{net}` has bits outside its length"),
+                )
+                .help(format!("write `{}`", net.trunc())),
             );
             return;
         }
         if address.is_ipv4() != via.value.is_ipv4() {
-            self.error("family", via.span, "a route and its next hop are of one family");
+            self.error(
+                "family",
+                via.span,
+                "a route and its next hop are of one family",
+            );
             return;
         }
         if let Some(other) = network.routes.iter().find(|r| r.prefix == net) {
             self.report(
-                Diagnostic::error("duplicate-route", prefix.span, format!("there are two routes to `{net}`"))
-                    .related(other.span, "the first one"),
+                Diagnostic::error(
+                    "duplicate-route",
+                    prefix.span,
+                    format!("there are two routes to `{net}`"),
+                )
+                .related(other.span, "the first one"),
             );
             return;
         }
-        let connected = network.ports.iter().find(|p| p.addresses.iter().any(|a| a.trunc() == net));
+        let connected = network
+            .ports
+            .iter()
+            .find(|p| p.addresses.iter().any(|a| a.trunc() == net));
         if let Some(port) = connected {
             self.report(
-                Diagnostic::error("duplicate-route", prefix.span, format!("`{net}` is connected"))
-                    .related(port.span, "to this port"),
+                Diagnostic::error(
+                    "duplicate-route",
+                    prefix.span,
+                    format!("`{net}` is connected"),
+                )
+                .related(port.span, "to this port"),
             );
             return;
         }
         if let Some(port) = self.on_link(network, via, "next hop") {
-            network.routes.push(Route { prefix: net, via: via.value, port, span });
+            network.routes.push(Route {
+                prefix: net,
+                via: via.value,
+                port,
+                span,
+            });
         }
     }
 
     /// The port of the connected subnet in which an address lies; reports if there is none.
     fn on_link(&mut self, network: &Network, address: &Spanned<IpAddr>, what: &str) -> Option<u16> {
         let ip = address.value;
-        let own = network.ports.iter().any(|p| p.addresses.iter().any(|a| a.addr() == ip));
+        let own = network
+            .ports
+            .iter()
+            .any(|p| p.addresses.iter().any(|a| a.addr() == ip));
         if own {
-            self.error("own-address", address.span, format!("`{ip}` is the switch's own address"));
+            self.error(
+                "own-address",
+                address.span,
+                format!("`{ip}` is the switch's own address"),
+            );
             return None;
         }
         let Some(port) = network.port_of(ip) else {
@@ -240,19 +317,26 @@ impl Checker<'_> {
         on: Option<&Name>,
     ) {
         self.unicast_mac(mac);
-        let Some(mut port) = self.on_link(network, address, "neighbour") else { return };
+        let Some(mut port) = self.on_link(network, address, "neighbour") else {
+            return;
+        };
         if let Some(name) = on {
             match network.port_named(&name.value) {
                 None => self.unknown("port", name, network.ports.iter().map(|p| p.name.as_str())),
                 Some(named) if named.number != port => {
                     let holder = network.port(port).map_or("", |p| p.name.as_str());
-                    let message = format!("`{}` is in the subnet of port `{holder}`", address.value);
+                    let message =
+                        format!("`{}` is in the subnet of port `{holder}`", address.value);
                     self.error("wrong-port", name.span, message);
                 }
                 Some(named) => port = named.number,
             }
         }
-        if let Some(other) = network.neighbours.iter().find(|n| n.address == address.value) {
+        if let Some(other) = network
+            .neighbours
+            .iter()
+            .find(|n| n.address == address.value)
+        {
             self.report(
                 Diagnostic::error(
                     "duplicate-neighbour",
@@ -263,8 +347,16 @@ impl Checker<'_> {
             );
             return;
         }
-        let span = Span { start: address.span.start, end: mac.span.end };
-        network.neighbours.push(Neighbour { address: address.value, mac: mac.value, port, span });
+        let span = Span {
+            start: address.span.start,
+            end: mac.span.end,
+        };
+        network.neighbours.push(Neighbour {
+            address: address.value,
+            mac: mac.value,
+            port,
+            span,
+        });
     }
 }
 
@@ -273,7 +365,11 @@ pub(super) fn connected(network: &Network) -> String {
     let subnets: Vec<String> = network
         .ports
         .iter()
-        .flat_map(|p| p.addresses.iter().map(|a| format!("`{}` ({})", a.trunc(), p.name)))
+        .flat_map(|p| {
+            p.addresses
+                .iter()
+                .map(|a| format!("`{}` ({})", a.trunc(), p.name))
+        })
         .collect();
     match subnets.as_slice() {
         [] => "no subnet is connected".to_owned(),

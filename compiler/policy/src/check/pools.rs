@@ -23,15 +23,28 @@ impl Checker<'_> {
                 self.duplicate("pool", name, other.span);
                 continue;
             }
-            let mut pool =
-                Pool { name: name.value.clone(), servers: vec![], check: None, span: name.span };
+            let mut pool = Pool {
+                name: name.value.clone(),
+                servers: vec![],
+                check: None,
+                span: name.span,
+            };
             let mut check: Option<Span> = None;
             for clause in &item.clauses {
                 match clause {
-                    PoolClause::Server { name, endpoint, weight } => {
+                    PoolClause::Server {
+                        name,
+                        endpoint,
+                        weight,
+                    } => {
                         self.server(network, &mut pool, name.as_ref(), endpoint, weight.as_ref());
                     }
-                    PoolClause::Check { kind, path, options, span } => {
+                    PoolClause::Check {
+                        kind,
+                        path,
+                        options,
+                        span,
+                    } => {
                         if let Some(first) = check {
                             self.repeated("check", *span, first);
                         }
@@ -50,8 +63,12 @@ impl Checker<'_> {
         if pool.servers.is_empty() {
             if self.parse.errors.is_empty() {
                 self.report(
-                    Diagnostic::error("empty-pool", pool.span, format!("pool `{}` has no server", pool.name))
-                        .help("write servers as `10.0.1.10:8080 weight 2`"),
+                    Diagnostic::error(
+                        "empty-pool",
+                        pool.span,
+                        format!("pool `{}` has no server", pool.name),
+                    )
+                    .help("write servers as `10.0.1.10:8080 weight 2`"),
                 );
             }
         } else if pool.servers.iter().all(|s| s.weight == 0) {
@@ -78,13 +95,17 @@ impl Checker<'_> {
         let (address, port) = endpoint.value;
         let Some(port) = port.filter(|p| *p != 0) else {
             self.report(
-                Diagnostic::error("no-port", endpoint.span, format!("the server `{address}` needs a port"))
-                    .label("expected ADDRESS:PORT, the port from 1 to 65535")
-                    .help(if address.is_ipv4() {
-                        format!("write `{address}:80`")
-                    } else {
-                        format!("write `[{address}]:80`")
-                    }),
+                Diagnostic::error(
+                    "no-port",
+                    endpoint.span,
+                    format!("the server `{address}` needs a port"),
+                )
+                .label("expected ADDRESS:PORT, the port from 1 to 65535")
+                .help(if address.is_ipv4() {
+                    format!("write `{address}:80`")
+                } else {
+                    format!("write `[{address}]:80`")
+                }),
             );
             return;
         };
@@ -95,8 +116,12 @@ impl Checker<'_> {
             && other.address.is_ipv4() != address.is_ipv4()
         {
             self.report(
-                Diagnostic::error("family", endpoint.span, "a pool's servers are all of one family")
-                    .related(other.span, "the first is of the other"),
+                Diagnostic::error(
+                    "family",
+                    endpoint.span,
+                    "a pool's servers are all of one family",
+                )
+                .related(other.span, "the first is of the other"),
             );
             return;
         }
@@ -104,11 +129,18 @@ impl Checker<'_> {
         if weight_value > MAX_WEIGHT {
             let at = weight.map_or(endpoint.span, |w| w.span);
             self.report(
-                Diagnostic::error("out-of-range", at, format!("`{weight_value}` is too big a weight"))
-                    .label(format!("expected 0 to {MAX_WEIGHT}")),
+                Diagnostic::error(
+                    "out-of-range",
+                    at,
+                    format!("`{weight_value}` is too big a weight"),
+                )
+                .label(format!("expected 0 to {MAX_WEIGHT}")),
             );
         }
-        let same = pool.servers.iter().find(|s| (s.address, s.port) == (address, port));
+        let same = pool
+            .servers
+            .iter()
+            .find(|s| (s.address, s.port) == (address, port));
         if let Some(other) = same {
             self.report(
                 Diagnostic::error(
@@ -123,8 +155,7 @@ impl Checker<'_> {
         }
         let shown = std::net::SocketAddr::new(address, port).to_string();
         let full_name = name.map_or(shown, |n| n.value.clone());
-        if let (Some(name), Some(other)) =
-            (name, pool.servers.iter().find(|s| s.name == full_name))
+        if let (Some(name), Some(other)) = (name, pool.servers.iter().find(|s| s.name == full_name))
         {
             self.duplicate("server", name, other.span);
             return;
@@ -147,18 +178,34 @@ impl Checker<'_> {
         what: &str,
     ) -> bool {
         if !usable_unicast(address) {
-            self.error("bad-address", span, format!("`{address}` is no host's address"));
+            self.error(
+                "bad-address",
+                span,
+                format!("`{address}` is no host's address"),
+            );
             return false;
         }
-        if network.ports.iter().any(|p| p.addresses.iter().any(|a| a.addr() == address)) {
-            self.error("own-address", span, format!("`{address}` is the switch's own address"));
+        if network
+            .ports
+            .iter()
+            .any(|p| p.addresses.iter().any(|a| a.addr() == address))
+        {
+            self.error(
+                "own-address",
+                span,
+                format!("`{address}` is the switch's own address"),
+            );
             return false;
         }
         if network.next_hop(address).is_none() && !network.ports.is_empty() {
             self.report(
-                Diagnostic::error("unreachable", span, format!("there is no way to the {what} `{address}`"))
-                    .label("in no connected subnet, and no route leads there")
-                    .help(format!("add a route; {}", connected(network))),
+                Diagnostic::error(
+                    "unreachable",
+                    span,
+                    format!("there is no way to the {what} `{address}`"),
+                )
+                .label("in no connected subnet, and no route leads there")
+                .help(format!("add a route; {}", connected(network))),
             );
             return false;
         }
@@ -181,7 +228,9 @@ impl Checker<'_> {
                 self.error("no-value", path.span, "`check tcp` takes no path");
                 CheckKind::Tcp
             }
-            ("http", None) => CheckKind::Http { path: "/".to_owned() },
+            ("http", None) => CheckKind::Http {
+                path: "/".to_owned(),
+            },
             ("http", Some(path)) => {
                 let printable = path.value.bytes().all(|b| b.is_ascii_graphic());
                 if !path.value.starts_with('/') || !printable {
@@ -190,7 +239,9 @@ impl Checker<'_> {
                             .label("expected `/` first, then printable characters without blanks"),
                     );
                 }
-                CheckKind::Http { path: path.value.clone() }
+                CheckKind::Http {
+                    path: path.value.clone(),
+                }
             }
             (other, _) => {
                 let mut d = Diagnostic::error(
@@ -221,7 +272,9 @@ impl Checker<'_> {
             }
             seen.push(name);
             match (name.value.as_str(), value.value) {
-                ("every", Quantity::Time(t)) => check.every = self.time(value.span, t, SHORTEST, LONGEST),
+                ("every", Quantity::Time(t)) => {
+                    check.every = self.time(value.span, t, SHORTEST, LONGEST)
+                }
                 ("timeout", Quantity::Time(t)) => {
                     timeout_at = Some(value.span);
                     check.timeout = self.time(value.span, t, SHORTEST, LONGEST);
@@ -229,8 +282,11 @@ impl Checker<'_> {
                 ("rise", Quantity::Number(n)) => check.rise = self.count(value.span, n, 100),
                 ("fall", Quantity::Number(n)) => check.fall = self.count(value.span, n, 100),
                 (word, _) => {
-                    let wanted =
-                        if matches!(word, "every" | "timeout") { "a time such as `2s`" } else { "a number" };
+                    let wanted = if matches!(word, "every" | "timeout") {
+                        "a time such as `2s`"
+                    } else {
+                        "a number"
+                    };
                     self.report(
                         Diagnostic::error(
                             "wrong-unit",
@@ -246,8 +302,12 @@ impl Checker<'_> {
             None => check.timeout = check.timeout.min(check.every),
             Some(span) if check.timeout > check.every => {
                 self.report(
-                    Diagnostic::error("out-of-range", span, "a check's `timeout` is longer than its `every`")
-                        .help("an answer must be there before the next check: lower it"),
+                    Diagnostic::error(
+                        "out-of-range",
+                        span,
+                        "a check's `timeout` is longer than its `every`",
+                    )
+                    .help("an answer must be there before the next check: lower it"),
                 );
             }
             Some(_) => {}
@@ -256,7 +316,13 @@ impl Checker<'_> {
     }
 
     /// A time within bounds; reports if it is not.
-    pub(super) fn time(&mut self, span: Span, t: Duration, low: Duration, high: Duration) -> Duration {
+    pub(super) fn time(
+        &mut self,
+        span: Span,
+        t: Duration,
+        low: Duration,
+        high: Duration,
+    ) -> Duration {
         if t < low || t > high {
             self.report(
                 Diagnostic::error(

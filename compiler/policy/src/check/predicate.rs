@@ -43,9 +43,11 @@ impl Formula {
     /// The packets for which the condition holds (`holds`), or those for which it does not.
     pub(super) fn cubes(&self, holds: bool) -> Result<Vec<Cube>, TooMany> {
         match self {
-            Formula::Test(literal) => {
-                Ok(if holds { literal.yes.clone() } else { literal.no.clone() })
-            }
+            Formula::Test(literal) => Ok(if holds {
+                literal.yes.clone()
+            } else {
+                literal.no.clone()
+            }),
             Formula::Not(inner) => inner.cubes(!holds),
             Formula::And(a, b) if holds => product(&a.cubes(true)?, &b.cubes(true)?),
             Formula::And(a, b) => union(a.cubes(false)?, b.cubes(false)?),
@@ -57,16 +59,26 @@ impl Formula {
 
 fn union(mut a: Vec<Cube>, b: Vec<Cube>) -> Result<Vec<Cube>, TooMany> {
     a.extend(b);
-    if a.len() > MAX_UNION { Err(TooMany) } else { Ok(absorb(a)) }
+    if a.len() > MAX_UNION {
+        Err(TooMany)
+    } else {
+        Ok(absorb(a))
+    }
 }
 
 fn product(a: &[Cube], b: &[Cube]) -> Result<Vec<Cube>, TooMany> {
     if a.len().saturating_mul(b.len()) > MAX_PRODUCT {
         return Err(TooMany);
     }
-    let both: Vec<Cube> =
-        a.iter().flat_map(|x| b.iter().filter_map(|y| x.intersect(y))).collect();
-    if both.len() > MAX_UNION { Err(TooMany) } else { Ok(absorb(both)) }
+    let both: Vec<Cube> = a
+        .iter()
+        .flat_map(|x| b.iter().filter_map(|y| x.intersect(y)))
+        .collect();
+    if both.len() > MAX_UNION {
+        Err(TooMany)
+    } else {
+        Ok(absorb(both))
+    }
 }
 
 /// Sorted, disjoint and not adjacent.
@@ -86,7 +98,11 @@ pub(super) fn merged(mut ranges: Ranges) -> Ranges {
 
 /// What merged ranges leave out of a field of `bits` bits.
 pub(super) fn complement(bits: u32, ranges: &Ranges) -> Ranges {
-    let last = if bits >= 128 { u128::MAX } else { (1 << bits) - 1 };
+    let last = if bits >= 128 {
+        u128::MAX
+    } else {
+        (1 << bits) - 1
+    };
     let mut out = Vec::new();
     let mut from = Some(0u128);
     for (low, high) in ranges {
@@ -104,7 +120,10 @@ pub(super) fn complement(bits: u32, ranges: &Ranges) -> Ranges {
 }
 
 fn ternaries(bits: u32, ranges: &Ranges) -> Vec<Ternary<u128>> {
-    ranges.iter().flat_map(|(low, high)| range_to_ternary(bits, *low, *high)).collect()
+    ranges
+        .iter()
+        .flat_map(|(low, high)| range_to_ternary(bits, *low, *high))
+        .collect()
 }
 
 fn as_u16(t: Ternary<u128>) -> Ternary<u16> {
@@ -124,40 +143,71 @@ pub(super) enum Side {
 
 fn with_address(cube: Cube, side: Side, address: Ternary<u128>) -> Cube {
     match side {
-        Side::Source => Cube { src: address, ..cube },
-        Side::Destination => Cube { dst: address, ..cube },
+        Side::Source => Cube {
+            src: address,
+            ..cube
+        },
+        Side::Destination => Cube {
+            dst: address,
+            ..cube
+        },
     }
 }
 
 fn with_port(cube: Cube, side: Side, port: Ternary<u16>) -> Cube {
     match side {
-        Side::Source => Cube { src_port: port, ..cube },
-        Side::Destination => Cube { dst_port: port, ..cube },
+        Side::Source => Cube {
+            src_port: port,
+            ..cube
+        },
+        Side::Destination => Cube {
+            dst_port: port,
+            ..cube
+        },
     }
 }
 
 /// Everything, or nothing.
 pub(super) fn constant(families: &[Family], value: bool) -> Literal {
     let all: Vec<Cube> = families.iter().map(|f| Cube::all(*f)).collect();
-    if value { Literal { yes: all, no: vec![] } } else { Literal { yes: vec![], no: all } }
+    if value {
+        Literal {
+            yes: all,
+            no: vec![],
+        }
+    } else {
+        Literal {
+            yes: vec![],
+            no: all,
+        }
+    }
 }
 
 /// One family of those.
 pub(super) fn family(families: &[Family], wanted: Family) -> Literal {
-    let (yes, no) = families.iter().map(|f| Cube::all(*f)).partition(|c| c.family == wanted);
+    let (yes, no) = families
+        .iter()
+        .map(|f| Cube::all(*f))
+        .partition(|c| c.family == wanted);
     Literal { yes, no }
 }
 
 /// An address in one of the ranges of its family.
 pub(super) fn address(families: &[Family], side: Side, v4: Ranges, v6: Ranges) -> Literal {
     let (v4, v6) = (merged(v4), merged(v6));
-    let mut literal = Literal { yes: vec![], no: vec![] };
+    let mut literal = Literal {
+        yes: vec![],
+        no: vec![],
+    };
     for family in families {
         let ranges = if *family == Family::V4 { &v4 } else { &v6 };
         let bits = family.bits();
         let cubes = |ranges: &Ranges| -> Vec<Cube> {
             let all = Cube::all(*family);
-            ternaries(bits, ranges).into_iter().map(|t| with_address(all, side, t)).collect()
+            ternaries(bits, ranges)
+                .into_iter()
+                .map(|t| with_address(all, side, t))
+                .collect()
         };
         literal.yes.extend(cubes(ranges));
         literal.no.extend(cubes(&complement(bits, ranges)));
@@ -167,12 +217,21 @@ pub(super) fn address(families: &[Family], side: Side, v4: Ranges, v6: Ranges) -
 
 /// A protocol in the ranges of the family.
 pub(super) fn protocol(families: &[Family], of: impl Fn(Family) -> Ranges) -> Literal {
-    let mut literal = Literal { yes: vec![], no: vec![] };
+    let mut literal = Literal {
+        yes: vec![],
+        no: vec![],
+    };
     for family in families {
         let ranges = merged(of(*family));
         let cubes = |ranges: &Ranges| -> Vec<Cube> {
             let all = Cube::all(*family);
-            ternaries(8, ranges).into_iter().map(|t| Cube { proto: as_u8(t), ..all }).collect()
+            ternaries(8, ranges)
+                .into_iter()
+                .map(|t| Cube {
+                    proto: as_u8(t),
+                    ..all
+                })
+                .collect()
         };
         literal.yes.extend(cubes(&ranges));
         literal.no.extend(cubes(&complement(8, &ranges)));
@@ -186,9 +245,16 @@ const HAS_TRANSPORT: Ternary<u8> = Ternary::<u8>::masked(0, 2);
 /// Packets of a protocol that have its header, and all others.
 fn guard(family: Family, proto: u8) -> (Cube, Vec<Cube>) {
     let all = Cube::all(family);
-    let inside = Cube { proto: Ternary::<u8>::exact(proto), kind: HAS_TRANSPORT, ..all };
+    let inside = Cube {
+        proto: Ternary::<u8>::exact(proto),
+        kind: HAS_TRANSPORT,
+        ..all
+    };
     let mut outside: Vec<Cube> = protocol(&[family], |_| vec![(proto.into(), proto.into())]).no;
-    outside.push(Cube { kind: Ternary::<u8>::masked(2, 2), ..all });
+    outside.push(Cube {
+        kind: Ternary::<u8>::masked(2, 2),
+        ..all
+    });
     (inside, outside)
 }
 
@@ -201,16 +267,25 @@ pub(super) fn port(
     endpoints: &[(IpAddr, u16)],
 ) -> Result<Literal, TooMany> {
     let ranges = merged(ranges);
-    let mut literal = Literal { yes: vec![], no: vec![] };
+    let mut literal = Literal {
+        yes: vec![],
+        no: vec![],
+    };
     for family in families {
         let (inside, outside) = guard(*family, proto);
         let cubes = |ranges: &Ranges| -> Vec<Cube> {
-            ternaries(16, ranges).into_iter().map(|t| with_port(inside, side, as_u16(t))).collect()
+            ternaries(16, ranges)
+                .into_iter()
+                .map(|t| with_port(inside, side, as_u16(t)))
+                .collect()
         };
         let mut yes = cubes(&ranges);
         let mut no = outside.clone();
         no.extend(cubes(&complement(16, &ranges)));
-        for (ip, number) in endpoints.iter().filter(|(ip, _)| Family::of(*ip) == *family) {
+        for (ip, number) in endpoints
+            .iter()
+            .filter(|(ip, _)| Family::of(*ip) == *family)
+        {
             let (bits, exact) = (family.bits(), (*number).into());
             let here = address_bits(*ip);
             let host = Ternary::<u128>::masked(here, family.full_mask());
@@ -234,15 +309,24 @@ pub(super) fn port(
 
 /// TCP flags: of `mask` exactly `value` are set.
 pub(super) fn flags(families: &[Family], value: u8, mask: u8) -> Literal {
-    let mut literal = Literal { yes: vec![], no: vec![] };
+    let mut literal = Literal {
+        yes: vec![],
+        no: vec![],
+    };
     for family in families {
         let (inside, outside) = guard(*family, 6);
         if value & !mask == 0 {
-            literal.yes.push(Cube { tcp_flags: Ternary::<u8>::masked(value, mask), ..inside });
+            literal.yes.push(Cube {
+                tcp_flags: Ternary::<u8>::masked(value, mask),
+                ..inside
+            });
         }
         literal.no.extend(outside);
         for bit in (0..8).map(|b| 1u8 << b).filter(|b| mask & b != 0) {
-            literal.no.push(Cube { tcp_flags: Ternary::<u8>::masked(!value, bit), ..inside });
+            literal.no.push(Cube {
+                tcp_flags: Ternary::<u8>::masked(!value, bit),
+                ..inside
+            });
         }
     }
     literal
@@ -266,28 +350,44 @@ fn icmp_errors(family: Family) -> Ranges {
 
 /// An ICMP type in the ranges of the family. A later fragment has none.
 pub(super) fn icmp_type(families: &[Family], of: impl Fn(Family) -> Ranges) -> Literal {
-    let mut literal = Literal { yes: vec![], no: vec![] };
+    let mut literal = Literal {
+        yes: vec![],
+        no: vec![],
+    };
     for family in families {
         let proto = icmp_protocol(*family);
         let all = Cube::all(*family);
-        let icmp = Cube { proto: Ternary::<u8>::exact(proto), ..all };
+        let icmp = Cube {
+            proto: Ternary::<u8>::exact(proto),
+            ..all
+        };
         let ranges = merged(of(*family));
         // Whole and first fragments have kind 0 and 1; an error, whole or not, has kind 3 or 1.
         let cubes = |ranges: &Ranges| -> Vec<Cube> {
             let mut out = Vec::new();
             let errors = icmp_errors(*family);
             let others = complement(8, &errors);
-            for (part, kind) in [(others, HAS_TRANSPORT), (errors, Ternary::<u8>::masked(1, 1))] {
+            for (part, kind) in [
+                (others, HAS_TRANSPORT),
+                (errors, Ternary::<u8>::masked(1, 1)),
+            ] {
                 let common = common(ranges, &part);
-                out.extend(
-                    ternaries(8, &common).into_iter().map(|t| Cube { icmp_type: as_u8(t), kind, ..icmp }),
-                );
+                out.extend(ternaries(8, &common).into_iter().map(|t| Cube {
+                    icmp_type: as_u8(t),
+                    kind,
+                    ..icmp
+                }));
             }
             out
         };
         literal.yes.extend(cubes(&ranges));
-        literal.no.extend(protocol(&[*family], |_| vec![(proto.into(), proto.into())]).no);
-        literal.no.push(Cube { kind: Ternary::<u8>::masked(2, 3), ..all });
+        literal
+            .no
+            .extend(protocol(&[*family], |_| vec![(proto.into(), proto.into())]).no);
+        literal.no.push(Cube {
+            kind: Ternary::<u8>::masked(2, 3),
+            ..all
+        });
         literal.no.extend(cubes(&complement(8, &ranges)));
     }
     literal
@@ -310,13 +410,18 @@ pub(super) fn in_port(families: &[Family], wanted: &[u16], declared: &[u16]) -> 
             .iter()
             .flat_map(|f| {
                 let all = Cube::all(*f);
-                numbers.iter().map(move |n| Cube { in_port: Ternary::<u16>::masked(*n, 0x1ff), ..all })
+                numbers.iter().map(move |n| Cube {
+                    in_port: Ternary::<u16>::masked(*n, 0x1ff),
+                    ..all
+                })
             })
             .collect()
     };
-    let (mut yes, mut no): (Vec<u16>, Vec<u16>) =
-        declared.iter().partition(|n| wanted.contains(n));
+    let (mut yes, mut no): (Vec<u16>, Vec<u16>) = declared.iter().partition(|n| wanted.contains(n));
     yes.sort_unstable();
     no.sort_unstable();
-    Literal { yes: cubes(yes), no: cubes(no) }
+    Literal {
+        yes: cubes(yes),
+        no: cubes(no),
+    }
 }

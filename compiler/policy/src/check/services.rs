@@ -10,12 +10,68 @@ const KINDS: [&str; 5] = ["balance", "filter", "nat", "gate", "observe"];
 
 /// Names that would collide with the generated program's own (with `-` as `_`).
 const RESERVED: [&str; 62] = [
-    "abstract", "action", "actions", "and", "apply", "bit", "bool", "const", "control",
-    "counter", "default", "default_action", "drops", "else", "entries", "enum", "error", "exit",
-    "extern", "false", "flow", "fixed", "header", "header_union", "host", "if", "in", "inout", "int", "key",
-    "list", "log", "match_kind", "meta", "next_hop", "not", "or", "out", "package", "parser", "pragma", "priority",
-    "port", "ready", "return", "route", "select", "size", "standard_metadata", "state", "stats", "string",
-    "struct", "switch", "table", "this", "transition", "true", "tuple", "type", "typedef", "void",
+    "abstract",
+    "action",
+    "actions",
+    "and",
+    "apply",
+    "bit",
+    "bool",
+    "const",
+    "control",
+    "counter",
+    "default",
+    "default_action",
+    "drops",
+    "else",
+    "entries",
+    "enum",
+    "error",
+    "exit",
+    "extern",
+    "false",
+    "flow",
+    "fixed",
+    "header",
+    "header_union",
+    "host",
+    "if",
+    "in",
+    "inout",
+    "int",
+    "key",
+    "list",
+    "log",
+    "match_kind",
+    "meta",
+    "next_hop",
+    "not",
+    "or",
+    "out",
+    "package",
+    "parser",
+    "pragma",
+    "priority",
+    "port",
+    "ready",
+    "return",
+    "route",
+    "select",
+    "size",
+    "standard_metadata",
+    "state",
+    "stats",
+    "string",
+    "struct",
+    "switch",
+    "table",
+    "this",
+    "transition",
+    "true",
+    "tuple",
+    "type",
+    "typedef",
+    "void",
 ];
 
 impl Checker<'_> {
@@ -64,10 +120,14 @@ impl Checker<'_> {
             );
         }
         if declared.is_empty() && self.parse.errors.is_empty() {
-            let start = Span { start: 0, end: self.text.len().min(1) };
+            let start = Span {
+                start: 0,
+                end: self.text.len().min(1),
+            };
             self.report(
-                Diagnostic::error("no-services", start, "the policy has no service")
-                    .help("declare one: `service NAME : filter { … }` or `service NAME : balance { … }`"),
+                Diagnostic::error("no-services", start, "the policy has no service").help(
+                    "declare one: `service NAME : filter { … }` or `service NAME : balance { … }`",
+                ),
             );
         }
         self.cascade(services, &declared)
@@ -89,7 +149,10 @@ impl Checker<'_> {
                 Diagnostic::error(
                     "duplicate-name",
                     name.span,
-                    format!("`{}` and `{}` would have the same name in the program", name.value, other.value),
+                    format!(
+                        "`{}` and `{}` would have the same name in the program",
+                        name.value, other.value
+                    ),
                 )
                 .related(other.span, "the other one")
                 .note("in the program `-` becomes `_`, and a reply part is called NAME_reply"),
@@ -115,9 +178,12 @@ impl Checker<'_> {
             self.unsupported(span, &format!("services of kind `{kind}`"));
             return;
         }
-        let mut d =
-            Diagnostic::error("unknown-word", span, format!("`{kind}` is not a kind of service"))
-                .label("expected `balance` or `filter`");
+        let mut d = Diagnostic::error(
+            "unknown-word",
+            span,
+            format!("`{kind}` is not a kind of service"),
+        )
+        .label("expected `balance` or `filter`");
         if let Some(meant) = did_you_mean(kind, KINDS) {
             d = d.help(format!("did you mean `{meant}`?"));
         }
@@ -138,8 +204,15 @@ impl Checker<'_> {
             if let (Some(second), true) = (declared.get(1), self.parse.errors.is_empty()) {
                 let names: Vec<&str> = declared.iter().map(|n| n.value.as_str()).collect();
                 self.report(
-                    Diagnostic::error("no-cascade", second.span, "the order of the services is not said")
-                        .help(format!("add `cascade {}` in the order you want", names.join(" > "))),
+                    Diagnostic::error(
+                        "no-cascade",
+                        second.span,
+                        "the order of the services is not said",
+                    )
+                    .help(format!(
+                        "add `cascade {}` in the order you want",
+                        names.join(" > ")
+                    )),
                 );
             }
             return services;

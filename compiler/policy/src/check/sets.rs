@@ -31,7 +31,11 @@ impl Checker<'_> {
                     }
                 }
             }
-            sets.push(AddressSet { name: item.name.value.clone(), prefixes, span: item.name.span });
+            sets.push(AddressSet {
+                name: item.name.value.clone(),
+                prefixes,
+                span: item.name.span,
+            });
         }
         sets
     }
@@ -76,8 +80,12 @@ impl Checker<'_> {
 
     pub(super) fn host_bits(&mut self, at: &Spanned<Value>, net: IpNet) {
         self.report(
-            Diagnostic::error("host-bits", at.span, format!("`{net}` has bits outside its length"))
-                .help(format!("write `{}`", net.trunc())),
+            Diagnostic::error(
+                "host-bits",
+                at.span,
+                format!("`{net}` has bits outside its length"),
+            )
+            .help(format!("write `{}`", net.trunc())),
         );
     }
 }

@@ -14,13 +14,21 @@ impl Checker<'_> {
             let Item::Test(item) = item else { continue };
             if let Some(other) = tests.iter().find(|t| t.name == item.name.value) {
                 self.report(
-                    Diagnostic::error("duplicate-name", item.name.span, "two tests have the same name")
-                        .related(other.span, "the first one"),
+                    Diagnostic::error(
+                        "duplicate-name",
+                        item.name.span,
+                        "two tests have the same name",
+                    )
+                    .related(other.span, "the first one"),
                 );
                 continue;
             }
             let steps = self.steps(policy, item);
-            tests.push(TestCase { name: item.name.value.clone(), steps, span: item.name.span });
+            tests.push(TestCase {
+                name: item.name.value.clone(),
+                steps,
+                span: item.name.span,
+            });
         }
         tests
     }
@@ -34,7 +42,11 @@ impl Checker<'_> {
                     self.nothing_expected(&steps);
                     sent = true;
                     if let Some(packet) = self.send(policy, send) {
-                        steps.push(Step { send: packet, expect: Vec::new(), span: send.span });
+                        steps.push(Step {
+                            send: packet,
+                            expect: Vec::new(),
+                            span: send.span,
+                        });
                     }
                 }
                 TestClause::Expect(expect) => {
@@ -62,13 +74,18 @@ impl Checker<'_> {
     }
 
     fn nothing_expected(&mut self, steps: &[Step]) {
-        let unread = self.parse.errors.is_empty() && !crate::diagnostic::has_errors(&self.diagnostics);
+        let unread =
+            self.parse.errors.is_empty() && !crate::diagnostic::has_errors(&self.diagnostics);
         if let (Some(step), true) = (steps.last(), unread)
             && step.expect.is_empty()
         {
             self.report(
-                Diagnostic::error("nothing-expected", step.span, "nothing is expected of this packet")
-                    .help("put an `expect` after it, such as `expect drop`"),
+                Diagnostic::error(
+                    "nothing-expected",
+                    step.span,
+                    "nothing is expected of this packet",
+                )
+                .help("put an `expect` after it, such as `expect drop`"),
             );
         }
     }
@@ -77,7 +94,11 @@ impl Checker<'_> {
         let (src, src_port) = send.from.value;
         let (dst, dst_port) = send.to.value;
         if src.is_ipv4() != dst.is_ipv4() {
-            self.error("family", send.to.span, "source and destination are of one family");
+            self.error(
+                "family",
+                send.to.span,
+                "source and destination are of one family",
+            );
             return None;
         }
         let port = self.port_named(policy, &send.on);
@@ -132,7 +153,11 @@ impl Checker<'_> {
                     }
                     Transport::Udp { src, dst }
                 } else {
-                    let flags = if send.words.is_empty() { 16 } else { self.flag_bits(&send.words)? };
+                    let flags = if send.words.is_empty() {
+                        16
+                    } else {
+                        self.flag_bits(&send.words)?
+                    };
                     Transport::Tcp { src, dst, flags }
                 }
             }
@@ -150,8 +175,12 @@ impl Checker<'_> {
             }
             [] => {
                 self.report(
-                    Diagnostic::error("missing-argument", send.proto.span, "it is not said which message")
-                        .help("write `send icmp echo …`"),
+                    Diagnostic::error(
+                        "missing-argument",
+                        send.proto.span,
+                        "it is not said which message",
+                    )
+                    .help("write `send icmp echo …`"),
                 );
                 return None;
             }
@@ -172,8 +201,12 @@ impl Checker<'_> {
     ) -> Option<u16> {
         if port.is_none() {
             self.report(
-                Diagnostic::error("no-port", end.span, format!("`{}` needs a port", end.value.0))
-                    .label("expected ADDRESS:PORT"),
+                Diagnostic::error(
+                    "no-port",
+                    end.span,
+                    format!("`{}` needs a port", end.value.0),
+                )
+                .label("expected ADDRESS:PORT"),
             );
         }
         port
@@ -182,7 +215,11 @@ impl Checker<'_> {
     fn port_named(&mut self, policy: &Policy, name: &Name) -> Option<u16> {
         let found = policy.network.port_named(&name.value).map(|p| p.number);
         if found.is_none() {
-            self.unknown("port", name, policy.network.ports.iter().map(|p| p.name.as_str()));
+            self.unknown(
+                "port",
+                name,
+                policy.network.ports.iter().map(|p| p.name.as_str()),
+            );
         }
         found
     }
@@ -196,7 +233,9 @@ impl Checker<'_> {
                 if service.is_none() {
                     self.unknown_service(&policy.services, name);
                 }
-                Expect::Drop { by: Some(service?.index) }
+                Expect::Drop {
+                    by: Some(service?.index),
+                }
             }
             ExpectBody::Interest(name) => {
                 let service = policy.service_named(&name.value);
@@ -209,12 +248,18 @@ impl Checker<'_> {
                     self.error("needs-no-manager", name.span, message);
                     return None;
                 }
-                Expect::Interest { service: service.index }
+                Expect::Interest {
+                    service: service.index,
+                }
             }
             ExpectBody::Manager(name) => {
                 let found = policy.managers.iter().position(|m| m.name == name.value);
                 if found.is_none() {
-                    self.unknown("manager", name, policy.managers.iter().map(|m| m.name.as_str()));
+                    self.unknown(
+                        "manager",
+                        name,
+                        policy.managers.iter().map(|m| m.name.as_str()),
+                    );
                 }
                 Expect::Manager { manager: found? }
             }
@@ -238,7 +283,10 @@ impl Checker<'_> {
                         return None;
                     }
                 }
-                Expect::Server { pool: index, server }
+                Expect::Server {
+                    pool: index,
+                    server,
+                }
             }
             ExpectBody::Forward(port, to) => Expect::Forward {
                 port: self.port_named(policy, port)?,

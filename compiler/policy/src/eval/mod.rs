@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use signalbox_proofs::{Family, Header, PacketKind};
 
 use crate::model::{
-    Balance, Families, Fallback, FilterVerdict, Mac, Policy, ServiceIndex, ServiceKind,
+    Balance, Fallback, Families, FilterVerdict, Mac, Policy, ServiceIndex, ServiceKind,
     address_bits,
 };
 pub(crate) use packet::sum as ones_complement_sum;
@@ -175,9 +175,18 @@ struct Way<'f> {
 impl<'p> Evaluator<'p> {
     /// The policy with every manager alive, no decision made, and its static neighbours known.
     pub fn new(policy: &'p Policy) -> Evaluator<'p> {
-        let neighbours =
-            policy.network.neighbours.iter().map(|n| (n.address, (n.port, n.mac))).collect();
-        Evaluator { policy, fixed: BTreeMap::new(), neighbours, silent: Vec::new() }
+        let neighbours = policy
+            .network
+            .neighbours
+            .iter()
+            .map(|n| (n.address, (n.port, n.mac)))
+            .collect();
+        Evaluator {
+            policy,
+            fixed: BTreeMap::new(),
+            neighbours,
+            silent: Vec::new(),
+        }
     }
 
     /// Makes a neighbour known.
@@ -194,15 +203,35 @@ impl<'p> Evaluator<'p> {
     }
 
     /// Installs a fixed affinity of a service.
-    pub fn install(&mut self, service: ServiceIndex, part: Part, key: FlowKey, action: FixedAction) {
+    pub fn install(
+        &mut self,
+        service: ServiceIndex,
+        part: Part,
+        key: FlowKey,
+        action: FixedAction,
+    ) {
         self.fixed.insert((service, part, key), action);
     }
 
     /// Installs a balance service's decision: both directions of the flow.
     pub fn balance(&mut self, service: ServiceIndex, flow: FlowKey, server: IpAddr, port: u16) {
-        let there = FlowKey { dst: server, dport: port, ..flow };
-        let back = FlowKey { src: server, sport: port, dst: flow.src, dport: flow.sport, ..flow };
-        let home = FlowKey { src: flow.dst, sport: flow.dport, ..back };
+        let there = FlowKey {
+            dst: server,
+            dport: port,
+            ..flow
+        };
+        let back = FlowKey {
+            src: server,
+            sport: port,
+            dst: flow.src,
+            dport: flow.sport,
+            ..flow
+        };
+        let home = FlowKey {
+            src: flow.dst,
+            sport: flow.dport,
+            ..back
+        };
         self.install(service, Part::Reply, back, FixedAction::Translate(home));
         self.install(service, Part::Forward, flow, FixedAction::Translate(there));
     }
@@ -216,7 +245,10 @@ impl<'p> Evaluator<'p> {
 
     /// What becomes of a frame that comes in by a port.
     pub fn receive(&self, port: u16, frame: &[u8]) -> Outcome {
-        let drop = |reason| Outcome::Drop { reason, service: None };
+        let drop = |reason| Outcome::Drop {
+            reason,
+            service: None,
+        };
         let Some(own) = self.policy.network.port(port) else {
             return drop(DropReason::UnknownPort);
         };
@@ -248,7 +280,10 @@ impl<'p> Evaluator<'p> {
     pub fn resume(&self, frame: &[u8], from: Resume) -> Outcome {
         let parsed = parse(frame, self.dual());
         if parsed.class != Class::Ip || parsed.parser_error {
-            return Outcome::Drop { reason: DropReason::BadPacketOut, service: None };
+            return Outcome::Drop {
+                reason: DropReason::BadPacketOut,
+                service: None,
+            };
         }
         let mut way = Way::new(frame, parsed, from.port);
         let stage = from.service.0 + 1;
@@ -269,7 +304,11 @@ impl<'p> Evaluator<'p> {
     fn is_local(&self, way: &Way<'_>) -> bool {
         let family = way.family();
         let dst = family.address(way.flow.dst);
-        let icmp = if family == Family::V4 { (1, 8) } else { (58, 128) };
+        let icmp = if family == Family::V4 {
+            (1, 8)
+        } else {
+            (58, 128)
+        };
         let own = self
             .policy
             .network
@@ -277,7 +316,8 @@ impl<'p> Evaluator<'p> {
             .iter()
             .any(|p| p.addresses.iter().any(|a| a.addr() == dst));
         let echo = (way.flow.proto, way.flow.icmp) == icmp;
-        let agents = matches!(way.flow.proto, 6 | 17) && way.flow.dport & AGENT_PORTS == AGENT_PORTS;
+        let agents =
+            matches!(way.flow.proto, 6 | 17) && way.flow.dport & AGENT_PORTS == AGENT_PORTS;
         (echo && (own || self.is_service(dst))) || (own && agents)
     }
 
@@ -337,7 +377,11 @@ impl<'p> Evaluator<'p> {
                 let header = way.header();
                 let matches = balance.reply_cubes(pool).iter().any(|c| c.matches(&header));
                 let part = Part::Reply;
-                if matches { self.ask(way, service, part, balance, here) } else { None }
+                if matches {
+                    self.ask(way, service, part, balance, here)
+                } else {
+                    None
+                }
             }
         }
     }
@@ -362,7 +406,9 @@ impl<'p> Evaluator<'p> {
         // Affinities are those of whole packets.
         let whole = way.flow.kind == PacketKind::Whole;
         let key = key(&way.parsed, &way.flow);
-        whole.then(|| self.fixed.get(&(service, part, key)).copied()).flatten()
+        whole
+            .then(|| self.fixed.get(&(service, part, key)).copied())
+            .flatten()
     }
 
     fn fixed_action(
@@ -396,8 +442,7 @@ impl<'p> Evaluator<'p> {
         balance: &Balance,
         here: usize,
     ) -> Option<Outcome> {
-        let managed =
-            self.policy.manager_of(service).is_some() && !self.silent.contains(&service);
+        let managed = self.policy.manager_of(service).is_some() && !self.silent.contains(&service);
         if managed {
             // What the manager has answered for goes on to the next stage.
             return (way.answered_at != Some(here))
@@ -410,10 +455,16 @@ impl<'p> Evaluator<'p> {
     }
 
     fn route(&self, way: &Way<'_>) -> Outcome {
-        let drop = |reason| Outcome::Drop { reason, service: None };
+        let drop = |reason| Outcome::Drop {
+            reason,
+            service: None,
+        };
         let network = &self.policy.network;
         let dst = way.family().address(way.flow.dst);
-        let own = network.ports.iter().any(|p| p.addresses.iter().any(|a| a.addr() == dst));
+        let own = network
+            .ports
+            .iter()
+            .any(|p| p.addresses.iter().any(|a| a.addr() == dst));
         if own || self.is_service(dst) {
             return drop(DropReason::NotServed);
         }
@@ -436,7 +487,10 @@ impl<'p> Evaluator<'p> {
         if way.translated {
             rewrite::rewrite(&mut packet, &way.parsed, &way.flow, self.dual());
         }
-        Outcome::Forward { port: *number, packet }
+        Outcome::Forward {
+            port: *number,
+            packet,
+        }
     }
 }
 
@@ -456,7 +510,11 @@ impl<'f> Way<'f> {
     }
 
     fn family(&self) -> Family {
-        if self.parsed.v6 { Family::V6 } else { Family::V4 }
+        if self.parsed.v6 {
+            Family::V6
+        } else {
+            Family::V4
+        }
     }
 
     /// The packet as criteria see it now.
@@ -485,7 +543,12 @@ impl<'f> Way<'f> {
         if self.translated {
             rewrite::rewrite(&mut packet, &self.parsed, &self.flow, dual);
         }
-        Outcome::ToAgent { message, stage, reply: self.reply, packet }
+        Outcome::ToAgent {
+            message,
+            stage,
+            reply: self.reply,
+            packet,
+        }
     }
 }
 
@@ -501,5 +564,8 @@ fn key(parsed: &Parsed, flow: &Flow) -> FlowKey {
 }
 
 fn dropped(service: ServiceIndex) -> Outcome {
-    Outcome::Drop { reason: DropReason::Service, service: Some(service) }
+    Outcome::Drop {
+        reason: DropReason::Service,
+        service: Some(service),
+    }
 }

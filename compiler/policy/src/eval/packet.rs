@@ -71,7 +71,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn peek(&self, length: usize) -> Result<Header<'a>, TooShort> {
-        Cursor { bytes: self.bytes, at: self.at }.take(length)
+        Cursor {
+            bytes: self.bytes,
+            at: self.at,
+        }
+        .take(length)
     }
 }
 
@@ -123,7 +127,10 @@ pub(super) fn parse(frame: &[u8], dual: bool) -> Parsed {
         kind: PacketKind::Whole,
     };
     let mut parser = Parser {
-        cursor: Cursor { bytes: frame, at: 0 },
+        cursor: Cursor {
+            bytes: frame,
+            at: 0,
+        },
         out: Parsed {
             class: Class::Other,
             v6: false,
@@ -271,15 +278,25 @@ impl Parser<'_> {
         let header = self.cursor.take(4)?;
         let kind = header.byte(0);
         self.out.flow.icmp = kind;
-        self.out.layer4 = Layer4::Icmp { at: header.at, echo: false };
+        self.out.layer4 = Layer4::Icmp {
+            at: header.at,
+            echo: false,
+        };
         self.rest = self.rest.wrapping_sub(4);
         let (request, reply) = if v6 { (128, 129) } else { (8, 0) };
         if kind == request || kind == reply {
             let echo = self.cursor.take(4)?;
             self.rest = self.rest.wrapping_sub(4);
-            self.out.layer4 = Layer4::Icmp { at: header.at, echo: true };
+            self.out.layer4 = Layer4::Icmp {
+                at: header.at,
+                echo: true,
+            };
             let flow = &mut self.out.flow;
-            let place = if kind == request { &mut flow.sport } else { &mut flow.dport };
+            let place = if kind == request {
+                &mut flow.sport
+            } else {
+                &mut flow.dport
+            };
             *place = echo.half(0);
             return Ok(());
         }
@@ -287,7 +304,11 @@ impl Parser<'_> {
         if v6 && whole && (133..=137).contains(&kind) && self.out.ttl == 255 {
             self.out.class = Class::Ndp;
         }
-        let error = if v6 { (1..=4).contains(&kind) } else { matches!(kind, 3 | 4 | 5 | 11 | 12) };
+        let error = if v6 {
+            (1..=4).contains(&kind)
+        } else {
+            matches!(kind, 3 | 4 | 5 | 11 | 12)
+        };
         if whole && error {
             self.out.flow.kind = PacketKind::IcmpError;
         }
@@ -311,7 +332,11 @@ impl Parser<'_> {
         self.out.layer4 = Layer4::Tcp(header.at);
         let words = u32::from(header.byte(12) >> 4);
         self.rest = self.rest.wrapping_sub(words * 4);
-        if words < 5 { self.length_nonsense() } else { Ok(()) }
+        if words < 5 {
+            self.length_nonsense()
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -14,20 +14,28 @@ pub(super) fn rewrite(frame: &mut [u8], parsed: &Parsed, to: &Flow, dual: bool) 
     let from = &parsed.flow;
     let addresses = |flow: &Flow| -> Vec<u16> {
         let both = [flow.src, flow.dst];
-        both.iter().flat_map(|a| address_words(*a, parsed.v6, dual)).collect()
+        both.iter()
+            .flat_map(|a| address_words(*a, parsed.v6, dual))
+            .collect()
     };
     let (old_addresses, new_addresses) = (addresses(from), addresses(to));
     let with_ports = |words: &[u16], flow: &Flow| [words, &[flow.sport, flow.dport]].concat();
     match parsed.layer4 {
         Layer4::None => {}
         Layer4::Tcp(at) => {
-            let (old, new) = (with_ports(&old_addresses, from), with_ports(&new_addresses, to));
+            let (old, new) = (
+                with_ports(&old_addresses, from),
+                with_ports(&new_addresses, to),
+            );
             update(frame, at + 16, &old, &new);
             ports(frame, at, to);
         }
         Layer4::Udp(at) => {
             if read(frame, at + 6) != 0 {
-                let (old, new) = (with_ports(&old_addresses, from), with_ports(&new_addresses, to));
+                let (old, new) = (
+                    with_ports(&old_addresses, from),
+                    with_ports(&new_addresses, to),
+                );
                 update(frame, at + 6, &old, &new);
                 if read(frame, at + 6) == 0 {
                     write(frame, at + 6, 0xffff);
@@ -37,8 +45,16 @@ pub(super) fn rewrite(frame: &mut [u8], parsed: &Parsed, to: &Flow, dual: bool) 
         }
         Layer4::Icmp { at, echo } => {
             // ICMPv6 sums a pseudo header; ICMP does not.
-            let mut old = if parsed.v6 { old_addresses.clone() } else { Vec::new() };
-            let mut new = if parsed.v6 { new_addresses.clone() } else { Vec::new() };
+            let mut old = if parsed.v6 {
+                old_addresses.clone()
+            } else {
+                Vec::new()
+            };
+            let mut new = if parsed.v6 {
+                new_addresses.clone()
+            } else {
+                Vec::new()
+            };
             if echo {
                 let identifier = to.sport | to.dport;
                 old.push(read(frame, at + 4));
@@ -85,7 +101,10 @@ fn address_words(address: u128, v6: bool, dual: bool) -> Vec<u16> {
         (false, true) => (address | 0xffff << 32).to_be_bytes().to_vec(),
         (true, _) => address.to_be_bytes().to_vec(),
     };
-    bytes.chunks_exact(2).map(|pair| pair.iter().fold(0, |n, b| n << 8 | u16::from(*b))).collect()
+    bytes
+        .chunks_exact(2)
+        .map(|pair| pair.iter().fold(0, |n, b| n << 8 | u16::from(*b)))
+        .collect()
 }
 
 fn update(frame: &mut [u8], at: usize, old: &[u16], new: &[u16]) {
@@ -102,7 +121,9 @@ fn ports(frame: &mut [u8], at: usize, flow: &Flow) {
 }
 
 fn read(frame: &[u8], at: usize) -> u16 {
-    frame.get(at..at + 2).map_or(0, |pair| pair.iter().fold(0, |n, b| n << 8 | u16::from(*b)))
+    frame
+        .get(at..at + 2)
+        .map_or(0, |pair| pair.iter().fold(0, |n, b| n << 8 | u16::from(*b)))
 }
 
 fn write(frame: &mut [u8], at: usize, value: u16) {

@@ -55,7 +55,11 @@ impl Parser<'_> {
                 let number = self.number("the port's number")?;
                 let name = self.name("the port's name")?;
                 let clauses = self.block(Self::port_clause)?;
-                Ok(NetworkClause::Port { number, name, clauses })
+                Ok(NetworkClause::Port {
+                    number,
+                    name,
+                    clauses,
+                })
             }
             Some("route") => {
                 self.bump();
@@ -69,7 +73,11 @@ impl Parser<'_> {
                 let address = self.address("the neighbour's address")?;
                 self.expect_word("at")?;
                 let mac = self.mac()?;
-                let on = if self.eat_word("on") { Some(self.name("a port's name")?) } else { None };
+                let on = if self.eat_word("on") {
+                    Some(self.name("a port's name")?)
+                } else {
+                    None
+                };
                 Ok(NetworkClause::Neighbour { address, mac, on })
             }
             _ => self.expected_word("a clause of `network`", &["port", "route", "neighbour"]),
@@ -77,10 +85,13 @@ impl Parser<'_> {
     }
 
     fn mac(&mut self) -> Parsed<Spanned<crate::model::Mac>> {
-        self.literal("an Ethernet address such as 02:00:00:00:00:01", |k| match k {
-            TokenKind::Mac(mac) => Some(*mac),
-            _ => None,
-        })
+        self.literal(
+            "an Ethernet address such as 02:00:00:00:00:01",
+            |k| match k {
+                TokenKind::Mac(mac) => Some(*mac),
+                _ => None,
+            },
+        )
     }
 
     fn port_clause(&mut self) -> Parsed<PortClause> {
@@ -88,7 +99,9 @@ impl Parser<'_> {
         match self.word() {
             Some("address") => {
                 self.bump();
-                Ok(PortClause::Address(self.prefix("the switch's own address as ADDRESS/LENGTH")?))
+                Ok(PortClause::Address(
+                    self.prefix("the switch's own address as ADDRESS/LENGTH")?,
+                ))
             }
             Some("mac") => {
                 self.bump();
@@ -109,7 +122,10 @@ impl Parser<'_> {
             let kind = self.name("`tcp` or `http`")?;
             let path = match self.kind() {
                 TokenKind::Text(text) => {
-                    let path = Spanned { value: text.clone(), span: self.span() };
+                    let path = Spanned {
+                        value: text.clone(),
+                        span: self.span(),
+                    };
                     self.bump();
                     Some(path)
                 }
@@ -125,19 +141,34 @@ impl Parser<'_> {
                 })?;
                 options.push((name, value));
             }
-            return Ok(PoolClause::Check { kind, path, options, span: self.span_since(span) });
+            return Ok(PoolClause::Check {
+                kind,
+                path,
+                options,
+                span: self.span_since(span),
+            });
         }
         let name = match self.word() {
             Some(_) => Some(self.name("a server's name")?),
             None => None,
         };
         let endpoint = self.endpoint("a server as ADDRESS:PORT, or `check`")?;
-        let weight = if self.eat_word("weight") { Some(self.number("a weight")?) } else { None };
-        Ok(PoolClause::Server { name, endpoint, weight })
+        let weight = if self.eat_word("weight") {
+            Some(self.number("a weight")?)
+        } else {
+            None
+        };
+        Ok(PoolClause::Server {
+            name,
+            endpoint,
+            weight,
+        })
     }
 
     pub(super) fn service_clause(&mut self) -> Parsed<ServiceClause> {
-        const WORDS: [&str; 7] = ["match", "allow", "deny", "pick", "keep", "fallback", "default"];
+        const WORDS: [&str; 7] = [
+            "match", "allow", "deny", "pick", "keep", "fallback", "default",
+        ];
         let span = self.span();
         let Some(word) = self.word().filter(|w| WORDS.contains(w)) else {
             return self.expected_word("a clause of a service", &WORDS);
@@ -155,7 +186,11 @@ impl Parser<'_> {
                     argument = Some(self.name("`flow` or `source`")?);
                     self.expect(Punct::CloseParen)?;
                 }
-                ClauseBody::Pick { pool, method, argument }
+                ClauseBody::Pick {
+                    pool,
+                    method,
+                    argument,
+                }
             }
             "keep" => {
                 let mut times = Vec::new();
@@ -172,14 +207,21 @@ impl Parser<'_> {
             "default" => ClauseBody::Default(self.name("`allow` or `deny`")?),
             _ => ClauseBody::Rule(self.expr()?),
         };
-        Ok(ServiceClause { keyword, span: self.span_since(span), body })
+        Ok(ServiceClause {
+            keyword,
+            span: self.span_since(span),
+            body,
+        })
     }
 
     pub(super) fn manager_clause(&mut self) -> Parsed<ManagerClause> {
         let span = self.span();
         // `backup` may also be a manager's name.
         if self.is_word("backup") && *self.kind_ahead(1) == TokenKind::Word {
-            let next = self.tokens.get(self.at + 1).map_or("", |t| self.slice(t.span));
+            let next = self
+                .tokens
+                .get(self.at + 1)
+                .map_or("", |t| self.slice(t.span));
             if next != "serves" {
                 self.bump();
                 self.name("a manager's name")?;
@@ -188,7 +230,9 @@ impl Parser<'_> {
                 if self.eat_word("after") {
                     self.duration()?;
                 }
-                return Ok(ManagerClause::Backup { span: self.span_since(span) });
+                return Ok(ManagerClause::Backup {
+                    span: self.span_since(span),
+                });
             }
         }
         let name = self.name("a manager's name")?;
@@ -197,8 +241,16 @@ impl Parser<'_> {
         while self.eat(Punct::Comma) {
             services.push(self.name("a service's name")?);
         }
-        let part = if self.eat_word("where") { Some(self.expr()?) } else { None };
-        Ok(ManagerClause::Serves { name, services, part })
+        let part = if self.eat_word("where") {
+            Some(self.expr()?)
+        } else {
+            None
+        };
+        Ok(ManagerClause::Serves {
+            name,
+            services,
+            part,
+        })
     }
 
     pub(super) fn test_clause(&mut self) -> Parsed<TestClause> {
@@ -231,7 +283,15 @@ impl Parser<'_> {
             options.push((name, self.number("a number")?));
         }
         let span = self.span_since(start);
-        Ok(TestClause::Send(SendClause { proto, words, from, to, on, options, span }))
+        Ok(TestClause::Send(SendClause {
+            proto,
+            words,
+            from,
+            to,
+            on,
+            options,
+            span,
+        }))
     }
 
     fn expectation(&mut self) -> Parsed<TestClause> {
@@ -245,7 +305,11 @@ impl Parser<'_> {
         let body = match word {
             "drop" => {
                 let by = self.eat_word("by");
-                ExpectBody::Drop(if by { Some(self.name("a service's name")?) } else { None })
+                ExpectBody::Drop(if by {
+                    Some(self.name("a service's name")?)
+                } else {
+                    None
+                })
             }
             "server" => {
                 let named = if self.is_word("in") {
@@ -259,7 +323,11 @@ impl Parser<'_> {
             "forward" => {
                 self.expect_word("on")?;
                 let port = self.name("a port's name")?;
-                let to = if self.eat_word("to") { Some(self.endpoint("an address")?) } else { None };
+                let to = if self.eat_word("to") {
+                    Some(self.endpoint("an address")?)
+                } else {
+                    None
+                };
                 ExpectBody::Forward(port, to)
             }
             "manager" => ExpectBody::Manager(self.name("a manager's name")?),
@@ -269,6 +337,9 @@ impl Parser<'_> {
             }
             _ => ExpectBody::Reply,
         };
-        Ok(TestClause::Expect(ExpectClause { body, span: self.span_since(start) }))
+        Ok(TestClause::Expect(ExpectClause {
+            body,
+            span: self.span_since(start),
+        }))
     }
 }

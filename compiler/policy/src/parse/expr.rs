@@ -44,12 +44,18 @@ impl Parser<'_> {
             return self.expected("a condition such as `ip.src in 10.0.0.0/8`");
         };
         let Some(field) = Field::named(word) else {
-            let mut d =
-                Diagnostic::error("unknown-field", span, format!("`{word}` is not a field of a packet"));
+            let mut d = Diagnostic::error(
+                "unknown-field",
+                span,
+                format!("`{word}` is not a field of a packet"),
+            );
             let names = FIELDS.iter().map(|(name, _)| *name);
             d = match did_you_mean(word, names.clone()) {
                 Some(meant) => d.help(format!("did you mean `{meant}`?")),
-                None => d.help(format!("fields are {}", names.collect::<Vec<_>>().join(", "))),
+                None => d.help(format!(
+                    "fields are {}",
+                    names.collect::<Vec<_>>().join(", ")
+                )),
             };
             self.errors.push(d);
             return Err(Recover);
@@ -66,10 +72,17 @@ impl Parser<'_> {
             value = Some(self.value(field)?);
         } else if self.is(Punct::Equal) || self.is(Punct::NotEqual) || self.is_word("in") {
             let message = format!("`{word}` is a condition by itself and is compared with nothing");
-            self.errors.push(Diagnostic::error("no-value", self.span(), message));
+            self.errors
+                .push(Diagnostic::error("no-value", self.span(), message));
             return Err(Recover);
         }
-        Ok(Test { field, field_span: span, negated, value, span: self.span_since(span) })
+        Ok(Test {
+            field,
+            field_span: span,
+            negated,
+            value,
+            span: self.span_since(span),
+        })
     }
 
     fn value(&mut self, field: Field) -> Parsed<Spanned<Value>> {
@@ -85,7 +98,11 @@ impl Parser<'_> {
         let value = match self.kind() {
             TokenKind::Word if field == Field::TcpFlags => {
                 let set = self.flags()?;
-                let of = if self.eat(Punct::Slash) { Some(self.flags()?) } else { None };
+                let of = if self.eat(Punct::Slash) {
+                    Some(self.flags()?)
+                } else {
+                    None
+                };
                 Value::Flags(set, of)
             }
             TokenKind::Word => {
@@ -96,16 +113,18 @@ impl Parser<'_> {
                 self.bump();
                 Value::Word(word.to_owned())
             }
-            TokenKind::Punct(Punct::OpenBrace) => {
-                self.nested(|p| {
+            TokenKind::Punct(Punct::OpenBrace) => self
+                .nested(|p| {
                     p.expect(Punct::OpenBrace)?;
                     p.elements(|p| p.value(field))
                 })
-                .map(Value::List)?
-            }
+                .map(Value::List)?,
             _ => return self.simple_value(what),
         };
-        Ok(Spanned { value, span: self.span_since(start) })
+        Ok(Spanned {
+            value,
+            span: self.span_since(start),
+        })
     }
 
     /// A number, an address, a prefix, a range, an endpoint or a set's name.
@@ -148,7 +167,10 @@ impl Parser<'_> {
             }
             _ => return self.expected(what),
         };
-        Ok(Spanned { value, span: self.span_since(start) })
+        Ok(Spanned {
+            value,
+            span: self.span_since(start),
+        })
     }
 
     /// `{ VALUE, … }` of a `set`.

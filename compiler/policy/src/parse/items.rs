@@ -54,7 +54,10 @@ impl Parser<'_> {
                 let name = self.name("the set's name")?;
                 self.expect(Punct::Assign)?;
                 let list = self.list()?;
-                Ok(Item::Set(SetItem { name, elements: list }))
+                Ok(Item::Set(SetItem {
+                    name,
+                    elements: list,
+                }))
             }
             Some("pool") => {
                 self.bump();
@@ -98,11 +101,19 @@ impl Parser<'_> {
         let kind = self.name("the service's kind")?;
         if READ_KINDS.contains(&kind.value.as_str()) {
             let clauses = self.block(Self::service_clause)?;
-            return Ok(Item::Service(ServiceItem { name, kind, clauses }));
+            return Ok(Item::Service(ServiceItem {
+                name,
+                kind,
+                clauses,
+            }));
         }
         // The checker says what is wrong with the kind; its clauses are not read.
         self.skip_block()?;
-        Ok(Item::Service(ServiceItem { name, kind, clauses: Vec::new() }))
+        Ok(Item::Service(ServiceItem {
+            name,
+            kind,
+            clauses: Vec::new(),
+        }))
     }
 
     fn skip_block(&mut self) -> Parsed<()> {

@@ -33,15 +33,24 @@ pub fn parse(text: &str) -> Parse {
     let (tokens, comments) = lex::tokens(text);
     let mut parser = Parser::new(text, &tokens);
     let file = parser.file();
-    let Parser { errors, mut layout, .. } = parser;
+    let Parser {
+        errors, mut layout, ..
+    } = parser;
     layout.starts.sort_unstable();
     layout.starts.dedup();
-    Parse { file, errors, tokens, comments, layout }
+    Parse {
+        file,
+        errors,
+        tokens,
+        comments,
+        layout,
+    }
 }
 
 /// The words that begin an item.
-pub(crate) const ITEM_WORDS: [&str; 7] =
-    ["network", "set", "pool", "service", "cascade", "managers", "test"];
+pub(crate) const ITEM_WORDS: [&str; 7] = [
+    "network", "set", "pool", "service", "cascade", "managers", "test",
+];
 
 /// Parentheses and `not` may nest this deep.
 const MAX_DEPTH: u32 = 64;
@@ -68,7 +77,10 @@ impl<'a> Parser<'a> {
         for token in tokens {
             let word = text.get(token.span.start..token.span.end).unwrap_or("");
             let first_column = token.span.start == 0
-                || text.as_bytes().get(token.span.start - 1).is_some_and(|b| *b == b'\n');
+                || text
+                    .as_bytes()
+                    .get(token.span.start - 1)
+                    .is_some_and(|b| *b == b'\n');
             let item = token.kind == TokenKind::Word && first_column && ITEM_WORDS.contains(&word);
             if item {
                 open = 0;
@@ -99,18 +111,30 @@ impl<'a> Parser<'a> {
     }
 
     fn kind_ahead(&self, by: usize) -> &'a TokenKind {
-        self.tokens.get(self.at + by).map_or(&TokenKind::End, |t| &t.kind)
+        self.tokens
+            .get(self.at + by)
+            .map_or(&TokenKind::End, |t| &t.kind)
     }
 
     fn span(&self) -> Span {
-        let end = Span { start: self.text.len(), end: self.text.len() };
+        let end = Span {
+            start: self.text.len(),
+            end: self.text.len(),
+        };
         self.tokens.get(self.at).map_or(end, |t| t.span)
     }
 
     /// From a token that was read to the last one read.
     fn span_since(&self, start: Span) -> Span {
-        let last = self.at.checked_sub(1).and_then(|i| self.tokens.get(i)).map(|t| t.span.end);
-        Span { start: start.start, end: last.unwrap_or(start.end).max(start.end) }
+        let last = self
+            .at
+            .checked_sub(1)
+            .and_then(|i| self.tokens.get(i))
+            .map(|t| t.span.end);
+        Span {
+            start: start.start,
+            end: last.unwrap_or(start.end).max(start.end),
+        }
     }
 
     fn slice(&self, span: Span) -> &'a str {
@@ -170,7 +194,8 @@ impl<'a> Parser<'a> {
                 format!("expected {what}, found {}", self.found()),
             ),
         };
-        self.errors.push(diagnostic.label(format!("expected {what}")));
+        self.errors
+            .push(diagnostic.label(format!("expected {what}")));
         Err(Recover)
     }
 
@@ -191,12 +216,20 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, punct: Punct) -> Parsed<Span> {
         let span = self.span();
-        if self.eat(punct) { Ok(span) } else { self.expected(&format!("`{}`", punct.text())) }
+        if self.eat(punct) {
+            Ok(span)
+        } else {
+            self.expected(&format!("`{}`", punct.text()))
+        }
     }
 
     fn expect_word(&mut self, word: &str) -> Parsed<Span> {
         let span = self.span();
-        if self.eat_word(word) { Ok(span) } else { self.expected(&format!("`{word}`")) }
+        if self.eat_word(word) {
+            Ok(span)
+        } else {
+            self.expected(&format!("`{word}`"))
+        }
     }
 
     fn name(&mut self, what: &str) -> Parsed<Name> {
@@ -212,7 +245,11 @@ impl<'a> Parser<'a> {
     }
 
     /// A token that `read` makes something of.
-    fn literal<T>(&mut self, what: &str, read: impl Fn(&TokenKind) -> Option<T>) -> Parsed<Spanned<T>> {
+    fn literal<T>(
+        &mut self,
+        what: &str,
+        read: impl Fn(&TokenKind) -> Option<T>,
+    ) -> Parsed<Spanned<T>> {
         let span = self.span();
         match read(self.kind()) {
             Some(value) => {
@@ -246,9 +283,13 @@ impl<'a> Parser<'a> {
                 let span = self.tokens.get(open).map_or(self.span(), |t| t.span);
                 let found = self.found();
                 self.errors.push(
-                    Diagnostic::error("unclosed", self.span(), format!("expected `}}`, found {found}"))
-                        .label("expected `}` before this")
-                        .related(span, "this block is not closed"),
+                    Diagnostic::error(
+                        "unclosed",
+                        self.span(),
+                        format!("expected `}}`, found {found}"),
+                    )
+                    .label("expected `}` before this")
+                    .related(span, "this block is not closed"),
                 );
                 // The block stands as far as it was read.
                 return Ok(out);
@@ -288,7 +329,8 @@ impl<'a> Parser<'a> {
     fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= MAX_DEPTH {
             let message = format!("conditions nest deeper than {MAX_DEPTH}");
-            self.errors.push(Diagnostic::error("too-deep", self.span(), message));
+            self.errors
+                .push(Diagnostic::error("too-deep", self.span(), message));
             return Err(Recover);
         }
         self.depth += 1;

@@ -49,7 +49,24 @@ fn transport(send: &SendPacket, v6: bool, addresses: &[u8], payload: &[u8]) -> (
             let mut body = [src.to_be_bytes(), dst.to_be_bytes()].concat();
             // Sequence 1; acknowledgement 1 if that flag is set.
             let acknowledged = u8::from(flags & 16 != 0);
-            body.extend([0, 0, 0, 1, 0, 0, 0, acknowledged, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            body.extend([
+                0,
+                0,
+                0,
+                1,
+                0,
+                0,
+                0,
+                acknowledged,
+                0x50,
+                flags,
+                0xff,
+                0xff,
+                0,
+                0,
+                0,
+                0,
+            ]);
             (6, body, 16)
         }
         Transport::Udp { src, dst } => {
@@ -94,12 +111,18 @@ pub(super) fn destination(frame: &[u8]) -> Option<(IpAddr, Option<u16>)> {
         [0x08, 0x00] => {
             let ip: [u8; 4] = at(30, 4)?.try_into().ok()?;
             let [proto] = *at(23, 1)? else { return None };
-            Some((IpAddr::from(ip), if has_ports(proto) { port(36) } else { None }))
+            Some((
+                IpAddr::from(ip),
+                if has_ports(proto) { port(36) } else { None },
+            ))
         }
         [0x86, 0xdd] => {
             let ip: [u8; 16] = at(38, 16)?.try_into().ok()?;
             let [proto] = *at(20, 1)? else { return None };
-            Some((IpAddr::from(ip), if has_ports(proto) { port(56) } else { None }))
+            Some((
+                IpAddr::from(ip),
+                if has_ports(proto) { port(56) } else { None },
+            ))
         }
         _ => None,
     }

@@ -16,14 +16,42 @@ pub(crate) enum Op {
         a: Slot,
         mask: u64,
     },
-    Add { d: Slot, a: Slot, b: Slot },
-    Sub { d: Slot, a: Slot, b: Slot },
-    And { d: Slot, a: Slot, b: Slot },
-    Or { d: Slot, a: Slot, b: Slot },
-    Xor { d: Slot, a: Slot, b: Slot },
+    Add {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Sub {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    And {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Or {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Xor {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
     /// `d = (a == b) ? 1 : 0`
-    Equal { d: Slot, a: Slot, b: Slot },
-    Unequal { d: Slot, a: Slot, b: Slot },
+    Equal {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Unequal {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
     /// The operations that are rarer than those above.
     /// `d = a op b` on 64 wrapping bits.
     Alu {

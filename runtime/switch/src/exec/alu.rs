@@ -7,7 +7,9 @@ use crate::code::op::{Alu, Op, Test};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// Where to go on, when just one instruction was to run.
-    Next { next: usize },
+    Next {
+        next: usize,
+    },
     End,
     /// The effect to run, and where to go on.
     Effect {

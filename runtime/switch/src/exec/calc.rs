@@ -64,10 +64,7 @@ pub(crate) fn write_header(header: &Header, words: &Words, writer: &mut BitWrite
         let place = field.place;
         match field.length {
             None if place.width <= 64 => {
-                writer.push(
-                    words[place.slot as usize],
-                    place.width,
-                );
+                writer.push(words[place.slot as usize], place.width);
             }
             None => writer.push_words(slice(words, place.slot), place.width),
             Some(length) => {

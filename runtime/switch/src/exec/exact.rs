@@ -184,7 +184,8 @@ impl Reader<'_> {
     fn headers_equal(&self, a: HeaderId, b: HeaderId) -> bool {
         let (a, b) = (self.layout.header(a), self.layout.header(b));
         let words = |h: &crate::code::layout::Header| {
-            self.words.get(h.base as usize..h.base as usize + h.words as usize)
+            self.words
+                .get(h.base as usize..h.base as usize + h.words as usize)
         };
         // The words include the validity, so equal and valid is all that is needed.
         a.type_name == b.type_name && self.word(a.valid) != 0 && words(a) == words(b)

@@ -195,7 +195,9 @@ impl Loader {
         self.read_checksums(root)?;
         let (deparse, deparse_code) = self.read_deparser(root)?;
         if self.emitter.words.len() > WORDS {
-            return Err(root.unsupported("more than 65536 words of headers, metadata and constants"));
+            return Err(
+                root.unsupported("more than 65536 words of headers, metadata and constants")
+            );
         }
         let local_actions = self
             .tables

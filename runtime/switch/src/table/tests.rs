@@ -10,7 +10,11 @@ fn switch(match_type: &str, kinds: [&str; 3]) -> Switch {
     let mut sample = Sample::new();
     sample.header("h", &[("a", 12), ("b", 4), ("c", 72)]);
     sample.action("to", &[("port", 9)], json!([send(param(0))]));
-    let key = [(kinds[0], ["h", "a"]), (kinds[1], ["h", "b"]), (kinds[2], ["h", "c"])];
+    let key = [
+        (kinds[0], ["h", "a"]),
+        (kinds[1], ["h", "b"]),
+        (kinds[2], ["h", "c"]),
+    ];
     sample.table(0, "t", match_type, &key, &["to"]);
     sample.switch()
 }
@@ -28,9 +32,10 @@ fn matches(pattern: &Match, value: u128, width: usize) -> bool {
     match pattern {
         Match::Exact(bits) => number(bits) == value,
         Match::Ternary { value: v, mask } => number(v) == value & number(mask),
-        Match::Lpm { value: v, prefix_len } => {
-            number(v) >> (width - prefix_len) == value >> (width - prefix_len)
-        }
+        Match::Lpm {
+            value: v,
+            prefix_len,
+        } => number(v) >> (width - prefix_len) == value >> (width - prefix_len),
         Match::Range { low, high } => (number(low)..=number(high)).contains(&value),
         Match::Any => true,
     }
@@ -38,45 +43,75 @@ fn matches(pattern: &Match, value: u128, width: usize) -> bool {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Insert { key: Vec<Match>, priority: i32, port: u64 },
+    Insert {
+        key: Vec<Match>,
+        priority: i32,
+        port: u64,
+    },
     Delete(usize),
     Packet([u128; 3]),
 }
 
 /// Values close together, so that packets hit and entries overlap.
 fn value(width: usize) -> impl Strategy<Value = u128> {
-    prop_oneof![0u128..4, Just((1u128 << width) - 1), any::<u128>().prop_map(|v| v & 3 | v & 8)]
-        .prop_map(move |v| v & ((1 << width) - 1))
+    prop_oneof![
+        0u128..4,
+        Just((1u128 << width) - 1),
+        any::<u128>().prop_map(|v| v & 3 | v & 8)
+    ]
+    .prop_map(move |v| v & ((1 << width) - 1))
 }
 
 fn pattern(kind: &'static str, width: usize) -> BoxedStrategy<Match> {
     let bits = |v: u128| Bits::from(v);
     match kind {
-        "exact" => value(width).prop_map(move |v| Match::Exact(bits(v))).boxed(),
+        "exact" => value(width)
+            .prop_map(move |v| Match::Exact(bits(v)))
+            .boxed(),
         "ternary" => (value(width), value(width))
             .prop_map(move |(v, m)| match m {
                 0 => Match::Any,
-                m => Match::Ternary { value: bits(v & m), mask: bits(m) },
+                m => Match::Ternary {
+                    value: bits(v & m),
+                    mask: bits(m),
+                },
             })
             .boxed(),
         "lpm" => (value(width), 0..=width)
             .prop_map(move |(v, prefix_len)| {
                 let free = width - prefix_len;
-                Match::Lpm { value: bits(v >> free << free), prefix_len }
+                Match::Lpm {
+                    value: bits(v >> free << free),
+                    prefix_len,
+                }
             })
             .boxed(),
         _ => (value(width), value(width))
-            .prop_map(move |(a, b)| Match::Range { low: bits(a.min(b)), high: bits(a.max(b)) })
+            .prop_map(move |(a, b)| Match::Range {
+                low: bits(a.min(b)),
+                high: bits(a.max(b)),
+            })
             .boxed(),
     }
 }
 
 fn steps(kinds: [&'static str; 3], priorities: bool) -> impl Strategy<Value = Vec<Step>> {
-    let key = (pattern(kinds[0], 12), pattern(kinds[1], 4), pattern(kinds[2], 72))
+    let key = (
+        pattern(kinds[0], 12),
+        pattern(kinds[1], 4),
+        pattern(kinds[2], 72),
+    )
         .prop_map(|(a, b, c)| vec![a, b, c]);
-    let priority = if priorities { (1..6i32).boxed() } else { Just(0).boxed() };
-    let insert = (key, priority, 1..500u64)
-        .prop_map(|(key, priority, port)| Step::Insert { key, priority, port });
+    let priority = if priorities {
+        (1..6i32).boxed()
+    } else {
+        Just(0).boxed()
+    };
+    let insert = (key, priority, 1..500u64).prop_map(|(key, priority, port)| Step::Insert {
+        key,
+        priority,
+        port,
+    });
     let delete = any::<prop::sample::Index>().prop_map(|i| Step::Delete(i.index(1 << 20)));
     let packet = (value(12), value(4), value(72)).prop_map(|(a, b, c)| Step::Packet([a, b, c]));
     prop::collection::vec(prop_oneof![4 => insert, 1 => delete, 5 => packet], 1..120)
@@ -90,11 +125,18 @@ struct Known {
 }
 
 fn check(mut switch: Switch, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let action = switch.schema().table_action(TABLE, "to").expect("the action");
+    let action = switch
+        .schema()
+        .table_action(TABLE, "to")
+        .expect("the action");
     let mut known: Vec<Known> = Vec::new();
     for step in steps {
         match step {
-            Step::Insert { key, priority, port } => {
+            Step::Insert {
+                key,
+                priority,
+                port,
+            } => {
                 let call = ActionCall::new(action, [Bits::from(port)]);
                 let entry = Entry::new(key.clone(), priority, call);
                 let inserted = switch.table_insert(0, TABLE, entry);
@@ -108,7 +150,12 @@ fn check(mut switch: Switch, steps: Vec<Step>) -> Result<(), TestCaseError> {
                             _ => None,
                         });
                         let rank = prefix.map_or(priority, |n| n as i32);
-                        known.push(Known { handle, key, rank, port });
+                        known.push(Known {
+                            handle,
+                            key,
+                            rank,
+                            port,
+                        });
                     }
                     Err(error) => {
                         prop_assert_eq!(error, ControlError::AlreadyExists);
@@ -127,7 +174,11 @@ fn check(mut switch: Switch, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let hit = known
                     .iter()
                     .filter(|k| {
-                        k.key.iter().zip(key).zip(WIDTHS).all(|((m, v), w)| matches(m, v, w))
+                        k.key
+                            .iter()
+                            .zip(key)
+                            .zip(WIDTHS)
+                            .all(|((m, v), w)| matches(m, v, w))
                     })
                     .max_by_key(|k| (k.rank, std::cmp::Reverse(k.handle)));
                 let out = once(&mut switch, 1, &packet(key));
@@ -173,9 +224,18 @@ fn a_tie_goes_to_the_lowest_place_and_a_freed_place_is_used_again() {
     let action = switch.schema().table_action(TABLE, "to").unwrap();
     let mut add = |switch: &mut Switch, a: Match, port: u64| {
         let call = ActionCall::new(action, [Bits::from(port)]);
-        switch.table_insert(0, TABLE, Entry::new(vec![a, Match::Any, Match::Any], 1, call)).unwrap()
+        switch
+            .table_insert(
+                0,
+                TABLE,
+                Entry::new(vec![a, Match::Any, Match::Any], 1, call),
+            )
+            .unwrap()
     };
-    let bit = |n: u64| Match::Ternary { value: Bits::from(n), mask: Bits::from(n) };
+    let bit = |n: u64| Match::Ternary {
+        value: Bits::from(n),
+        mask: Bits::from(n),
+    };
     let first = add(&mut switch, bit(1), 1);
     add(&mut switch, bit(2), 2);
     assert_eq!(once(&mut switch, 0, &packet([3, 0, 0]))[0].0, 1);

@@ -167,7 +167,9 @@ impl Writer<'_> {
             let data: Vec<String> = entry.arguments.iter().map(|v| hex(v, 0)).collect();
             let priority = match (&entry.target_priority, &entry.priority, &highest) {
                 (Some(priority), ..) => priority.clone(),
-                (None, Some(priority), Some(highest)) if entries.largest_wins => highest - priority + 1u32,
+                (None, Some(priority), Some(highest)) if entries.largest_wins => {
+                    highest - priority + 1u32
+                }
                 (None, Some(priority), _) => priority.clone(),
                 _ => BigInt::from(position + 1),
             };

@@ -17,7 +17,11 @@ const WIDTHS: [u32; 14] = [1, 3, 8, 16, 31, 32, 33, 63, 64, 65, 100, 128, 129, 2
 fn place(index: usize, signed: bool) -> Place {
     let signed = signed && WIDTHS[index] > 1;
     let slot = (index * 2 + usize::from(signed)) as Slot * 8;
-    Place { slot, width: WIDTHS[index], signed }
+    Place {
+        slot,
+        width: WIDTHS[index],
+        signed,
+    }
 }
 
 fn num() -> impl Strategy<Value = Num> {

@@ -26,7 +26,9 @@ fn call(switch: &crate::Switch, name: &str, port: Option<u64>) -> ActionCall {
 
 fn insert(switch: &mut crate::Switch, key: u64, port: u64) -> crate::EntryHandle {
     let call = call(switch, "to", Some(port));
-    switch.table_insert(0, TABLE, Entry::new(vec![Match::exact(key)], 0, call)).unwrap()
+    switch
+        .table_insert(0, TABLE, Entry::new(vec![Match::exact(key)], 0, call))
+        .unwrap()
 }
 
 #[test]
@@ -75,7 +77,9 @@ fn conditions_branch() {
 fn the_default_action_can_be_changed_and_put_back() {
     let mut switch = sample().switch();
     let to = call(&switch, "to", Some(9));
-    switch.table_set_default(TABLE, Some(to.clone().into())).unwrap();
+    switch
+        .table_set_default(TABLE, Some(to.clone().into()))
+        .unwrap();
     assert_eq!(switch.table_default(TABLE), Ok(Some(to.into())));
     assert_eq!(once(&mut switch, 0, &[1])[0].0, 9);
     switch.table_set_default(TABLE, None).unwrap();
@@ -90,31 +94,64 @@ fn what_does_not_fit_a_table_is_refused_without_effect() {
     let mut switch = sample.switch();
     let to = call(&switch, "to", Some(9));
     let try_insert = |switch: &mut crate::Switch, key: Vec<Match>, priority, call: ActionCall| {
-        switch.table_insert(0, TABLE, Entry::new(key, priority, call)).unwrap_err()
+        switch
+            .table_insert(0, TABLE, Entry::new(key, priority, call))
+            .unwrap_err()
     };
     let key = || vec![Match::exact(1)];
     let error = try_insert(&mut switch, vec![Match::exact(0x100)], 0, to.clone());
-    assert!(matches!(&error, ControlError::BadKey { field, .. } if field == "h.a"), "{error}");
+    assert!(
+        matches!(&error, ControlError::BadKey { field, .. } if field == "h.a"),
+        "{error}"
+    );
     let error = try_insert(&mut switch, vec![Match::Any], 0, to.clone());
     assert!(matches!(error, ControlError::BadKey { .. }));
     let error = try_insert(&mut switch, vec![], 0, to.clone());
-    assert_eq!(error, ControlError::BadKeyLength { expected: 1, found: 0 });
+    assert_eq!(
+        error,
+        ControlError::BadKeyLength {
+            expected: 1,
+            found: 0
+        }
+    );
     let error = try_insert(&mut switch, key(), 3, to.clone());
     assert!(matches!(error, ControlError::BadPriority { given: 3, .. }));
     let wide = call(&switch, "to", Some(512));
     let error = try_insert(&mut switch, key(), 0, wide);
-    assert!(matches!(error, ControlError::ParameterTooWide { width: 9, .. }));
+    assert!(matches!(
+        error,
+        ControlError::ParameterTooWide { width: 9, .. }
+    ));
     let none = call(&switch, "to", None);
     let error = try_insert(&mut switch, key(), 0, none);
-    assert!(matches!(error, ControlError::BadParameterCount { expected: 1, found: 0, .. }));
-    let idle = Entry { idle_timeout: 5, ..Entry::new(key(), 0, to.clone()) };
-    assert!(matches!(switch.table_insert(0, TABLE, idle), Err(ControlError::NoTimeout(_))));
+    assert!(matches!(
+        error,
+        ControlError::BadParameterCount {
+            expected: 1,
+            found: 0,
+            ..
+        }
+    ));
+    let idle = Entry {
+        idle_timeout: 5,
+        ..Entry::new(key(), 0, to.clone())
+    };
+    assert!(matches!(
+        switch.table_insert(0, TABLE, idle),
+        Err(ControlError::NoTimeout(_))
+    ));
     let refused = switch.table_set_default(TABLE, Some(to.clone().into()));
     assert!(matches!(refused, Err(ControlError::ConstDefaultAction(_))));
     assert_eq!(switch.table_len(TABLE), Ok(0));
     insert(&mut switch, 1, 2);
     let error = try_insert(&mut switch, vec![Match::exact(2)], 0, to);
-    assert_eq!(error, ControlError::TableFull { name: "t".into(), size: 1 });
+    assert_eq!(
+        error,
+        ControlError::TableFull {
+            name: "t".into(),
+            size: 1
+        }
+    );
 }
 
 #[test]
@@ -133,18 +170,26 @@ fn entries_of_the_program_are_there_from_the_start_and_low_priorities_win() {
         table
     };
     let mut switch = sample.switch();
-    let ports: Vec<u16> = [0, 1, 2, 3].map(|a| once(&mut switch, 0, &[a])[0].0).to_vec();
+    let ports: Vec<u16> = [0, 1, 2, 3]
+        .map(|a| once(&mut switch, 0, &[a])[0].0)
+        .to_vec();
     assert_eq!(ports, [0, 5, 6, 6]);
     let first = switch.table_entries(TABLE).unwrap()[0];
     assert!(switch.table_get(TABLE, first).unwrap().initial);
-    assert!(matches!(switch.table_delete(TABLE, first), Err(ControlError::ConstTable(_))));
+    assert!(matches!(
+        switch.table_delete(TABLE, first),
+        Err(ControlError::ConstTable(_))
+    ));
     switch.table_set_const(TABLE, false).unwrap();
     assert_eq!(switch.table_delete(TABLE, first), Ok(()));
     // The same key twice cannot be.
     let doubled = json!([entry("0x1", "0x1", 2, "0x5"), entry("0x1", "0x1", 2, "0x5")]);
     sample.at("/pipelines/0/tables/0")["entries"] = doubled;
     let error = Pipeline::parse(&sample.text()).unwrap_err();
-    assert!(matches!(&error, LoadError::Invalid { at, .. } if at == "/pipelines/0/tables/0/entries/1"), "{error}");
+    assert!(
+        matches!(&error, LoadError::Invalid { at, .. } if at == "/pipelines/0/tables/0/entries/1"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -167,34 +212,65 @@ fn fields_of_an_invalid_header_match_as_zero() {
 #[test]
 fn a_direct_counter_counts_hits_and_survives_modify_but_not_delete() {
     let mut sample = sample();
-    sample.push("/counter_arrays", json!({"name": "c", "id": 0, "is_direct": true, "binding": "t"}));
+    sample.push(
+        "/counter_arrays",
+        json!({"name": "c", "id": 0, "is_direct": true, "binding": "t"}),
+    );
     let mut switch = sample.switch();
     let handle = insert(&mut switch, 1, 2);
     once(&mut switch, 0, &[1, 2, 3]);
     once(&mut switch, 0, &[9]);
     let to = call(&switch, "to", Some(7));
-    switch.table_modify(0, TABLE, handle, to.into(), 0, vec![1]).unwrap();
+    switch
+        .table_modify(0, TABLE, handle, to.into(), 0, vec![1])
+        .unwrap();
     once(&mut switch, 0, &[1]);
     let view = switch.table_get(TABLE, handle).unwrap();
-    assert_eq!(view.counter, Some(CounterValue { packets: 2, bytes: 4 }));
+    assert_eq!(
+        view.counter,
+        Some(CounterValue {
+            packets: 2,
+            bytes: 4
+        })
+    );
     assert_eq!(view.entry.metadata, [1]);
-    assert_eq!(switch.default_counter(TABLE), Ok(CounterValue { packets: 1, bytes: 1 }));
+    assert_eq!(
+        switch.default_counter(TABLE),
+        Ok(CounterValue {
+            packets: 1,
+            bytes: 1
+        })
+    );
     switch.table_delete(TABLE, handle).unwrap();
     let handle = insert(&mut switch, 1, 2);
-    assert_eq!(switch.table_get(TABLE, handle).unwrap().counter, Some(CounterValue::default()));
+    assert_eq!(
+        switch.table_get(TABLE, handle).unwrap().counter,
+        Some(CounterValue::default())
+    );
 }
 
 #[test]
 fn a_direct_meter_writes_its_colour_before_the_action_runs() {
     let mut sample = sample();
     sample.scalar("color", 8);
-    sample.push("/meter_arrays", json!({"name": "m", "id": 0, "is_direct": true, "rate_count": 2,
-        "type": "bytes", "result_target": ["scalars", "color"], "binding": "t"}));
-    sample.run(0, json!([assign(field("h", "a"), field("scalars", "color"))]));
+    sample.push(
+        "/meter_arrays",
+        json!({"name": "m", "id": 0, "is_direct": true, "rate_count": 2,
+        "type": "bytes", "result_target": ["scalars", "color"], "binding": "t"}),
+    );
+    sample.run(
+        0,
+        json!([assign(field("h", "a"), field("scalars", "color"))]),
+    );
     let mut switch = sample.switch();
     let handle = insert(&mut switch, 1, 2);
-    let rate = |burst| MeterRate { per_micro: 0.0, burst };
-    switch.entry_meter_set(TABLE, handle, Some([rate(2), rate(3)])).unwrap();
+    let rate = |burst| MeterRate {
+        per_micro: 0.0,
+        burst,
+    };
+    switch
+        .entry_meter_set(TABLE, handle, Some([rate(2), rate(3)]))
+        .unwrap();
     let colors: Vec<u8> = (0..4).map(|_| once(&mut switch, 0, &[1])[0].1[0]).collect();
     assert_eq!(colors, [0, 0, 1, 2]);
 }
@@ -204,10 +280,19 @@ fn idle_entries_are_reported_once_or_as_bmv2_does() {
     let mut sample = sample();
     *sample.at("/pipelines/0/tables/0/support_timeout") = json!(true);
     for quirk in [false, true] {
-        let quirks = Quirks { idle_sweep_each_second: quirk, ..Quirks::default() };
-        let mut switch = sample.switch_with(Config { quirks, ..Config::default() });
+        let quirks = Quirks {
+            idle_sweep_each_second: quirk,
+            ..Quirks::default()
+        };
+        let mut switch = sample.switch_with(Config {
+            quirks,
+            ..Config::default()
+        });
         let to = call(&switch, "to", Some(1));
-        let entry = Entry { idle_timeout: 2_000_000, ..Entry::new(vec![Match::exact(1)], 0, to) };
+        let entry = Entry {
+            idle_timeout: 2_000_000,
+            ..Entry::new(vec![Match::exact(1)], 0, to)
+        };
         let handle = switch.table_insert(0, TABLE, entry).unwrap();
         let mut seen = Vec::new();
         for tenth in 0..100u64 {
@@ -218,7 +303,11 @@ fn idle_entries_are_reported_once_or_as_bmv2_does() {
             }
             let mut notices = Vec::new();
             switch.idle_sweep(now, &mut notices);
-            assert!(notices.iter().all(|n| n.entry == handle && n.table == TABLE));
+            assert!(
+                notices
+                    .iter()
+                    .all(|n| n.entry == handle && n.table == TABLE)
+            );
             seen.extend(notices.iter().map(|_| tenth));
         }
         assert_eq!(switch.table_get(TABLE, handle).unwrap().last_hit, 1_500_000);
@@ -235,8 +324,11 @@ fn selector() -> Sample {
     table["type"] = json!("indirect_ws");
     table["action_profile"] = json!("ap");
     table.as_object_mut().unwrap().remove("default_entry");
-    sample.push("/pipelines/0/action_profiles", json!({"name": "ap", "id": 0, "max_size": 3,
-        "selector": {"algo": "identity", "input": [field("s", "b")]}}));
+    sample.push(
+        "/pipelines/0/action_profiles",
+        json!({"name": "ap", "id": 0, "max_size": 3,
+        "selector": {"algo": "identity", "input": [field("s", "b")]}}),
+    );
     sample
 }
 
@@ -251,20 +343,39 @@ fn groups_choose_members_by_hash_and_weight() {
     let members = [(MemberId(7), 1), (MemberId(3), 2)];
     switch.group_create(profile, GroupId(1), &members).unwrap();
     let entry = |key, action| Entry::new(vec![Match::exact(key)], 0, action);
-    switch.table_insert(0, TABLE, entry(1, EntryAction::Group(GroupId(1)))).unwrap();
-    switch.table_insert(0, TABLE, entry(2, EntryAction::Member(MemberId(7)))).unwrap();
+    switch
+        .table_insert(0, TABLE, entry(1, EntryAction::Group(GroupId(1))))
+        .unwrap();
+    switch
+        .table_insert(0, TABLE, entry(2, EntryAction::Member(MemberId(7))))
+        .unwrap();
     let port = |switch: &mut crate::Switch, a, b| once(switch, 0, &[a, b])[0].0;
-    assert_eq!([0, 1, 2, 3].map(|b| port(&mut switch, 1, b)), [13, 13, 17, 13]);
+    assert_eq!(
+        [0, 1, 2, 3].map(|b| port(&mut switch, 1, b)),
+        [13, 13, 17, 13]
+    );
     assert_eq!(port(&mut switch, 2, 9), 17);
-    assert_eq!(port(&mut switch, 3, 9), 0, "a miss without default does nothing");
-    assert_eq!(switch.member_delete(profile, MemberId(3)), Err(ControlError::InUse));
-    assert_eq!(switch.group_delete(profile, GroupId(1)), Err(ControlError::InUse));
+    assert_eq!(
+        port(&mut switch, 3, 9),
+        0,
+        "a miss without default does nothing"
+    );
+    assert_eq!(
+        switch.member_delete(profile, MemberId(3)),
+        Err(ControlError::InUse)
+    );
+    assert_eq!(
+        switch.group_delete(profile, GroupId(1)),
+        Err(ControlError::InUse)
+    );
     let missing = switch.table_insert(0, TABLE, entry(4, EntryAction::Member(MemberId(9))));
     assert_eq!(missing, Err(ControlError::NoSuchMember(MemberId(9))));
     let to = call(&switch, "to", Some(1));
     let direct = switch.table_insert(0, TABLE, entry(4, to.clone().into()));
     assert!(matches!(direct, Err(ControlError::WrongEntryKind { .. })));
-    switch.member_modify(profile, MemberId(7), call(&switch, "to", Some(27))).unwrap();
+    switch
+        .member_modify(profile, MemberId(7), call(&switch, "to", Some(27)))
+        .unwrap();
     assert_eq!(port(&mut switch, 2, 9), 27);
     switch.group_modify(profile, GroupId(1), &[]).unwrap();
     assert_eq!(port(&mut switch, 1, 0), 0, "an empty group does nothing");
