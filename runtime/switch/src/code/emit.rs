@@ -252,7 +252,12 @@ impl Emitter {
                 })?;
                 d
             }
-            Num::FromBool(value) => self.truth(value),
+            Num::FromBool(value) => match value.as_ref() {
+                Bool::FromNum(num) if self.of(num).is_some_and(|i| i.fits_unsigned(1)) => {
+                    return self.low64(num);
+                }
+                value => self.truth(value),
+            },
             Num::TwoComplement(a, bits) if *bits <= 64 => {
                 let exact = self.of(a).is_some_and(|i| i.fits_signed(*bits));
                 let a = self.low64(a)?;
@@ -309,7 +314,14 @@ impl Emitter {
         if let (BinOp::And, Num::Const(c)) = (op, b)
             && let Ok(mask) = u64::try_from(c)
         {
+            // p4c widens by masking: such a mask changes nothing.
+            let ones = mask.trailing_ones();
+            let idle = mask.count_ones() == ones
+                && self.of(a).is_some_and(|bounds| bounds.fits_unsigned(ones));
             let a = self.low64(a)?;
+            if idle {
+                return Some(a);
+            }
             let d = self.temp(1);
             self.push(Op::Mask { d, a, mask });
             return Some(d);
@@ -536,6 +548,9 @@ impl Emitter {
                 d
             }
             Bool::FromNum(num) => {
+                if let Num::FromBool(value) = num.as_ref() {
+                    return Some(self.truth(value));
+                }
                 let bound = self.of(num)?;
                 if let (Num::Load(place), true) = (num.as_ref(), bound.fits_unsigned(1)) {
                     return Some(place.slot);

@@ -61,6 +61,33 @@ pub(crate) struct Field {
     pub(crate) length: Option<Slot>,
 }
 
+/// Up to 64 bits of a header on their way into a word: eight bytes from `byte` on, shifted right,
+/// under the mask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub(crate) slot: Slot,
+    pub(crate) byte: u16,
+    pub(crate) shift: u32,
+    pub(crate) mask: u64,
+}
+
+/// A header as words of eight bytes, each made of pieces of fields.
+#[derive(Clone, Debug)]
+pub(crate) struct Emission {
+    pub(crate) pieces: Vec<Part>,
+    /// Where the pieces of each word end in `pieces`.
+    pub(crate) ends: Vec<u16>,
+    pub(crate) bytes: u32,
+}
+
+/// A piece of a field in a word that is emitted: shifted right, then left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) slot: Slot,
+    pub(crate) right: u8,
+    pub(crate) left: u8,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
     pub(crate) name: String,
@@ -78,6 +105,10 @@ pub(crate) struct Header {
     pub(crate) varbit: Option<usize>,
     /// Greatest length in bytes, with the field of variable length; 0 if unknown.
     pub(crate) max_bytes: u32,
+    /// How to extract all fields, if each is a run of bits within eight bytes.
+    pub(crate) plan: Option<Vec<Piece>>,
+    /// How to emit it, if nothing in it is of variable length.
+    pub(crate) emission: Option<Emission>,
     /// Validity words of the other members of its union.
     pub(crate) peers: Vec<Slot>,
 }

@@ -140,6 +140,8 @@ pub(crate) struct FieldList {
 pub(crate) struct Action {
     pub(crate) id: ActionId,
     pub(crate) entry: Entry,
+    /// It does nothing.
+    pub(crate) empty: bool,
     /// Words of its parameters.
     pub(crate) param_words: u32,
     pub(crate) source: Option<Source>,
@@ -156,11 +158,27 @@ pub(crate) enum Node {
     Call(u32),
 }
 
+/// How a condition is found out; the short forms save a run of code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Check {
+    /// A word that is 1 or 0.
+    Word(Slot),
+    NotWord(Slot),
+    Equal(Slot, Slot),
+    Unequal(Slot, Slot),
+    Test(super::op::Test, Slot, Slot),
+    /// So many of `Program::checks`, from the first on, all have to hold.
+    Every(u32, u32),
+    /// One of them has to hold.
+    Some(u32, u32),
+    /// Code that leaves 1 or 0 in a word.
+    Code(Entry, Slot),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
     pub(crate) name: String,
-    pub(crate) entry: Entry,
-    pub(crate) result: Slot,
+    pub(crate) check: Check,
     pub(crate) then: Node,
     pub(crate) otherwise: Node,
     pub(crate) source: Option<Source>,
@@ -171,6 +189,18 @@ pub(crate) struct Call {
     pub(crate) name: String,
     pub(crate) action: u32,
     pub(crate) next: Node,
+}
+
+/// A field of up to 64 bits on its way into a packed key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pack {
+    pub(crate) slot: Slot,
+    /// A word that is 1 if the field counts, and 0 if it reads as zero.
+    pub(crate) guard: Slot,
+    pub(crate) word: u16,
+    pub(crate) shift: u16,
+    /// What stays of the key's word: nothing for the first part of a word.
+    pub(crate) keep: u64,
 }
 
 /// A part of a key: a field and where its bits go in the packed key.
@@ -190,6 +220,11 @@ pub(crate) struct KeyPart {
 pub(crate) struct Table {
     pub(crate) id: TableId,
     pub(crate) key: Vec<KeyPart>,
+    /// The plain parts of the key, and the indices of the others in `key`.
+    pub(crate) pack: Vec<Pack>,
+    pub(crate) pack_others: Vec<u32>,
+    /// A table without key, counters and choice: the action it always runs, and what follows.
+    pub(crate) fixed: Option<(u32, Node)>,
     /// Words of the packed key, ranges included, which come last.
     pub(crate) key_words: u32,
     /// The first word that is compared as a range.
@@ -256,6 +291,8 @@ pub(crate) struct ParseState {
     /// Words of the select key.
     pub(crate) key_words: u32,
     pub(crate) cases: Vec<Case>,
+    /// The cases as value, mask and next state, if the key is one word and no value set is asked.
+    pub(crate) narrow: Option<Vec<(u64, u64, Option<u32>)>>,
     /// No state ends the parser.
     pub(crate) default: Option<u32>,
 }
@@ -350,6 +387,22 @@ pub(crate) struct Calculation {
     pub(crate) name: String,
     pub(crate) algorithm: Algorithm,
     pub(crate) inputs: Vec<CalcInput>,
+    /// The short way, if there is one.
+    pub(crate) sum: Option<Sum>,
+}
+
+/// An Internet checksum over words whose places in the input are known beforehand.
+#[derive(Clone, Debug)]
+pub(crate) struct Sum {
+    /// All of the input is there if this word is set, and nothing else.
+    pub(crate) guard: Option<Slot>,
+    /// Words of up to 32 bits, and how far to shift each for its place in a 16-bit column; few
+    /// enough that 64 bits hold their sum.
+    pub(crate) small: Vec<(Slot, u32)>,
+    /// The other words.
+    pub(crate) parts: Vec<(Slot, u32)>,
+    /// What constants add.
+    pub(crate) constant: u128,
 }
 
 #[derive(Clone, Debug)]
@@ -391,7 +444,7 @@ pub(crate) struct Checksum {
     pub(crate) target: Place,
     pub(crate) target_valid: Option<Slot>,
     pub(crate) calculation: u32,
-    pub(crate) condition: Option<(Entry, Slot)>,
+    pub(crate) condition: Option<Check>,
 }
 
 /// Standard metadata; what a program leaves out points to a word that nobody reads.
@@ -441,6 +494,8 @@ pub(crate) struct Program {
     pub(crate) actions: Vec<Action>,
     pub(crate) tables: Vec<Table>,
     pub(crate) conditions: Vec<Condition>,
+    /// The parts of conditions.
+    pub(crate) checks: Vec<Check>,
     pub(crate) calls: Vec<Call>,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) ingress: Node,

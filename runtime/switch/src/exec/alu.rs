@@ -28,6 +28,7 @@ const MAX_LOOPS: u32 = 1 << 20;
     clippy::indexing_slicing,
     reason = "the emitter hands out every slot and jump target"
 )]
+#[inline(always)]
 pub(crate) fn run<const ONE: bool>(code: &[Op], mut pc: usize, words: &mut Words) -> Stop {
     let mut loops = 0;
     loop {
@@ -213,7 +214,7 @@ fn shift2(op: Alu, a: u128, b: u64) -> u128 {
 }
 
 #[inline]
-fn test(op: Test, a: u64, b: u64) -> bool {
+pub(crate) fn test(op: Test, a: u64, b: u64) -> bool {
     match op {
         Test::Eq => a == b,
         Test::Ne => a != b,

@@ -3,7 +3,7 @@
 use super::bitio::BitWriter;
 use super::state::State;
 use crate::code::layout::{Header, Layout, Slot, Words};
-use crate::code::program::{Algorithm, CalcInput, Calculation};
+use crate::code::program::{Algorithm, CalcInput, Calculation, Sum};
 
 /// Gathers the input of a calculation into `buffer`.
 pub(crate) fn gather(
@@ -75,6 +75,31 @@ pub(crate) fn write_header(header: &Header, words: &Words, writer: &mut BitWrite
     }
 }
 
+/// Appends a header to bytes.
+#[inline]
+pub(crate) fn emit_header(header: &Header, words: &Words, out: &mut Vec<u8>) {
+    let Some(emission) = &header.emission else {
+        let mut writer = BitWriter::new(out);
+        write_header(header, words, &mut writer);
+        return writer.finish();
+    };
+    let end = out.len() + emission.bytes as usize;
+    let mut first = 0;
+    for last in &emission.ends {
+        let pieces = emission
+            .pieces
+            .get(first..usize::from(*last))
+            .unwrap_or_default();
+        let word = pieces.iter().fold(0, |word, piece| {
+            word | (words[piece.slot as usize] >> (piece.right & 63)) << (piece.left & 63)
+        });
+        out.extend_from_slice(&word.to_be_bytes());
+        first = usize::from(*last);
+    }
+    // The last word may have been more than was left.
+    out.truncate(end);
+}
+
 /// The result of calculation number `index` over `input`.
 pub(crate) fn compute(algorithm: Algorithm, input: &[u8], state: &mut State, index: usize) -> u64 {
     match algorithm {
@@ -132,6 +157,30 @@ pub(crate) fn csum16(input: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+/// The same over words whose places are known beforehand.
+pub(crate) fn sum(sum: &Sum, words: &Words) -> u16 {
+    if sum.guard.is_some_and(|guard| words[guard as usize] == 0) {
+        return u16::MAX;
+    }
+    // Any multiple of 16 bits weighs the same in ones' complement, so the columns need no cutting.
+    let small = sum.small.iter().fold(0u64, |total, (slot, shift)| {
+        total.wrapping_add(words[*slot as usize] << (shift & 63))
+    });
+    let total = sum
+        .parts
+        .iter()
+        .fold(sum.constant + u128::from(small), |total, (slot, shift)| {
+            total + (u128::from(words[*slot as usize]) << shift)
+        });
+    let (low, carry) = (total as u64).overflowing_add((total >> 64) as u64);
+    // Folding once more leaves 34 bits at most.
+    let mut total = (low >> 32) + (low & 0xffff_ffff) + u64::from(carry);
+    while total >> 16 != 0 {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    !(total as u16)
 }
 
 fn xor(input: &[u8], width: usize) -> u64 {

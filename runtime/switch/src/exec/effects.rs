@@ -208,6 +208,9 @@ impl<T: Tracer> Machine<'_, T> {
         let Some(calculation) = self.program.calculations.get(index) else {
             return 0;
         };
+        if let Some(sum) = &calculation.sum {
+            return u64::from(calc::sum(sum, &self.scratch.words));
+        }
         let mut buffer = std::mem::take(&mut self.scratch.bytes);
         let layout = &self.program.layout;
         calc::gather(

@@ -5,8 +5,11 @@ use super::exact::Reader;
 use super::state::State;
 use crate::Output;
 use crate::code::layout::{HeaderId, Place, Slot, WORDS, Words};
-use crate::code::program::{Entry, Program};
+use crate::code::program::{Check, Entry, Program};
 use crate::trace::Tracer;
+
+/// Most words of a table's packed key.
+pub(crate) const MAX_KEY: usize = 64;
 
 /// `instance_type`, as simple_switch counts them.
 pub(crate) mod instance {
@@ -69,7 +72,8 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Scratch {
     pub(crate) words: Box<Words>,
-    pub(crate) key: Vec<u64>,
+    pub(crate) key: Box<[u64; MAX_KEY]>,
+    pub(crate) select: Vec<u64>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) waiting: std::collections::VecDeque<Waiting>,
     pub(crate) spare: Vec<Waiting>,
@@ -81,7 +85,8 @@ impl Default for Scratch {
         let words = vec![0; WORDS].into_boxed_slice();
         Scratch {
             words: words.try_into().unwrap_or_else(|_| Box::new([0; WORDS])),
-            key: Vec::new(),
+            key: Box::new([0; MAX_KEY]),
+            select: Vec::new(),
             bytes: Vec::new(),
             waiting: std::collections::VecDeque::new(),
             spare: Vec::new(),
@@ -136,15 +141,61 @@ impl<T: Tracer> Machine<'_, T> {
         self.scratch.words[slot as usize] = value;
     }
 
+    /// Whether a condition holds.
+    #[inline]
+    pub(crate) fn check(&mut self, check: Check) -> bool {
+        match check {
+            Check::Every(first, count) => {
+                let checks = self
+                    .program
+                    .checks
+                    .get(first as usize..(first + count) as usize);
+                checks
+                    .unwrap_or_default()
+                    .iter()
+                    .all(|check| self.test(*check))
+            }
+            Check::Some(first, count) => {
+                let checks = self
+                    .program
+                    .checks
+                    .get(first as usize..(first + count) as usize);
+                checks
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|check| self.test(*check))
+            }
+            Check::Code(entry, slot) => {
+                self.run(entry);
+                self.word(slot) != 0
+            }
+            test => self.test(test),
+        }
+    }
+
+    /// A check that needs no code.
+    #[inline]
+    fn test(&self, check: Check) -> bool {
+        match check {
+            Check::Word(slot) => self.word(slot) != 0,
+            Check::NotWord(slot) => self.word(slot) == 0,
+            Check::Equal(a, b) => self.word(a) == self.word(b),
+            Check::Unequal(a, b) => self.word(a) != self.word(b),
+            Check::Test(op, a, b) => alu::test(op, self.word(a), self.word(b)),
+            Check::Every(..) | Check::Some(..) | Check::Code(..) => false,
+        }
+    }
+
     /// Stores a number of 64 bits, cut to the place's width.
     #[inline]
     pub(crate) fn set(&mut self, place: Place, value: u64) {
-        let words = place.words();
-        if words == 1 {
-            self.set_word(place.slot, value & place.top_mask());
-        } else if words > 1 {
+        if place.width <= 64 {
+            if place.width > 0 {
+                self.set_word(place.slot, value & (u64::MAX >> (64 - place.width)));
+            }
+        } else {
             self.set_word(place.slot, value);
-            for i in 1..words {
+            for i in 1..place.words() {
                 self.set_word(place.slot + i as Slot, 0);
             }
         }

@@ -4,7 +4,7 @@ use super::bitio;
 use super::exact;
 use super::machine::Machine;
 use crate::Bits;
-use crate::code::layout::{HeaderId, Place, Slot, mask};
+use crate::code::layout::{HeaderId, Piece, Place, Slot};
 use crate::code::program::{CaseTest, Entry, ParseOp, ParseState, SelectSource};
 use crate::trace::{Event, Tracer};
 
@@ -78,6 +78,10 @@ impl<T: Tracer> Machine<'_, T> {
                 };
                 key |= value << part.shift;
             }
+            if let Some(narrow) = &state.narrow {
+                let hit = narrow.iter().find(|(value, mask, _)| key & mask == *value);
+                return Ok(hit.map_or(state.default, |(_, _, next)| *next));
+            }
             for case in &state.cases {
                 let hit = match &case.test {
                     CaseTest::Value { value, mask } => match (value.as_slice(), mask.as_slice()) {
@@ -93,7 +97,7 @@ impl<T: Tracer> Machine<'_, T> {
             return Ok(state.default);
         }
         self.wide_key(state, packet, *offset);
-        let key = std::mem::take(&mut self.scratch.key);
+        let key = std::mem::take(&mut self.scratch.select);
         let next = state.cases.iter().find(|case| match &case.test {
             CaseTest::Value { value, mask } => key
                 .iter()
@@ -103,7 +107,7 @@ impl<T: Tracer> Machine<'_, T> {
             CaseTest::Set { set, mask } => self.in_set(*set, &key, mask),
         });
         let next = next.map_or(state.default, |case| case.next);
-        self.scratch.key = key;
+        self.scratch.select = key;
         Ok(next)
     }
 
@@ -120,7 +124,7 @@ impl<T: Tracer> Machine<'_, T> {
 
     /// A select key of more than 64 bits, into the scratch key.
     fn wide_key(&mut self, state: &ParseState, packet: &[u8], offset: usize) {
-        let mut key = std::mem::take(&mut self.scratch.key);
+        let mut key = std::mem::take(&mut self.scratch.select);
         key.clear();
         key.resize(state.key_words as usize, 0);
         for part in &state.key {
@@ -155,7 +159,7 @@ impl<T: Tracer> Machine<'_, T> {
                 }
             }
         }
-        self.scratch.key = key;
+        self.scratch.select = key;
     }
 
     fn parse_op(&mut self, op: &ParseOp, packet: &[u8], offset: &mut usize) -> Result<(), u64> {
@@ -281,16 +285,14 @@ impl<T: Tracer> Machine<'_, T> {
         if variable > room as usize || (variable > 0 && too_long) {
             return Err(errors.header_too_short);
         }
-        if header.varbit.is_none() && bytes <= Window::FIXED {
-            let window = Window::new(data);
-            for field in &header.fields {
-                let place = field.place;
-                if place.width <= 64 {
-                    self.set_word(place.slot, window.read(field.offset as usize, place.width));
-                } else {
-                    self.extract_wide(place, data, field.offset as usize, place.width);
-                }
-            }
+        if let Some(plan) = &header.plan
+            && let Some(padded) = packet.get(*offset..*offset + bytes + 7)
+        {
+            self.extract_plan(plan, padded);
+        } else if let Some(plan) = &header.plan
+            && bytes <= Window::FIXED
+        {
+            self.extract_plan(plan, &Window::new(data).bytes);
         } else {
             let mut shift = 0;
             for field in &header.fields {
@@ -313,6 +315,19 @@ impl<T: Tracer> Machine<'_, T> {
         *offset += bytes;
         self.trace_extract(id);
         Ok(())
+    }
+
+    /// Extracts by plan from bytes with seven more behind the header.
+    #[inline]
+    fn extract_plan(&mut self, plan: &[Piece], data: &[u8]) {
+        for piece in plan {
+            let first = usize::from(piece.byte);
+            let Some(Ok(bytes)) = data.get(first..first + 8).map(<[u8; 8]>::try_from) else {
+                continue;
+            };
+            let value = (u64::from_be_bytes(bytes) >> (piece.shift & 63)) & piece.mask;
+            self.set_word(piece.slot, value);
+        }
     }
 
     fn extract_wide(&mut self, place: Place, data: &[u8], at: usize, bits: u32) {
@@ -361,18 +376,6 @@ impl Window {
             place.copy_from_slice(data);
         }
         Window { bytes }
-    }
-
-    #[inline]
-    fn read(&self, offset: usize, bits: u32) -> u64 {
-        let first = offset / 8;
-        let skip = (offset % 8) as u32;
-        if skip + bits <= 64
-            && let Some(Ok(bytes)) = self.bytes.get(first..first + 8).map(<[u8; 8]>::try_from)
-        {
-            return (u64::from_be_bytes(bytes) >> ((64 - skip - bits) & 63)) & mask(bits);
-        }
-        bitio::read(&self.bytes, offset, bits)
     }
 }
 

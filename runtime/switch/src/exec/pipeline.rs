@@ -1,8 +1,7 @@
 //! The control flow: conditions, tables, actions.
 
-use super::machine::Machine;
-use crate::code::layout::Slot;
-use crate::code::program::{KeyPart, Node, Table};
+use super::machine::{MAX_KEY, Machine};
+use crate::code::program::{Node, Table};
 use crate::control::{EntryHandle, MeterColor};
 use crate::table::Run;
 use crate::trace::{Event, TableEntry, Tracer};
@@ -22,8 +21,7 @@ impl<T: Tracer> Machine<'_, T> {
                     let Some(condition) = program.conditions.get(index as usize) else {
                         return;
                     };
-                    self.run(condition.entry);
-                    let result = self.word(condition.result) != 0;
+                    let result = self.check(condition.check);
                     self.tracer.event(|| Event::Condition {
                         name: condition.name.clone(),
                         result,
@@ -53,39 +51,31 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     /// Packs the key of `table` into the scratch key.
-    #[inline]
-    fn pack_key(&mut self, table: &Table) {
-        let mut key = std::mem::take(&mut self.scratch.key);
-        key.clear();
-        key.resize(table.key_words as usize, 0);
-        for part in &table.key {
-            self.pack_part(part, &mut key);
-        }
-        self.scratch.key = key;
-    }
-
-    #[expect(
+    #[allow(
         clippy::indexing_slicing,
         reason = "the loader sizes the key by its parts"
     )]
     #[inline]
-    fn pack_part(&self, part: &KeyPart, key: &mut [u64]) {
-        if let Some(valid) = part.valid
-            && self.word(valid) == 0
-        {
-            return;
+    fn pack_key(&mut self, table: &Table) {
+        let words = &self.scratch.words;
+        let key = &mut self.scratch.key;
+        if !table.pack_others.is_empty() {
+            key[..table.key_words as usize].fill(0);
         }
-        let first = part.word as usize;
-        match &part.mask {
-            None if part.place.width <= 64 => {
-                key[first] |= self.word(part.place.slot) << part.shift;
-            }
-            mask => {
-                for i in 0..part.place.words() {
-                    let bits = mask.as_ref().map_or(u64::MAX, |mask| mask[i as usize]);
-                    key[first + i as usize] |=
-                        (self.word(part.place.slot + i as Slot) & bits) << part.shift;
-                }
+        for part in &table.pack {
+            let value = words[part.slot as usize] & words[part.guard as usize].wrapping_neg();
+            let word = &mut key[part.word as usize & (MAX_KEY - 1)];
+            *word = *word & part.keep | value << (part.shift & 63);
+        }
+        for other in &table.pack_others {
+            let part = &table.key[*other as usize];
+            let absent = part.valid.is_some_and(|valid| words[valid as usize] == 0);
+            for i in 0..part.place.words() as usize {
+                let bits = part.mask.as_ref().map_or(u64::MAX, |mask| mask[i]);
+                let bits = if absent { 0 } else { bits };
+                let value = words[part.place.slot as usize + i] & bits;
+                let word = &mut key[part.word as usize + i];
+                *word |= value << part.shift;
             }
         }
     }
@@ -95,6 +85,12 @@ impl<T: Tracer> Machine<'_, T> {
         reason = "there is one table state per table of the program"
     )]
     fn table(&mut self, table: &Table, index: usize) -> Node {
+        if !T::ON
+            && let Some((action, next)) = table.fixed
+        {
+            self.action(action);
+            return next;
+        }
         let hit = if table.key.is_empty() || self.state.tables[index].len() == 0 {
             if T::ON {
                 self.pack_key(table);
@@ -102,7 +98,7 @@ impl<T: Tracer> Machine<'_, T> {
             None
         } else {
             self.pack_key(table);
-            self.state.tables[index].lookup(&self.scratch.key)
+            self.state.tables[index].lookup(&self.scratch.key[..table.key_words as usize])
         };
         let run = match hit {
             Some(at) => {
@@ -171,7 +167,9 @@ impl<T: Tracer> Machine<'_, T> {
             None => &state.default_data,
         };
         let base = self.program.param_base as usize;
-        self.scratch.words[base..base + data.len()].copy_from_slice(data);
+        for (word, value) in self.scratch.words[base..].iter_mut().zip(data) {
+            *word = *value;
+        }
     }
 
     fn member(&mut self, table: &Table, index: usize, member: u32) -> Option<u32> {
@@ -219,7 +217,9 @@ impl<T: Tracer> Machine<'_, T> {
                 });
             }
         }
-        self.run(action.entry);
+        if !action.empty {
+            self.run(action.entry);
+        }
     }
 
     fn trace_action(&mut self, id: ActionId) {
@@ -252,7 +252,7 @@ impl<T: Tracer> Machine<'_, T> {
     fn trace_table(&mut self, table: &Table, index: usize, hit: Option<u32>, action: Option<u32>) {
         let program = self.program;
         let state = self.state.tables.get(index);
-        let key = &self.scratch.key;
+        let key = self.scratch.key.as_slice();
         self.tracer.event(|| {
             let schema = program.schema.tables.get(index);
             let fields = schema.map(|s| s.key.as_slice()).unwrap_or_default();

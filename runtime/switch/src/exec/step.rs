@@ -1,8 +1,7 @@
 //! The traffic manager: what happens to a packet before, between and after the two pipelines, in
 //! simple_switch's order.
 
-use super::bitio::BitWriter;
-use super::calc::write_header;
+use super::calc::emit_header;
 use super::machine::{Machine, Registers, Waiting, instance};
 use crate::code::program::Checksum;
 use crate::output::{Digest, PacketSpan};
@@ -354,14 +353,12 @@ impl<T: Tracer> Machine<'_, T> {
             self.run(*entry);
         }
         let start = bytes.len();
-        let mut writer = BitWriter::new(bytes);
         for id in &program.deparse {
             let header = program.layout.header(*id);
             if self.word(header.valid) != 0 {
-                write_header(header, &self.scratch.words, &mut writer);
+                emit_header(header, &self.scratch.words, bytes);
             }
         }
-        writer.finish();
         bytes.extend_from_slice(payload);
         bytes.truncate(start.saturating_add(self.regs.truncate).max(start));
         self.tracer.event(|| Event::Deparse {
@@ -382,13 +379,9 @@ impl<T: Tracer> Machine<'_, T> {
 
     /// Whether a checksum's condition holds.
     fn holds(&mut self, checksum: &Checksum) -> bool {
-        match checksum.condition {
-            None => true,
-            Some((entry, result)) => {
-                self.run(entry);
-                self.word(result) != 0
-            }
-        }
+        checksum
+            .condition
+            .is_none_or(|condition| self.check(condition))
     }
 
     fn verify_checksums(&mut self, payload: &[u8]) {

@@ -54,6 +54,7 @@ impl Loader {
             self.actions.push(Action {
                 id: ActionId(id),
                 entry,
+                empty: matches!(self.emitter.code.get(entry as usize), Some(Op::End)),
                 param_words: u32::from(slot - self.param_base),
                 source: source(&at),
                 primitives: traced,

@@ -71,6 +71,7 @@ impl Loader {
             }
             if let Some(table) = self.tables.get_mut(table.index()) {
                 table.count = true;
+                table.fixed = None;
             }
         }
         for (i, at) in root.list_of("meter_arrays")?.iter().enumerate() {

@@ -3,9 +3,8 @@
 use super::Loader;
 use super::at::{At, Result};
 use crate::code::emit::low_words;
-use crate::code::layout::HeaderId;
-use crate::code::op::Op;
-use crate::code::program::{Algorithm, CalcInput, Calculation, Checksum, Entry};
+use crate::code::layout::{HeaderId, Slot};
+use crate::code::program::{Algorithm, CalcInput, Calculation, Checksum, Entry, Sum};
 
 impl Loader {
     pub(super) fn read_calculations(&mut self, root: &At) -> Result<()> {
@@ -15,10 +14,14 @@ impl Loader {
             let inputs = self.calc_inputs(&at.get("input")?)?;
             self.calculation_names
                 .insert(name.clone(), self.calculations.len() as u32);
+            let sum = (algorithm == Algorithm::Csum16)
+                .then(|| sum(&inputs))
+                .flatten();
             self.calculations.push(Calculation {
                 name,
                 algorithm,
                 inputs,
+                sum,
             });
         }
         Ok(())
@@ -71,11 +74,7 @@ impl Loader {
                 }
                 Some(condition) => {
                     let condition = self.bool(&condition, &[])?;
-                    let entry = self.emitter.here();
-                    let slot = self.emitter.decide(&condition);
-                    self.emitter.push(Op::End);
-                    self.emitter.release();
-                    Some((entry, slot))
+                    Some(self.check(&condition))
                 }
             };
             let checksum = Checksum {
@@ -112,6 +111,57 @@ impl Loader {
         }
         Ok((order, code))
     }
+}
+
+/// A checksum's input as words with known places, if nothing in it depends on the packet.
+fn sum(inputs: &[CalcInput]) -> Option<Sum> {
+    let mut guard = None;
+    let mut bits: u32 = 0;
+    let mut at = Vec::new();
+    for (i, input) in inputs.iter().enumerate() {
+        match input {
+            CalcInput::Field {
+                place,
+                valid,
+                length: None,
+            } if i == 0 || *valid == guard => {
+                guard = *valid;
+                bits += place.width;
+            }
+            CalcInput::Constant { bits: width, .. } if i == 0 || guard.is_none() => bits += width,
+            _ => return None,
+        }
+        at.push(bits);
+    }
+    let mut sum = Sum {
+        guard,
+        small: Vec::new(),
+        parts: Vec::new(),
+        constant: 0,
+    };
+    for (input, end) in inputs.iter().zip(at) {
+        // A word that ends at bit `end` stands so far from the right end of its column.
+        let shift = |i: u32| (16 - (end - i * 64) % 16) % 16;
+        match input {
+            CalcInput::Field { place, .. } => {
+                for i in 0..place.words() {
+                    let part = (place.slot + i as Slot, shift(i));
+                    if place.width <= 32 && sum.small.len() < 1 << 15 {
+                        sum.small.push(part);
+                    } else {
+                        sum.parts.push(part);
+                    }
+                }
+            }
+            CalcInput::Constant { words, .. } => {
+                for (i, word) in words.iter().enumerate() {
+                    sum.constant += u128::from(*word) << shift(i as u32);
+                }
+            }
+            CalcInput::Header(_) | CalcInput::Payload => return None,
+        }
+    }
+    Some(sum)
 }
 
 pub(super) fn algorithm(at: &At) -> Result<Algorithm> {

@@ -1,7 +1,7 @@
 //! Header types, headers, stacks and unions: the layout of a packet's words.
 
 use super::at::{At, Result};
-use crate::code::layout::{Field, Header, Layout, Place, Slot, Stack};
+use crate::code::layout::{Emission, Field, Header, Layout, Part, Piece, Place, Slot, Stack, mask};
 use rustc_hash::FxHashMap;
 
 /// Most bits a field may have.
@@ -153,6 +153,7 @@ fn header(
     }
     let valid = *next as Slot;
     *next += 1;
+    let layout_fields = fields.clone();
     Ok(Header {
         name: at.get("name")?.str()?.to_owned(),
         type_name,
@@ -164,8 +165,69 @@ fn header(
         fixed_bits,
         varbit,
         max_bytes: header_type.max_bytes,
+        plan: varbit.is_none().then(|| plan(&layout_fields)).flatten(),
+        emission: (varbit.is_none() && !metadata).then(|| emission(&layout_fields, fixed_bits)),
         peers: Vec::new(),
     })
+}
+
+/// The extraction of fields of fixed lengths; `None` if one lies across nine bytes.
+fn plan(fields: &[Field]) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    for field in fields {
+        for i in 0..field.place.words() {
+            let width = (field.place.width - i * 64).min(64);
+            let first = field.offset + field.place.width - i * 64 - width;
+            let skip = first % 8;
+            pieces.push(Piece {
+                slot: field.place.slot + i as Slot,
+                byte: u16::try_from(first / 8).ok()?,
+                shift: 64u32.checked_sub(skip + width)?,
+                mask: mask(width),
+            });
+        }
+    }
+    Some(pieces)
+}
+
+/// The emission of fields of fixed lengths.
+fn emission(fields: &[Field], bits: u32) -> Emission {
+    let mut words: Vec<Vec<Part>> = vec![Vec::new(); bits.div_ceil(64) as usize];
+    let mut put = |word: u32, slot: Slot, right: u32, left: u32| {
+        if let Some(parts) = words.get_mut(word as usize) {
+            parts.push(Part {
+                slot,
+                right: right as u8,
+                left: left as u8,
+            });
+        }
+    };
+    for field in fields {
+        for i in 0..field.place.words() {
+            let slot = field.place.slot + i as Slot;
+            let width = (field.place.width - i * 64).min(64);
+            let first = field.offset + field.place.width - i * 64 - width;
+            let (word, at) = (first / 64, first % 64);
+            match (at + width).checked_sub(64) {
+                None | Some(0) => put(word, slot, 0, 64 - at - width),
+                // It goes on in the next word.
+                Some(rest) => {
+                    put(word, slot, rest, 0);
+                    put(word + 1, slot, 0, 64 - rest);
+                }
+            }
+        }
+    }
+    let mut emission = Emission {
+        pieces: Vec::new(),
+        ends: Vec::new(),
+        bytes: bits / 8,
+    };
+    for parts in words {
+        emission.pieces.extend(parts);
+        emission.ends.push(emission.pieces.len() as u16);
+    }
+    emission
 }
 
 fn header_list(at: &At, layout: &Layout) -> Result<Vec<u32>> {

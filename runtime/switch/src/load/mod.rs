@@ -18,9 +18,11 @@ mod tests;
 
 use crate::LoadError;
 use crate::code::emit::Emitter;
+use crate::code::expr::Bool;
 use crate::code::layout::{Layout, Place, Slot, WORDS};
+use crate::code::op::{Op, Test};
 use crate::code::program::{
-    Action, Calculation, Call, Checksum, Condition, CoreErrors, Digest, FieldList, Node,
+    Action, Calculation, Call, Check, Checksum, Condition, CoreErrors, Digest, FieldList, Node,
     ParseState, Profile, Program, SetShape, Table,
 };
 use crate::schema::Schema;
@@ -46,6 +48,7 @@ struct Loader {
     actions: Vec<Action>,
     tables: Vec<Table>,
     conditions: Vec<Condition>,
+    checks: Vec<Check>,
     calls: Vec<Call>,
     profiles: Vec<Profile>,
     states: Vec<ParseState>,
@@ -146,6 +149,7 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
         actions: Vec::new(),
         tables: Vec::new(),
         conditions: Vec::new(),
+        checks: Vec::new(),
         calls: Vec::new(),
         profiles: Vec::new(),
         states: Vec::new(),
@@ -225,6 +229,7 @@ impl Loader {
             actions: self.actions,
             tables: self.tables,
             conditions: self.conditions,
+            checks: self.checks,
             calls: self.calls,
             profiles: self.profiles,
             ingress,
@@ -245,6 +250,61 @@ impl Loader {
         })
     }
 
+    /// Compiles a condition: to tests of words if it is a plain list of them, else to code.
+    fn check(&mut self, condition: &Bool) -> Check {
+        let mut parts = Vec::new();
+        let every = !matches!(condition, Bool::Or(..));
+        flatten(condition, every, &mut parts);
+        let checks: Option<Vec<Check>> = parts.iter().map(|part| self.test(part)).collect();
+        let count = parts.len() as u32;
+        if let Some(checks) = checks {
+            if let [check] = checks.as_slice() {
+                return *check;
+            }
+            let first = self.checks.len() as u32;
+            self.checks.extend(checks);
+            return if every {
+                Check::Every(first, count)
+            } else {
+                Check::Some(first, count)
+            };
+        }
+        let entry = self.emitter.here();
+        let result = self.emitter.decide(condition);
+        self.emitter.push(Op::End);
+        self.emitter.release();
+        Check::Code(entry, result)
+    }
+
+    /// A condition as one test of words that are there without any code.
+    fn test(&mut self, condition: &Bool) -> Option<Check> {
+        if let Bool::Not(inner) = condition {
+            return Some(match self.test(inner)? {
+                Check::Word(slot) => Check::NotWord(slot),
+                Check::NotWord(slot) => Check::Word(slot),
+                Check::Equal(a, b) => Check::Unequal(a, b),
+                Check::Unequal(a, b) => Check::Equal(a, b),
+                Check::Test(Test::LtUnsigned, a, b) => Check::Test(Test::LeUnsigned, b, a),
+                Check::Test(Test::LeUnsigned, a, b) => Check::Test(Test::LtUnsigned, b, a),
+                Check::Test(Test::LtSigned, a, b) => Check::Test(Test::LeSigned, b, a),
+                Check::Test(Test::LeSigned, a, b) => Check::Test(Test::LtSigned, b, a),
+                _ => return None,
+            });
+        }
+        let entry = self.emitter.here() as usize;
+        let result = self.emitter.decide(condition);
+        let check = match self.emitter.code.get(entry..).unwrap_or_default() {
+            [] => Some(Check::Word(result)),
+            [Op::Equal { d, a, b }] if *d == result => Some(Check::Equal(*a, *b)),
+            [Op::Unequal { d, a, b }] if *d == result => Some(Check::Unequal(*a, *b)),
+            [Op::Test { op, d, a, b }] if *d == result => Some(Check::Test(*op, *a, *b)),
+            _ => None,
+        };
+        self.emitter.code.truncate(entry);
+        self.emitter.release();
+        check
+    }
+
     fn node(at: &At, nodes: &FxHashMap<String, Node>) -> Result<Node> {
         if at.is_null() {
             return Ok(Node::End);
@@ -253,6 +313,21 @@ impl Loader {
             Some(node) => Ok(*node),
             None => Err(at.invalid("the name of a table, conditional or action call")),
         }
+    }
+}
+
+/// The parts of a conjunction (`every`) or disjunction.
+fn flatten<'a>(condition: &'a Bool, every: bool, parts: &mut Vec<&'a Bool>) {
+    match condition {
+        Bool::And(a, b) if every => {
+            flatten(a, every, parts);
+            flatten(b, every, parts);
+        }
+        Bool::Or(a, b) if !every => {
+            flatten(a, every, parts);
+            flatten(b, every, parts);
+        }
+        part => parts.push(part),
     }
 }
 

@@ -41,7 +41,16 @@ impl Loader {
     fn state(&mut self, at: &At, names: &FxHashMap<String, u32>) -> Result<ParseState> {
         let mut ops = Vec::new();
         for op in at.list_of("parser_ops")? {
-            ops.push(self.parser_op(&op)?);
+            // Assignments in a row are one run of code.
+            let joins = matches!(ops.last(), Some(ParseOp::Run(_))) && is_code(&op)?;
+            if joins {
+                self.emitter.code.pop();
+            }
+            let here = self.emitter.here();
+            match self.parser_op(&op)? {
+                ParseOp::Run(entry) if joins && entry == here => {}
+                op => ops.push(op),
+            }
             self.emitter.release();
         }
         let mut key = self.select_key(at)?;
@@ -83,8 +92,17 @@ impl Loader {
             cases.push(Case { test, next });
         }
         let name = at.get("name")?.str()?.to_owned();
+        let narrow = cases.iter().map(|case: &Case| match &case.test {
+            CaseTest::Value { value, mask } => match (value.as_slice(), mask.as_slice()) {
+                ([value], [mask]) => Some((*value, *mask, case.next)),
+                _ => None,
+            },
+            CaseTest::Set { .. } => None,
+        });
+        let narrow = narrow.collect();
         Ok(ParseState {
             name,
+            narrow,
             ops,
             key,
             key_words: words,
@@ -290,6 +308,15 @@ impl Loader {
             other => return Err(kind.unsupported(other)),
         })
     }
+}
+
+/// Whether an operation is nothing but code.
+fn is_code(op: &At) -> Result<bool> {
+    Ok(match op.get("op")?.str()? {
+        "primitive" => true,
+        "set" => op.get("parameters")?.at(1)?.get("type")?.str()? != "lookahead",
+        _ => false,
+    })
 }
 
 fn next_state(at: &At, names: &FxHashMap<String, u32>) -> Result<Option<u32>> {

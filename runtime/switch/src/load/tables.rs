@@ -5,10 +5,11 @@ use super::calculations::algorithm;
 use super::{Loader, source};
 use crate::code::emit::low_words;
 use crate::code::layout::Place;
-use crate::code::op::Op;
 use crate::code::program::{
-    Calculation, Call, Condition, Initial, InitialEntry, KeyPart, Node, Profile, Table, TableAction,
+    Calculation, Call, Condition, Initial, InitialEntry, KeyPart, Node, Pack, Profile, Table,
+    TableAction,
 };
+use crate::exec::machine::MAX_KEY;
 use crate::schema::{
     ActionId, ActionProfileId, ActionProfileSchema, KeyField, MatchKind, TableId, TableSchema,
 };
@@ -64,14 +65,10 @@ impl Loader {
         }
         for condition in &conditions {
             let expression = self.bool(&condition.get("expression")?, &[])?;
-            let entry = self.emitter.here();
-            let result = self.emitter.decide(&expression);
-            self.emitter.push(Op::End);
-            self.emitter.release();
+            let check = self.check(&expression);
             self.conditions.push(Condition {
                 name: condition.get("name")?.str()?.to_owned(),
-                entry,
-                result,
+                check,
                 then: Self::node(&condition.get("true_next")?, &nodes)?,
                 otherwise: Self::node(&condition.get("false_next")?, &nodes)?,
                 source: source(condition),
@@ -116,6 +113,7 @@ impl Loader {
                     name,
                     algorithm,
                     inputs,
+                    sum: None,
                 });
                 Some(index)
             }
@@ -201,9 +199,44 @@ impl Loader {
             direct_meter: None,
             action_profile: profile,
         });
+        if key_words as usize > MAX_KEY {
+            return Err(at.get("key")?.unsupported("a key of more than 64 words"));
+        }
+        let always = self.emitter.constant(&BigInt::from(1), 1);
+        let mut plain = Vec::new();
+        let mut pack_others = Vec::new();
+        for (i, part) in key.iter().enumerate() {
+            if part.place.width <= 64 && part.mask.is_none() {
+                plain.push(Pack {
+                    slot: part.place.slot,
+                    guard: part.valid.unwrap_or(always),
+                    word: part.word as u16,
+                    shift: part.shift as u16,
+                    keep: if part.shift == 0 { 0 } else { u64::MAX },
+                });
+            } else {
+                pack_others.push(i as u32);
+            }
+        }
+        if !pack_others.is_empty() {
+            // Wide fields share words with what follows them: all words start at 0.
+            plain.iter_mut().for_each(|part| part.keep = u64::MAX);
+        }
+        let fixed = match (&default, key.as_slice(), actions.as_slice()) {
+            (Some(initial), [], [action])
+                if const_default_action && initial.params.is_empty() && profile.is_none() =>
+            {
+                let counts = at.flag("with_counters", false)?;
+                (!counts).then_some((action.action, next_miss.unwrap_or(action.next)))
+            }
+            _ => None,
+        };
         self.tables.push(Table {
             id,
             key,
+            pack: plain,
+            pack_others,
+            fixed,
             key_words,
             range_start,
             exact,

@@ -49,7 +49,7 @@ impl HashIndex {
     }
 
     pub(crate) fn insert(&mut self, hash: u64, place: u32) {
-        if (self.len + 1) * 2 > self.slots.len() {
+        if (self.len + 1) * 4 > self.slots.len() * 3 {
             let old = std::mem::take(&mut self.slots);
             self.slots = vec![0; (old.len() * 2).max(8)];
             for slot in old.into_iter().filter(|slot| *slot != 0) {

@@ -5,6 +5,7 @@
 
 mod hash;
 mod key;
+mod records;
 mod tuple;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub(crate) use hash::{HashIndex, hash_words};
 pub(crate) use key::{CompiledKey, compile};
+use records::Records;
 use tuple::TupleSpace;
 
 use crate::code::program::Table;
@@ -56,20 +58,14 @@ enum Index {
 
 #[derive(Clone, Debug)]
 pub(crate) struct TableState {
-    key_words: usize,
-    data_words: usize,
     seed: u64,
-    hot: Vec<Hot>,
-    keys: Vec<u64>,
-    data: Vec<u64>,
+    records: Records,
     cold: Vec<Option<Box<Cold>>>,
     generations: Vec<u32>,
-    counters: Vec<CounterValue>,
     meters: Vec<Option<Box<Meter>>>,
     free: BinaryHeap<Reverse<u32>>,
     len: usize,
     index: Index,
-    counting: bool,
     pub(crate) default: Run,
     pub(crate) default_data: Vec<u64>,
     pub(crate) default_counter: CounterValue,
@@ -84,24 +80,22 @@ impl TableState {
     pub(crate) fn new(table: &Table, seed: u64, ranges: Vec<(u32, u32)>) -> Self {
         let key_words = table.key_words as usize;
         TableState {
-            key_words,
-            data_words: table.data_words as usize,
             seed,
-            hot: Vec::new(),
-            keys: Vec::new(),
-            data: Vec::new(),
+            records: Records::new(key_words, table.data_words as usize, table.count),
             cold: Vec::new(),
             generations: Vec::new(),
-            counters: Vec::new(),
             meters: Vec::new(),
             free: BinaryHeap::new(),
             len: 0,
             index: if table.exact {
                 Index::Exact(HashIndex::default())
             } else {
-                Index::Tuple(TupleSpace::new(table.range_start as usize, ranges))
+                Index::Tuple(TupleSpace::new(
+                    table.range_start as usize,
+                    key_words,
+                    ranges,
+                ))
             },
-            counting: table.count,
             default: Run::Nothing,
             default_data: Vec::new(),
             default_counter: CounterValue::default(),
@@ -116,39 +110,35 @@ impl TableState {
     /// The place of the entry that `key` (packed) hits.
     #[inline]
     pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
+        let (keys, stride) = (self.records.keys(), self.records.stride());
         match &self.index {
-            Index::Exact(index) => {
-                let n = self.key_words;
-                index.find(hash_words(key, self.seed), |at| {
-                    let at = at as usize * n;
-                    self.keys[at..at + n] == *key
-                })
-            }
-            Index::Tuple(space) => space.lookup(key, &self.keys, self.key_words, self.seed),
+            Index::Exact(index) => index.find(hash_words(key, self.seed), |at| {
+                let first = at as usize * stride;
+                let known = &keys[first..first + key.len()];
+                known.iter().zip(key).all(|(a, b)| a == b)
+            }),
+            Index::Tuple(space) => space.lookup(key, keys, stride, self.seed),
         }
     }
 
     #[inline]
     pub(crate) fn hot(&self, at: u32) -> Hot {
-        self.hot[at as usize]
+        self.records.hot(at)
     }
 
     #[inline]
     pub(crate) fn touch(&mut self, at: u32, now: u64) {
-        self.hot[at as usize].last_hit = now;
+        self.records.touch(at, now);
     }
 
     #[inline]
     pub(crate) fn data(&self, at: u32) -> &[u64] {
-        let at = at as usize * self.data_words;
-        &self.data[at..at + self.data_words]
+        self.records.data(at)
     }
 
     #[inline]
     pub(crate) fn count(&mut self, at: u32, bytes: u64) {
-        let counter = &mut self.counters[at as usize];
-        counter.packets += 1;
-        counter.bytes += bytes;
+        self.records.count(at, bytes);
     }
 
     pub(crate) fn meter_mut(&mut self, at: u32) -> Option<&mut Meter> {
@@ -164,21 +154,17 @@ impl TableState {
     }
 
     pub(crate) fn counter(&self, at: u32) -> CounterValue {
-        if self.counting {
-            self.counters[at as usize]
-        } else {
-            CounterValue::default()
-        }
+        self.records.counter(at)
     }
 
     pub(crate) fn set_counter(&mut self, at: u32, value: CounterValue) {
-        if self.counting {
-            self.counters[at as usize] = value;
-        }
+        self.records.set_counter(at, value);
     }
 
     pub(crate) fn reset_counters(&mut self) {
-        self.counters.fill(CounterValue::default());
+        for at in 0..self.records.len() as u32 {
+            self.records.set_counter(at, CounterValue::default());
+        }
         self.default_counter = CounterValue::default();
     }
 
@@ -207,84 +193,58 @@ impl TableState {
     pub(crate) fn find(&self, key: &CompiledKey, priority: i32) -> Option<u32> {
         match &self.index {
             Index::Exact(_) => self.lookup(&key.value),
-            Index::Tuple(space) => space.find(key, priority, &self.keys, self.key_words, self.seed),
+            Index::Tuple(space) => {
+                let (keys, stride) = (self.records.keys(), self.records.stride());
+                space.find(key, priority, keys, stride, self.seed)
+            }
         }
     }
 
     /// Adds an entry that is not there yet.
     pub(crate) fn insert(&mut self, run: Run, data: &[u64], cold: Cold, now: u64) -> u32 {
-        let hot = Hot { run, last_hit: now };
         let at = match self.free.pop() {
             Some(Reverse(at)) => at,
             None => {
-                self.hot.push(hot);
-                self.keys.resize(self.keys.len() + self.key_words, 0);
-                self.data.resize(self.data.len() + self.data_words, 0);
+                self.records.push();
                 self.cold.push(None);
                 self.generations.push(0);
                 self.meters.push(None);
-                if self.counting {
-                    self.counters.push(CounterValue::default());
-                }
-                (self.hot.len() - 1) as u32
+                (self.cold.len() - 1) as u32
             }
         };
-        let i = at as usize;
-        self.hot[i] = hot;
-        self.keys[i * self.key_words..(i + 1) * self.key_words].copy_from_slice(&cold.key.value);
-        self.write_data(at, data);
-        self.meters[i] = None;
-        if self.counting {
-            self.counters[i] = CounterValue::default();
-        }
+        self.records.set_key(at, &cold.key.value);
+        self.records.set_run(at, run);
+        self.records.set_data(at, data);
+        self.records.touch(at, now);
+        self.records.set_counter(at, CounterValue::default());
+        self.meters[at as usize] = None;
+        let (keys, stride) = (self.records.keys(), self.records.stride());
         match &mut self.index {
             Index::Exact(index) => index.insert(hash_words(&cold.key.value, self.seed), at),
             Index::Tuple(space) => {
-                let priority = cold.key.rank(cold.entry.priority);
-                space.insert(
-                    at,
-                    &cold.key,
-                    priority,
-                    &self.keys,
-                    self.key_words,
-                    self.seed,
-                );
+                let rank = cold.key.rank(cold.entry.priority);
+                space.insert(at, &cold.key, rank, keys, stride, self.seed);
             }
         }
-        self.cold[i] = Some(Box::new(cold));
+        self.cold[at as usize] = Some(Box::new(cold));
         self.len += 1;
         at
     }
 
     /// Replaces what an entry runs.
     pub(crate) fn set_run(&mut self, at: u32, run: Run, data: &[u64]) {
-        self.hot[at as usize].run = run;
-        self.write_data(at, data);
-    }
-
-    fn write_data(&mut self, at: u32, data: &[u64]) {
-        let at = at as usize * self.data_words;
-        let place = &mut self.data[at..at + self.data_words];
-        place.fill(0);
-        for (word, value) in place.iter_mut().zip(data) {
-            *word = *value;
-        }
+        self.records.set_run(at, run);
+        self.records.set_data(at, data);
     }
 
     pub(crate) fn remove(&mut self, at: u32) -> Option<Cold> {
         let cold = *self.cold.get_mut(at as usize)?.take()?;
+        let (keys, stride) = (self.records.keys(), self.records.stride());
         match &mut self.index {
             Index::Exact(index) => index.remove(hash_words(&cold.key.value, self.seed), at),
             Index::Tuple(space) => {
-                let priority = cold.key.rank(cold.entry.priority);
-                space.remove(
-                    at,
-                    &cold.key,
-                    priority,
-                    &self.keys,
-                    self.key_words,
-                    self.seed,
-                );
+                let rank = cold.key.rank(cold.entry.priority);
+                space.remove(at, &cold.key, rank, keys, stride, self.seed);
             }
         }
         self.generations[at as usize] = self.generations[at as usize].wrapping_add(1);

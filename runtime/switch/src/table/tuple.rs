@@ -13,6 +13,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 struct Group {
     mask: Box<[u64]>,
+    /// The words of the mask that are not 0.
+    parts: Vec<(u32, u64)>,
     index: HashIndex,
     /// How many entries there are of each rank.
     ranks: BTreeMap<i32, usize>,
@@ -23,6 +25,7 @@ struct Group {
 pub(crate) struct TupleSpace {
     /// Words that are compared under the mask; ranges follow.
     masked_words: usize,
+    key_words: usize,
     /// The ranges: first word and number of words.
     ranges: Vec<(u32, u32)>,
     groups: Vec<Group>,
@@ -40,9 +43,10 @@ pub(crate) struct TupleSpace {
     reason = "places and groups come from this structure itself"
 )]
 impl TupleSpace {
-    pub(crate) fn new(masked_words: usize, ranges: Vec<(u32, u32)>) -> Self {
+    pub(crate) fn new(masked_words: usize, key_words: usize, ranges: Vec<(u32, u32)>) -> Self {
         TupleSpace {
             masked_words,
+            key_words,
             ranges,
             groups: Vec::new(),
             by_mask: FxHashMap::default(),
@@ -97,26 +101,20 @@ impl TupleSpace {
         stride: usize,
         seed: u64,
     ) -> Option<u32> {
-        let n = self.masked_words;
-        let (mask, key) = (&group.mask[..n], &key[..n]);
-        let hash = key
-            .iter()
-            .zip(mask)
-            .fold(seed, |hash, (word, mask)| mix(hash, word & mask));
+        let hash = hash_parts(&group.parts, key, seed);
         group.index.find(hash, |at| {
             let at = at as usize * stride;
-            let value = &keys[at..at + n];
-            value
+            let value = &keys[at..at + stride];
+            group
+                .parts
                 .iter()
-                .zip(key)
-                .zip(mask)
-                .all(|((v, k), m)| *v == k & m)
+                .all(|(word, mask)| value[*word as usize] == key[*word as usize] & mask)
         })
     }
 
     #[inline]
     fn in_ranges(&self, at: u32, key: &[u64], keys: &[u64], stride: usize) -> bool {
-        let per_entry = stride - self.masked_words;
+        let per_entry = self.key_words - self.masked_words;
         self.ranges.iter().all(|(first, words)| {
             let (first, words) = (*first as usize, *words as usize);
             let low = &keys[at as usize * stride + first..][..words];
@@ -138,10 +136,10 @@ impl TupleSpace {
         let group = self.by_mask.get(&key.mask[..self.masked_words])?;
         let mut at = self.head(&self.groups[*group], &key.value, keys, stride, seed)?;
         let rank = key.rank(priority);
-        let per_entry = stride - self.masked_words;
+        let per_entry = self.key_words - self.masked_words;
         while at != NONE {
             let i = at as usize;
-            let same_ranges = keys[i * stride + self.masked_words..(i + 1) * stride]
+            let same_ranges = keys[i * stride + self.masked_words..i * stride + self.key_words]
                 == key.value[self.masked_words..]
                 && self.high[i * per_entry..(i + 1) * per_entry] == key.high[..];
             if self.rank[i] == rank && same_ranges {
@@ -163,7 +161,7 @@ impl TupleSpace {
     ) {
         let n = self.masked_words;
         let i = at as usize;
-        let per_entry = stride - n;
+        let per_entry = self.key_words - n;
         if self.next.len() <= i {
             self.next.resize(i + 1, NONE);
             self.rank.resize(i + 1, 0);
@@ -179,6 +177,7 @@ impl TupleSpace {
                 let group = self.groups.len();
                 self.groups.push(Group {
                     mask: mask.clone(),
+                    parts: parts(&mask),
                     index: HashIndex::default(),
                     ranks: BTreeMap::new(),
                     best: rank,
@@ -188,7 +187,7 @@ impl TupleSpace {
                 group
             }
         };
-        let hash = super::hash_words(&key.value[..n], seed);
+        let hash = hash_parts(&self.groups[group].parts, &key.value, seed);
         match self.head(&self.groups[group], &key.value, keys, stride, seed) {
             None => self.groups[group].index.insert(hash, at),
             Some(head) if self.before(at, head) => {
@@ -229,7 +228,7 @@ impl TupleSpace {
         let Some(group) = self.by_mask.get(&key.mask[..n]).copied() else {
             return;
         };
-        let hash = super::hash_words(&key.value[..n], seed);
+        let hash = hash_parts(&self.groups[group].parts, &key.value, seed);
         let Some(head) = self.head(&self.groups[group], &key.value, keys, stride, seed) else {
             return;
         };
@@ -301,4 +300,21 @@ impl TupleSpace {
                 .sort_by_key(|g| std::cmp::Reverse(groups[*g as usize].best));
         }
     }
+}
+
+/// The words of a mask that are not 0.
+fn parts(mask: &[u64]) -> Vec<(u32, u64)> {
+    let words = mask.iter().enumerate().filter(|(_, mask)| **mask != 0);
+    words.map(|(word, mask)| (word as u32, *mask)).collect()
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "parts are made from a mask as long as the key"
+)]
+#[inline]
+fn hash_parts(parts: &[(u32, u64)], key: &[u64], seed: u64) -> u64 {
+    parts.iter().fold(seed, |hash, (word, mask)| {
+        mix(hash, key[*word as usize] & mask)
+    })
 }

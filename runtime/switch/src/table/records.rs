@@ -1,0 +1,182 @@
+//! What the packet path needs of an entry, side by side: key, what it runs, its last hit, data and
+//! counter, from the start of a cache line on, so that a hit touches as few lines as can be.
+
+use super::{Hot, Run};
+use crate::control::CounterValue;
+
+/// Words of a cache line.
+const LINE: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct Records {
+    words: Vec<u64>,
+    /// Words before the first record, to bring it to the start of a line.
+    start: usize,
+    stride: usize,
+    len: usize,
+    key_words: usize,
+    data_words: usize,
+    counting: bool,
+}
+
+impl Clone for Records {
+    fn clone(&self) -> Self {
+        // A copy lies elsewhere, and has another start.
+        let mut copy = Records {
+            words: Vec::new(),
+            start: 0,
+            len: 0,
+            ..*self
+        };
+        copy.reserve(self.len);
+        copy.len = self.len;
+        let from = self
+            .words
+            .get(self.start..self.start + self.len * self.stride);
+        let to = copy
+            .words
+            .get_mut(copy.start..copy.start + self.len * self.stride);
+        if let (Some(from), Some(to)) = (from, to) {
+            to.copy_from_slice(from);
+        }
+        copy
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "callers name records that they have pushed"
+)]
+impl Records {
+    pub(crate) fn new(key_words: usize, data_words: usize, counting: bool) -> Self {
+        let used = key_words + 2 + data_words + if counting { 2 } else { 0 };
+        let stride = used.next_multiple_of(LINE);
+        Records {
+            words: Vec::new(),
+            start: 0,
+            stride,
+            len: 0,
+            key_words,
+            data_words,
+            counting,
+        }
+    }
+
+    /// The records, for whoever looks for keys: each starts with its key.
+    #[inline]
+    pub(crate) fn keys(&self) -> &[u64] {
+        &self.words[self.start..]
+    }
+
+    /// From one key to the next, in words.
+    #[inline]
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn reserve(&mut self, records: usize) {
+        let mut words = vec![0; records * self.stride + LINE];
+        let start = words.as_ptr().align_offset(LINE * size_of::<u64>());
+        let start = if start < LINE { start } else { 0 };
+        let used = self.len * self.stride;
+        words[start..start + used].copy_from_slice(&self.words[self.start..self.start + used]);
+        self.words = words;
+        self.start = start;
+    }
+
+    /// Adds an empty record.
+    pub(crate) fn push(&mut self) {
+        if self.start + (self.len + 1) * self.stride > self.words.len() {
+            self.reserve((self.len * 2).max(8));
+        }
+        self.len += 1;
+    }
+
+    #[inline]
+    fn at(&self, at: u32) -> usize {
+        self.start + at as usize * self.stride
+    }
+
+    pub(crate) fn set_key(&mut self, at: u32, key: &[u64]) {
+        let first = self.at(at);
+        self.words[first..first + self.key_words].copy_from_slice(key);
+    }
+
+    #[inline]
+    pub(crate) fn hot(&self, at: u32) -> Hot {
+        let first = self.at(at) + self.key_words;
+        let run = self.words[first];
+        let number = run as u32;
+        let run = match run >> 32 {
+            0 => Run::Nothing,
+            1 => Run::Action(number),
+            2 => Run::Member(number),
+            _ => Run::Group(number),
+        };
+        Hot {
+            run,
+            last_hit: self.words[first + 1],
+        }
+    }
+
+    pub(crate) fn set_run(&mut self, at: u32, run: Run) {
+        let first = self.at(at) + self.key_words;
+        self.words[first] = match run {
+            Run::Nothing => 0,
+            Run::Action(number) => 1 << 32 | u64::from(number),
+            Run::Member(number) => 2 << 32 | u64::from(number),
+            Run::Group(number) => 3 << 32 | u64::from(number),
+        };
+    }
+
+    #[inline]
+    pub(crate) fn touch(&mut self, at: u32, now: u64) {
+        let first = self.at(at) + self.key_words;
+        self.words[first + 1] = now;
+    }
+
+    #[inline]
+    pub(crate) fn data(&self, at: u32) -> &[u64] {
+        let first = self.at(at) + self.key_words + 2;
+        &self.words[first..first + self.data_words]
+    }
+
+    pub(crate) fn set_data(&mut self, at: u32, data: &[u64]) {
+        let first = self.at(at) + self.key_words + 2;
+        let place = &mut self.words[first..first + self.data_words];
+        place.fill(0);
+        for (word, value) in place.iter_mut().zip(data) {
+            *word = *value;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&mut self, at: u32, bytes: u64) {
+        let first = self.at(at) + self.key_words + 2 + self.data_words;
+        self.words[first] += 1;
+        self.words[first + 1] += bytes;
+    }
+
+    pub(crate) fn counter(&self, at: u32) -> CounterValue {
+        if !self.counting {
+            return CounterValue::default();
+        }
+        let first = self.at(at) + self.key_words + 2 + self.data_words;
+        CounterValue {
+            packets: self.words[first],
+            bytes: self.words[first + 1],
+        }
+    }
+
+    pub(crate) fn set_counter(&mut self, at: u32, value: CounterValue) {
+        if self.counting {
+            let first = self.at(at) + self.key_words + 2 + self.data_words;
+            self.words[first] = value.packets;
+            self.words[first + 1] = value.bytes;
+        }
+    }
+}
