@@ -2,7 +2,6 @@
 //!
 //! The same functions run over the checked-in corpus in the tests of `bmv2-tests`.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use signalbox_p4::source::MapSources;
@@ -58,4 +57,25 @@ pub fn packet_path(data: &[u8]) {
     let mut output = Output::new();
     switch.step(0, port, packet, &mut output);
     let _ = switch.step_traced(0, port, packet, None, &mut output);
+}
+
+/// The web example's pipeline in a switch, without entries.
+fn web_switch() -> Switch {
+    let mut switch = Switch::new(Config {
+        cpu_port: Some(510),
+        ..Config::default()
+    });
+    let checked = signalbox_policy::check(WEB, "web.policy");
+    let Some(lowered) = checked.policy.and_then(|policy| signalbox_lower::lower(&policy).ok()) else {
+        return switch;
+    };
+    let mut sources = MapSources::new().with("web.p4", lowered.p4.as_str());
+    for (name, text) in &lowered.sources {
+        sources.insert(name.as_str(), text.as_str());
+    }
+    let image = signalbox_p4::compile(&sources, "web.p4", &signalbox_p4::Options::default());
+    if let Some(pipeline) = image.ok().and_then(|compiled| Pipeline::parse(&compiled.image.json).ok()) {
+        switch.swap(pipeline);
+    }
+    switch
 }
