@@ -1,6 +1,15 @@
 //! What the compiler makes of whole programs: images of the corpus, what single constructs mean,
 //! what it says of wrong programs, and that damaged ones never make it panic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
 mod corpus;
 mod damaged;
 mod diagnostics;
