@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signalbox_p4runtime::grpc::Grpc;
 use signalbox_switch::dataplane::{Dataplane, DataplaneClient};
@@ -92,7 +92,15 @@ pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Starte
     let client = DataplaneClient::connect(dataplane, device_id, limit)
         .await
         .unwrap();
-    let (sender, mut receiver) = client.open().await.unwrap();
+    // bmv2 listens before it is ready.
+    let end = Instant::now() + limit;
+    let (sender, mut receiver) = loop {
+        match client.open().await {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let (queue, sent) = channel();
     tokio::spawn(async move {
         while let Ok(Some((port, frame))) = receiver.next().await {
