@@ -190,18 +190,12 @@ fn a_select_without_default_ends_in_the_error_no_match() {
         "transition select(hdr.h.a) { 1: accept; }",
         1,
     );
-    assert_eq!(
-        lines(&text, "verify"),
-        ["verify {\"type\":\"bool\",\"value\":false}, 2"]
-            .map(|_| lines(&text, "verify")[0].clone())
-    );
+    assert_eq!(lines(&text, "verify"), ["verify false, 2"]);
     assert_eq!(lines(&text, "default -> no_match"), ["default -> no_match"]);
 }
 
 #[test]
 fn a_range_in_a_select_becomes_masks() {
-    let text = program("", "").replacen("transition accept;", "transition select(hdr.h.a) { 3 .. 6: accept; _: other; } } state other { transition accept;", 1);
-    let _ = outline_of(&text);
     let text = program("", "").replacen("transition accept;", "transition select(hdr.h.a) { 3 .. 6: next; _: accept; } } state next { p.extract(hdr.k); transition accept;", 1);
     assert_eq!(
         lines(&text, "-> next"),
