@@ -18,7 +18,7 @@ use signalbox_p4runtime::{Catalog, Client, Event, RpcError, Session, Standing, W
 use tokio::runtime::Runtime;
 
 use crate::image::Image;
-use crate::targets::{Started, Target};
+use crate::targets::{Packets, Started, Target};
 use crate::world::{Neighbour, World};
 
 /// How long something that must come may take.
@@ -116,7 +116,6 @@ pub struct Bench {
     /// The target.
     pub target: Target,
     catalog: Arc<Catalog>,
-    p4info: P4Info,
     client: Client,
     send: Box<dyn Fn(u16, Vec<u8>) + Send>,
     sent: Receiver<(u16, Vec<u8>)>,
@@ -139,8 +138,7 @@ impl Bench {
         let Started {
             transport,
             device_id,
-            send,
-            sent,
+            packets: ports,
             keep,
         } = runtime.block_on(target.start(&ports));
         let (packets, to_agent) = channel();
@@ -162,11 +160,13 @@ impl Bench {
             });
             client
         });
-        let bench = Bench {
+        let load = load(&client, &image.p4info, image.json.as_bytes());
+        runtime.block_on(load).unwrap();
+        let Packets { send, sent } = runtime.block_on(ports);
+        Bench {
             world: World::of(&image.plan),
             target,
             catalog: Catalog::shared(image.p4info.clone()).unwrap(),
-            p4info: image.p4info.clone(),
             client,
             send,
             sent,
@@ -174,9 +174,7 @@ impl Bench {
             idle,
             _keep: keep,
             runtime,
-        };
-        bench.load(image.json.as_bytes()).unwrap();
-        bench
+        }
     }
 
     /// As [`Bench::bare`], with everything installed that an agent and its managers install at start-up:
@@ -208,19 +206,6 @@ impl Bench {
         let mut all = vec![self.world.client];
         all.extend(&self.world.servers);
         all
-    }
-
-    /// Loads a device configuration.
-    ///
-    /// # Errors
-    /// The target's refusal.
-    pub fn load(&self, device_config: &[u8]) -> Result<(), RpcError> {
-        self.runtime.block_on(self.client.set_pipeline(
-            Action::VerifyAndCommit,
-            self.p4info.clone(),
-            device_config.to_vec(),
-            7,
-        ))
     }
 
     /// Inserts entries.
@@ -436,6 +421,13 @@ impl Bench {
     pub fn expect_idle(&self) -> Vec<TableEntry> {
         self.idle.recv_timeout(PATIENCE).expect("an idle notice")
     }
+}
+
+async fn load(client: &Client, p4info: &P4Info, json: &[u8]) -> Result<(), RpcError> {
+    let json = json.to_vec();
+    client
+        .set_pipeline(Action::VerifyAndCommit, p4info.clone(), json, 7)
+        .await
 }
 
 /// A number as a parameter or key of that width.

@@ -11,9 +11,11 @@ use signalbox_switch::runner::{RealClock, Runner};
 use signalbox_switch::server::{Device, ListenOptions, Options, listen};
 use signalbox_switch::{Config, Quirks, Switch};
 
-use super::Started;
+use super::{Packets, Started};
 
 const DEVICE: u64 = 1;
+/// How long a switch may take to be there.
+const LIMIT: Duration = Duration::from_secs(10);
 
 fn runner(ports: &[u16], quirks: bool) -> Runner {
     let config = Config {
@@ -55,8 +57,10 @@ pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
     Started {
         transport: Arc::new(device),
         device_id: DEVICE,
-        send: Box::new(move |port, frame| handle.inject(port, frame).unwrap()),
-        sent,
+        packets: Box::pin(std::future::ready(Packets {
+            send: Box::new(move |port, frame| handle.inject(port, frame).unwrap()),
+            sent,
+        })),
         keep: vec![Box::new(runner)],
     }
 }
@@ -87,13 +91,21 @@ pub async fn over_grpc(ports: &[u16]) -> Started {
 
 /// Connects to a switch that listens for P4Runtime and for packets.
 pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Started {
-    let limit = Duration::from_secs(10);
-    let transport = Grpc::connect(p4runtime, None, limit).await.unwrap();
-    let client = DataplaneClient::connect(dataplane, device_id, limit)
+    let transport = Grpc::connect(p4runtime, None, LIMIT).await.unwrap();
+    Started {
+        transport: Arc::new(transport),
+        device_id,
+        packets: Box::pin(open_packets(dataplane.to_owned(), device_id)),
+        keep: Vec::new(),
+    }
+}
+
+async fn open_packets(dataplane: String, device_id: u64) -> Packets {
+    let client = DataplaneClient::connect(&dataplane, device_id, LIMIT)
         .await
         .unwrap();
-    // bmv2 listens before it is ready.
-    let end = Instant::now() + limit;
+    // bmv2 becomes ready shortly after it has got its pipeline.
+    let end = Instant::now() + LIMIT;
     let (sender, mut receiver) = loop {
         match client.open().await {
             Ok(stream) => break stream,
@@ -109,11 +121,8 @@ pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Starte
             }
         }
     });
-    Started {
-        transport: Arc::new(transport),
-        device_id,
+    Packets {
         send: Box::new(move |port, frame| sender.send(port, frame).unwrap()),
         sent,
-        keep: vec![Box::new(client)],
     }
 }

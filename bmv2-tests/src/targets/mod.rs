@@ -3,6 +3,7 @@
 mod bmv2;
 mod embedded;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -67,10 +68,16 @@ pub struct Started {
     pub transport: Arc<dyn Transport>,
     /// Its device id.
     pub device_id: u64,
+    /// Its ports, once it has a pipeline: bmv2 takes no packets before.
+    pub packets: Pin<Box<dyn Future<Output = Packets> + Send>>,
+    /// What must live as long as the target is used.
+    pub keep: Vec<Box<dyn std::any::Any + Send>>,
+}
+
+/// The ports of a target.
+pub struct Packets {
     /// Lets a packet arrive at a port.
     pub send: Box<dyn Fn(u16, Vec<u8>) + Send>,
     /// What leaves by its ports.
     pub sent: Receiver<(u16, Vec<u8>)>,
-    /// What must live as long as the target is used.
-    pub keep: Vec<Box<dyn std::any::Any + Send>>,
 }
