@@ -35,8 +35,8 @@ pub struct Arguments {
     /// What runs the P4: switch, bmv2, or p4runtime://HOST:PORT
     #[arg(long, default_value = "switch", value_name = "TARGET")]
     target: TargetName,
-    /// The device id at a p4runtime:// target
-    #[arg(long, default_value_t = 1, value_name = "ID")]
+    /// The device id at a p4runtime:// target; simple_switch_grpc's own default is 0
+    #[arg(long, default_value_t = 0, value_name = "ID")]
     device_id: u64,
     /// What a p4runtime:// target takes as its device config, when that is not bmv2 JSON
     #[arg(long, value_name = "FILE", conflicts_with = "no_pipeline_push")]

@@ -263,7 +263,7 @@ impl Site {
                     packets: number(&format!("/{direction}/packets")),
                     bytes: number(&format!("/{direction}/bytes")),
                 };
-                let client_port = number("/forward/sport") as u16;
+                let client_port = number("/flow/sport") as u16;
                 (client_port, (tally("forward"), tally("reply")))
             })
             .collect()

@@ -17,7 +17,7 @@ pub enum InterfaceError {
     Missing(String),
     /// The process may not open packet sockets.
     #[error(
-        "no permission to open `{0}`: run as root, or give the program the capability with `setcap cap_net_raw,cap_net_admin+ep`"
+        "no permission to open `{0}`, which takes CAP_NET_RAW: run as root, or give the program the capability with `setcap cap_net_raw,cap_net_admin+ep`"
     )]
     Permission(String),
     /// Anything else the system said.
