@@ -370,13 +370,16 @@ impl<'a> Lower<'a> {
     ) {
         self.names.reached.insert(block.kind.name().into());
         let first = block.applied.borrow().clone();
-        if let Some((known, _)) = &first
-            && *known != values
-        {
+        // Applied with other arguments than before, all but the objects in it is made anew.
+        let elsewhere = first
+            .as_ref()
+            .filter(|(known, _)| *known != values)
+            .map(|(_, scope)| scope.clone());
+        if elsewhere.is_some() && has_tables(block.kind) {
             let report = Diagnostic::error(
                 span,
                 format!(
-                    "`{}` is applied twice with different arguments",
+                    "`{}`, which has tables, is applied twice with different arguments",
                     block.prefix.trim_end_matches('.')
                 ),
             )
@@ -391,9 +394,10 @@ impl<'a> Lower<'a> {
             BlockKind::Control(_, c) => (&c.ctor_params, &c.params),
             BlockKind::Package(..) => return,
         };
+        let again = first.is_some() && elsewhere.is_none();
         let scope = match &first {
-            Some((_, scope)) => scope.clone(),
-            None => {
+            Some((_, scope)) if again => scope.clone(),
+            _ => {
                 let scope = self.globals.inside();
                 for (param, value) in ctor_params.iter().zip(&block.arguments) {
                     let entity = match &value.kind {
@@ -414,23 +418,58 @@ impl<'a> Lower<'a> {
             BlockKind::Control(_, control) => {
                 if let Some(body) = &control.body {
                     for decl in &body.locals {
-                        self.control_local(&scope, decl, first.is_some());
+                        match &elsewhere {
+                            Some(known) => self.local_elsewhere(&scope, known, decl),
+                            None => self.control_local(&scope, decl, again),
+                        }
                     }
-                    *block.applied.borrow_mut() = Some((values, scope.clone()));
+                    if first.is_none() {
+                        *block.applied.borrow_mut() = Some((values, scope.clone()));
+                    }
                     self.body(&scope, &body.apply, None, span);
                 }
             }
             BlockKind::Parser(_, parser) => {
                 if let Some(body) = &parser.body {
-                    *block.applied.borrow_mut() = Some((values, scope.clone()));
-                    self.parser_body(&scope, parser, body, first.is_some(), span);
+                    for decl in &body.locals {
+                        match &elsewhere {
+                            Some(known) => self.local_elsewhere(&scope, known, decl),
+                            None => self.parser_local(&scope, decl, again),
+                        }
+                    }
+                    if first.is_none() {
+                        *block.applied.borrow_mut() = Some((values, scope.clone()));
+                    }
+                    self.parser_body(&scope, parser, body, span);
                 }
             }
             BlockKind::Package(..) => {}
         }
         self.inside = outer;
         let declared = self.declared.pop().unwrap_or_default();
-        block.declared.borrow_mut().extend(declared);
+        if elsewhere.is_none() {
+            block.declared.borrow_mut().extend(declared);
+        }
+    }
+
+    /// A declaration of a block that is applied with other arguments: objects are those of the first
+    /// application.
+    fn local_elsewhere(&mut self, scope: &Scope<'a>, known: &Scope<'a>, decl: &'a ast::Decl) {
+        match &decl.kind {
+            DeclKind::Var(var) => self.block_variable(scope, decl, var, true),
+            DeclKind::Action(action) => {
+                self.declare_action(scope, decl, action, Arc::clone(&self.prefix));
+            }
+            DeclKind::Instance(_) | DeclKind::ValueSet(_) => {
+                let name = decl.name();
+                if let Some((name, (entity, at))) =
+                    name.and_then(|name| Some((name, known.find_here(name.as_str())?)))
+                {
+                    scope.put(&name.name, entity, at);
+                }
+            }
+            _ => self.declare_type_or_constant(scope, decl),
+        }
     }
 
     /// One declaration of a control; when the control is applied again, only variables start anew.
@@ -509,5 +548,17 @@ impl<'a> Lower<'a> {
             None => Entity::Poison,
         };
         self.declare(scope, &instance.name, entity);
+    }
+}
+
+/// Whether a block declares tables itself. An instance in it has its own say.
+fn has_tables(kind: BlockKind<'_>) -> bool {
+    match kind {
+        BlockKind::Control(_, control) => control.body.as_ref().is_some_and(|body| {
+            body.locals
+                .iter()
+                .any(|decl| matches!(decl.kind, DeclKind::Table(_)))
+        }),
+        BlockKind::Parser(..) | BlockKind::Package(..) => false,
     }
 }

@@ -213,7 +213,6 @@ impl<'a> Lower<'a> {
         scope: &Scope<'a>,
         parser: &'a ast::Parser,
         body: &'a ast::ParserBody,
-        again: bool,
         span: Span,
     ) {
         let Some(open) = self.state else { return };
@@ -223,9 +222,6 @@ impl<'a> Lower<'a> {
                 "a parser can't be applied under a condition or in a function",
             );
             return;
-        }
-        for decl in &body.locals {
-            self.parser_local(scope, decl, again);
         }
         let prefix = self
             .prefix
