@@ -19,6 +19,10 @@ pub(super) struct Cast {
     pub servers: Vec<(String, u32)>,
     /// Hosts of servers, each with its switch port.
     pub server_hosts: Vec<(u16, Host)>,
+    /// Where the servers listen.
+    pub listening: BTreeSet<SocketAddr>,
+    /// Whether the service's manager checks the servers.
+    pub checked: bool,
     /// Hosts of clients, each with its switch port.
     pub client_hosts: Vec<(u16, Host)>,
 }
@@ -26,18 +30,20 @@ pub(super) struct Cast {
 impl Cast {
     /// Takes the first balance service of the plan.
     pub fn of(plan: &Plan, clients: u8, page: usize) -> Result<Self, DemoError> {
-        let (service, servers) = service(plan).ok_or(DemoError::NoService)?;
+        let (service, servers, checked) = service(plan).ok_or(DemoError::NoService)?;
         let mut by_address: BTreeMap<IpAddr, Vec<&ServerPlan>> = BTreeMap::new();
         for server in servers {
             by_address.entry(server.address).or_default().push(server);
         }
         let mut server_hosts = Vec::new();
+        let mut listening = BTreeSet::new();
         for (address, servers) in by_address {
             let (port, prefix_length, router) = place(plan, address)?;
             let name = servers.first().map_or("", |server| server.name.as_str());
             let mut host = Host::new(name, mac(address), &[(address, prefix_length)], &[router])?;
             for server in servers {
                 host.serve(&server.name, server.port, Speaks::Http(Page::Named(page)));
+                listening.insert(SocketAddr::new(address, server.port));
             }
             server_hosts.push((port.number, host));
         }
@@ -49,22 +55,24 @@ impl Cast {
                 .map(|server| (server.name.clone(), server.weight))
                 .collect(),
             server_hosts,
+            listening,
+            checked,
             client_hosts,
         })
     }
 }
 
-/// The address and port of the first balance service, and its servers.
-fn service(plan: &Plan) -> Option<(SocketAddr, &[ServerPlan])> {
+/// The address and port of the first balance service, its servers, and whether they are checked.
+fn service(plan: &Plan) -> Option<(SocketAddr, &[ServerPlan], bool)> {
     plan.services.iter().find_map(|service| {
-        let servers = &service.balance.as_ref()?.servers;
+        let balance = service.balance.as_ref()?;
         let to = service
             .forward
             .criteria
             .iter()
             .flat_map(|criterion| &criterion.cubes)
             .find_map(|cube| Some(SocketAddr::new(cube.dst?.value, cube.dport?.value)))?;
-        Some((to, servers.as_slice()))
+        Some((to, balance.servers.as_slice(), balance.check.is_some()))
     })
 }
 
@@ -89,11 +97,7 @@ fn client_hosts(
     let (port, own) = plan
         .ports
         .iter()
-        .filter(|port| {
-            server_hosts
-                .iter()
-                .all(|(number, _)| *number != port.number)
-        })
+        .filter(|port| server_hosts.iter().all(|(at, _)| *at != port.number))
         .flat_map(|port| port.addresses.iter().map(move |own| (port, own)))
         .find(|(_, own)| own.addr().is_ipv4() == service.is_ipv4())
         .ok_or_else(|| DemoError::NoPort("clients".to_owned()))?;

@@ -1,6 +1,7 @@
-//! From the moment when a SYN enters the switch to the moment when it leaves to a server.
+//! From the moment when a SYN enters the switch to the moment when it leaves to a server; and which
+//! servers have answered one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -19,6 +20,8 @@ const DIGITS: u8 = 3;
 struct Inner {
     entered: BTreeMap<SocketAddr, Instant>,
     took: Option<Histogram<u64>>,
+    /// Who has answered a SYN.
+    answered: BTreeSet<SocketAddr>,
 }
 
 /// Watches a network's frames; clones share what they have seen.
@@ -29,11 +32,15 @@ impl FirstPackets {
     /// Takes note of a frame to the service's address, or of one that leaves to a server. A SYN that is
     /// sent again counts from its first sending.
     pub fn see(&self, service: SocketAddr, watched: Watched<'_>) {
-        let Some(segment) = Segment::of(watched.frame).filter(Segment::opens) else {
+        let Some(segment) = Segment::of(watched.frame).filter(|segment| segment.syn) else {
             return;
         };
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.to_switch {
+        if segment.ack {
+            if watched.to_switch {
+                inner.answered.insert(segment.source);
+            }
+        } else if watched.to_switch {
             if segment.destination == service {
                 inner.entered.entry(segment.source).or_insert(watched.at);
             }
@@ -47,6 +54,12 @@ impl FirstPackets {
                 let _ = histogram.record(u64::try_from(took).unwrap_or(u64::MAX));
             }
         }
+    }
+
+    /// Whether each of these has answered a SYN.
+    pub fn have_answered(&self, all: &BTreeSet<SocketAddr>) -> bool {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.is_subset(&inner.answered)
     }
 
     /// The median and the 99th percentile so far.

@@ -8,6 +8,7 @@ mod cast;
 mod latency;
 mod report;
 mod segment;
+mod steps;
 mod traffic;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The connections of the demo: started, counted, and one of them traced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,6 +13,7 @@ use super::cast::Cast;
 use super::latency::FirstPackets;
 use super::report::{Report, ServerShare, TracedStep};
 use super::segment::Segment;
+use super::steps;
 use super::{DemoError, Options, ServiceView};
 use crate::hosts::{Finished, HostIndex, Network};
 
@@ -57,7 +58,15 @@ pub fn run(
     let watcher = first_packets.clone();
     network.set_watch(move |watched| watcher.see(service, watched));
 
-    if !network.run_until(options.limit, |_| view.is_ready()) {
+    // A server counts as up until a check fails: so wait until each has answered its first.
+    let must_answer = if cast.checked {
+        cast.listening
+    } else {
+        BTreeSet::new()
+    };
+    if !network.run_until(options.limit, |_| {
+        first_packets.have_answered(&must_answer) && view.is_ready()
+    }) {
         return Err(DemoError::NotReady(options.limit.as_secs()));
     }
     let before = view.manager_traffic();
@@ -206,8 +215,11 @@ impl Traced {
             let Some(segment) = packet.bytes.get(header..).and_then(Segment::of) else {
                 continue;
             };
+            if segment.destination != service || !segment.opens() {
+                continue;
+            }
             let first = *client.get_or_insert(segment.source);
-            if segment.source != first || segment.destination != service || !segment.opens() {
+            if segment.source != first {
                 continue;
             }
             let title = if from_agent {
@@ -219,7 +231,7 @@ impl Traced {
             };
             steps.push(TracedStep {
                 title,
-                text: packet.trace.to_string(),
+                text: steps::describe(&packet.trace),
             });
         }
         Ok(steps)
