@@ -250,18 +250,28 @@ impl<'a> Printer<'a> {
             .map_or(0, |l| l.indent + l.text.chars().count())
     }
 
-    /// How wide the text from this token to the next place where a line may break is.
+    /// How wide the text from this token to the next place where a line may break is. What stands in
+    /// parentheses or braces is broken only if it must be.
     fn chunk_width(&self, from: usize) -> usize {
         let mut width = 0;
+        let mut depth = 0usize;
         let mut before: Option<&Token> = None;
         for (token, role) in self.tokens.iter().zip(&self.roles).skip(from) {
             if let Some(before) = before {
                 let breaks = before.kind == TokenKind::Punct(Punct::Comma)
                     || matches!(word(self.text, token), "and" | "or");
-                if role.starts || role.closes || breaks || token.kind == TokenKind::End {
+                let end = role.starts || role.closes || token.kind == TokenKind::End;
+                if end || (breaks && depth == 0) {
                     break;
                 }
                 width += usize::from(spaced(self.text, before, token));
+            }
+            match token.kind {
+                TokenKind::Punct(Punct::OpenBrace | Punct::OpenParen) => depth += 1,
+                TokenKind::Punct(Punct::CloseBrace | Punct::CloseParen) => {
+                    depth = depth.saturating_sub(1);
+                }
+                _ => {}
             }
             width += word(self.text, token).chars().count();
             before = Some(token);

@@ -58,6 +58,7 @@ impl Checker<'_> {
         if policy.network.ports.is_empty() {
             return;
         }
+        self.host_routes(policy);
         let proofs = Proofs::new(policy);
         for service in &policy.services {
             match &service.kind {
@@ -104,6 +105,31 @@ impl Checker<'_> {
                     )),
                 );
             }
+        }
+    }
+
+    /// A route to one address would have the same key as that address's own entry.
+    fn host_routes(&mut self, policy: &Policy) {
+        let owned = policy.owned_addresses();
+        for route in &policy.network.routes {
+            if route.prefix.prefix_len() < route.prefix.max_prefix_len() {
+                continue;
+            }
+            let ip = route.prefix.addr();
+            let neighbour = policy.network.neighbours.iter().find(|n| n.address == ip);
+            let owner = match neighbour {
+                Some(_) => "a neighbour's",
+                None if owned.contains(&ip) => "the policy's own",
+                None => continue,
+            };
+            self.report(
+                Diagnostic::error(
+                    "route-to-owned",
+                    route.span,
+                    format!("this routes `{ip}`, which is {owner} address"),
+                )
+                .help("leave the route out"),
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use signalbox_proofs::{Bdds, Family, PacketSets};
+use signalbox_proofs::{Bdds, Cube, Family, PacketSets};
 
 use super::Checker;
 use super::predicate::{self, Formula, Literal, Ranges, Side, TooMany};
@@ -90,9 +90,12 @@ impl Checker<'_> {
             Ok(cubes) => {
                 // A cover along the paths of the diagram is sometimes shorter.
                 let sets = Bdds::new(self.families.list());
-                match sets.cubes(&sets.union_of(&cubes), MAX_CUBES) {
-                    Some(shorter) => shorter,
-                    None => return self.too_many(span, Some(cubes.len())),
+                let shorter = sets.cubes(&sets.union_of(&cubes), MAX_CUBES);
+                // Ingress ports are matched whole or not at all.
+                let whole = |c: &Cube| c.in_port.is_any() || c.in_port.mask == 0x1ff;
+                match shorter {
+                    Some(shorter) if shorter.iter().all(whole) => shorter,
+                    _ => return self.too_many(span, Some(cubes.len())),
                 }
             }
             Err(TooMany) => return self.too_many(span, None),

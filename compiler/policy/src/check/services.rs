@@ -125,7 +125,12 @@ impl Checker<'_> {
                 end: self.text.len().min(1),
             };
             self.report(
-                Diagnostic::error("no-services", start, "the policy has no service").help(
+                Diagnostic::warning(
+                    "no-services",
+                    start,
+                    "the policy has no service, and only routes",
+                )
+                .help(
                     "declare one: `service NAME : filter { … }` or `service NAME : balance { … }`",
                 ),
             );

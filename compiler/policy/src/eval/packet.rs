@@ -192,11 +192,11 @@ impl Parser<'_> {
             return self.length_nonsense();
         }
         if words == 5 {
-            self.checksum_holds = sum([header.bytes]) == 0xffff;
+            self.checksum_holds = holds(header.half(10), sum([header.bytes]));
         } else {
             let options = self.cursor.take(usize::from(words - 5) * 4)?;
             self.rest = self.rest.wrapping_sub(u32::from(words - 5) * 4);
-            self.checksum_holds = sum([header.bytes, options.bytes]) == 0xffff;
+            self.checksum_holds = holds(header.half(10), sum([header.bytes, options.bytes]));
         }
         if more || offset != 0 {
             self.out.flow.kind = PacketKind::LaterFragment;
@@ -232,7 +232,8 @@ impl Parser<'_> {
         self.ipv6_next()
     }
 
-    /// At most four extension headers; what has more is matched by its addresses only.
+    /// At most four extension headers; what has more, or a very long one, is matched by its addresses
+    /// only.
     fn ipv6_next(&mut self) -> Result<(), TooShort> {
         loop {
             match self.out.flow.proto {
@@ -240,13 +241,14 @@ impl Parser<'_> {
                 17 => return self.udp(),
                 58 => return self.icmp(true),
                 _ if self.extensions == 4 => return Ok(()),
-                0 | 43 | 60 => {
+                proto @ (0 | 43 | 51 | 60) => {
                     let head = self.cursor.peek(2)?;
-                    self.extension(head, 8 * usize::from(head.byte(1)) + 8)?;
-                }
-                51 => {
-                    let head = self.cursor.peek(2)?;
-                    self.extension(head, 4 * usize::from(head.byte(1)) + 8)?;
+                    let length = usize::from(head.byte(1));
+                    if length >= 32 {
+                        return Ok(()); // longer than any in use: as if it were a fifth
+                    }
+                    // Authentication counts in words, the others in pairs of words.
+                    self.extension(head, if proto == 51 { 4 } else { 8 } * length + 8)?;
                 }
                 44 => {
                     let head = self.cursor.peek(8)?;
@@ -338,6 +340,12 @@ impl Parser<'_> {
             Ok(())
         }
     }
+}
+
+/// Whether an IPv4 header's checksum is the computed one, given the sum with it. The sum cannot tell
+/// the two forms of zero apart, and 0xffff is never computed.
+fn holds(checksum: u16, sum: u16) -> bool {
+    sum == 0xffff && checksum != 0xffff
 }
 
 /// The ones' complement sum of 16-bit words (RFC 1071), folded.

@@ -1,0 +1,154 @@
+//! The formatter: what it makes of a text, and that it changes nothing of its meaning.
+
+use proptest::prelude::*;
+use signalbox_policy::{check, fmt};
+
+use crate::texts::{BALANCE, NETWORK, POOL};
+
+#[track_caller]
+fn becomes(text: &str, expect: &str) {
+    let once = fmt(text);
+    assert_eq!(once, expect);
+    assert_eq!(fmt(&once), once, "formatting twice changes something");
+}
+
+#[test]
+fn clauses_stand_on_lines_of_their_own_and_short_inner_blocks_on_one() {
+    becomes(
+        "network{port 1 a{address 10.0.1.1/24}port 2 b{address 10.0.2.1/24;mac 02:00:00:00:00:01;}}set s={1.2.3.4,\n5.6.7.0/24}",
+        "\
+network {
+  port 1 a { address 10.0.1.1/24 }
+  port 2 b {
+    address 10.0.2.1/24
+    mac 02:00:00:00:00:01
+  }
+}
+
+set s = { 1.2.3.4, 5.6.7.0/24 }
+",
+    );
+}
+
+#[test]
+fn comments_stay_where_they_are() {
+    becomes(
+        "# head\n\n\n# of the set\nset a = { 1.2.3.4 } # one\nset b = { # inside\n 5.6.7.8 }\npool p { # first\n   # own line\n 10.0.0.1:1   # a server\n # last\n}\n# end",
+        "\
+# head
+
+# of the set
+set a = { 1.2.3.4 } # one
+set b = { # inside
+  5.6.7.8 }
+
+pool p { # first
+  # own line
+  10.0.0.1:1 # a server
+  # last
+}
+# end
+",
+    );
+}
+
+#[test]
+fn long_conditions_break_before_and_and_or() {
+    becomes(
+        "service f:filter{deny ip.src in 198.51.100.0/24 and not tcp.dst in{80,443}or(udp.dst 53 and ip.dst 192.0.2.53)or tcp.flags syn/syn+ack}",
+        "\
+service f : filter {
+  deny ip.src in 198.51.100.0/24 and not tcp.dst in { 80, 443 }
+    or (udp.dst 53 and ip.dst 192.0.2.53) or tcp.flags syn/syn+ack
+}
+",
+    );
+}
+
+#[test]
+fn blank_lines_are_kept_one_at_a_time() {
+    becomes(
+        "test \"t\" {\n\n  send udp 10.0.0.1:1 -> 10.0.0.2:2 on a\n  expect drop\n\n\n\n  send udp 10.0.0.1:1 -> 10.0.0.2:2 on a\n  expect drop\n\n}\n\n",
+        "\
+test \"t\" {
+  send udp 10.0.0.1:1 -> 10.0.0.2:2 on a
+  expect drop
+
+  send udp 10.0.0.1:1 -> 10.0.0.2:2 on a
+  expect drop
+}
+",
+    );
+}
+
+#[test]
+fn a_text_with_syntax_errors_is_left_alone() {
+    let text = "set a =   { 1.2.3.4,, }";
+    assert_eq!(fmt(text), text);
+}
+
+/// Items in forms that a formatter can get wrong.
+const PIECES: [&str; 8] = [
+    "set s={10.0.0.0/8,192.0.2.1..192.0.2.9}",
+    "service f:filter{deny ip.src in @s and not(tcp.dst 80 or udp) # why\n deny tcp.flags syn/syn+ack and ip.dst 203.0.113.7;}",
+    "cascade f>web-lb",
+    "test \"a\" {\n send tcp syn 192.0.2.1:4000->203.0.113.80:443 on clients ttl 9 payload 3\n expect drop by f }",
+    "service g : filter { default deny }\n\n\n# note\n",
+    NETWORK,
+    POOL,
+    BALANCE,
+];
+
+proptest! {
+    #[test]
+    fn a_formatted_policy_means_the_same(order in Just(PIECES.to_vec()).prop_shuffle(), take in 0usize..=8) {
+        let text = order.into_iter().take(take).collect::<Vec<_>>().join("\n");
+        let formed = fmt(&text);
+        prop_assert_eq!(&fmt(&formed), &formed);
+        let (before, after) = (check(&text, "t.policy"), check(&formed, "t.policy"));
+        prop_assert_eq!(before.policy, after.policy);
+        let codes = |d: &[signalbox_policy::diagnostic::Diagnostic]| {
+            let mut codes: Vec<_> = d.iter().map(|d| (d.code, d.message.clone())).collect();
+            codes.sort();
+            codes
+        };
+        prop_assert_eq!(codes(&before.diagnostics), codes(&after.diagnostics));
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+        let _ = check(&text, "t.policy");
+        let _ = fmt(&text);
+    }
+
+    #[test]
+    fn no_mangled_policy_makes_the_checker_panic(
+        words in proptest::collection::vec(
+            prop_oneof![
+                Just("network"), Just("port"), Just("1"), Just("a"), Just("{"), Just("}"), Just("("), Just(")"),
+                Just("address"), Just("10.0.1.1/24"), Just("set"), Just("="), Just(","), Just("pool"), Just("@a"),
+                Just("10.0.1.10:80"), Just("service"), Just(":"), Just("balance"), Just("filter"), Just("match"),
+                Just("deny"), Just("not"), Just("and"), Just("tcp.dst"), Just("80"), Just(".."), Just("in"), Just("\n"),
+                Just("test"), Just("\"t\""), Just("send"), Just("tcp"), Just("->"), Just("on"), Just("expect"),
+                Just("drop"), Just("#x\n"), Just("cascade"), Just(">"), Just("managers"), Just("serves"), Just("2001:db8::1"),
+                Just("pick"), Just("from"), Just("by"), Just("weighted"), Just("check"), Just("every"), Just("2s"), Just(";"),
+            ],
+            0..60,
+        )
+    ) {
+        let text = words.join(" ");
+        let checked = check(&text, "t.policy");
+        for format in [signalbox_policy::render::Format::Human { colour: true }, signalbox_policy::render::Format::Json] {
+            let _ = signalbox_policy::render::render(&checked.diagnostics, &text, "t.policy", format);
+        }
+        let formed = fmt(&text);
+        prop_assert_eq!(fmt(&formed), formed);
+    }
+
+    #[test]
+    fn a_policy_cut_anywhere_is_still_read(at in 0usize..900) {
+        let text = format!("{NETWORK}{POOL}{BALANCE}{}", PIECES[3]);
+        let cut: String = text.chars().take(at).collect();
+        let _ = check(&cut, "t.policy");
+    }
+}

@@ -1,0 +1,105 @@
+//! A policy's own tests: one that should pass does, and one that should fail does.
+
+use signalbox_policy::testing::run;
+
+use crate::texts::{BALANCE, NETWORK, POOL, policy};
+
+fn results(test: &str) -> Vec<String> {
+    let guard = "service guard : filter { deny ip.src in 198.51.100.0/24 }\n";
+    let text = format!(
+        "{NETWORK}{POOL}{guard}{BALANCE}cascade guard > web-lb\ntest \"t\" {{\n{test}\n}}\n"
+    );
+    run(&policy(&text))
+        .into_iter()
+        .flat_map(|t| t.failures)
+        .map(|f| f.message)
+        .collect()
+}
+
+const NEW: &str = "send tcp syn 192.0.2.1:4000 -> 203.0.113.80:443 on clients\n";
+
+#[test]
+fn expectations_that_hold_pass() {
+    for expect in [
+        "expect interest of web-lb",
+        "expect manager lb-1",
+        "expect server in @web",
+        "expect server 10.0.1.10:8080 in @web",
+        "expect forward on rack-a",
+        "expect forward on rack-a to 10.0.1.10",
+        "expect forward on rack-a to 10.0.1.10:8080",
+    ] {
+        assert_eq!(results(&format!("{NEW}{expect}")), [""; 0], "{expect}");
+    }
+}
+
+#[test]
+fn a_flow_is_remembered_within_a_test() {
+    let later = "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:443 on clients payload 9\n\
+                 expect server in @web\n\
+                 send tcp syn+ack 10.0.1.10:8080 -> 192.0.2.1:4000 on rack-a\n\
+                 expect forward on clients to 192.0.2.1:4000";
+    assert_eq!(
+        results(&format!("{NEW}expect server in @web\n{later}")),
+        [""; 0]
+    );
+    // A8.4: without the first packet, no server is chosen in mid-flow.
+    assert_eq!(
+        results(
+            "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:443 on clients\nexpect drop by web-lb"
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
+fn expectations_that_do_not_hold_fail_and_say_what_was_seen() {
+    assert_eq!(
+        results(&format!("{NEW}expect drop")),
+        [
+            "expected a drop, but it left on port `rack-a` to 10.0.1.10:8080, after the manager of `web-lb` was asked"
+        ]
+    );
+    assert_eq!(
+        results(
+            "send tcp syn 198.51.100.1:1 -> 203.0.113.80:443 on clients\nexpect server in @web"
+        ),
+        ["expected a server in @web, but it was dropped by `guard`, and no manager was asked"]
+    );
+    assert_eq!(
+        results("send icmp echo 192.0.2.1 -> 203.0.113.80 on clients\nexpect drop by guard"),
+        ["expected a drop by `guard`, but it was answered, and no manager was asked"]
+    );
+    assert_eq!(
+        results("send tcp syn 192.0.2.1:1 -> 203.0.113.80:22 on clients\nexpect drop by guard"),
+        [
+            "expected a drop by `guard`, but it was dropped: it is for an address of the policy, and no service took it, and no manager was asked"
+        ]
+    );
+}
+
+#[test]
+fn the_switch_answers_pings_and_spent_ttls() {
+    for test in [
+        "send icmp echo 192.0.2.1 -> 203.0.113.1 on clients\nexpect reply",
+        "send udp 192.0.2.1:1 -> 10.0.1.9:2 on clients ttl 1\nexpect reply",
+        "send udp [2001:db8::1]:1 -> [2001:db8::2]:2 on clients\nexpect drop",
+    ] {
+        assert_eq!(results(test), [""; 0], "{test}");
+    }
+}
+
+#[test]
+fn sent_frames_are_sound() {
+    let text = format!(
+        "{NETWORK}service f : filter {{ default deny }}\ntest \"t\" {{\n\
+         send tcp syn 192.0.2.1:1 -> 10.0.1.9:2 on clients payload 7\nexpect drop\n\
+         send udp 192.0.2.1:1 -> 10.0.1.9:2 on clients payload 8\nexpect drop\n\
+         send tcp syn [2001:db8::1]:1 -> [2001:db8::2]:2 on clients payload 3\nexpect drop\n\
+         send udp [2001:db8::1]:1 -> [2001:db8::2]:2 on clients\nexpect drop\n}}\n"
+    );
+    let policy = policy(&text);
+    for step in &policy.tests[0].steps {
+        crate::frames::sound(&signalbox_policy::testing::packet(&policy, &step.send));
+    }
+}

@@ -1,0 +1,68 @@
+// The pipeline of the policy web6, for any P4_16 compiler with v1model.
+// Made by `signalbox compile`: change the policy, not this file. Rules and criteria are table entries.
+//
+// 1. guard: filter
+//      deny ip.src in @blocked
+//      default allow
+//
+// 2. web-lb: balance
+//      match tcp.dst 203.0.113.80:80
+//      to @web
+//
+// 3. web6-lb: balance
+//      match tcp.dst [2001:db8:1::80]:80
+//      to @web6
+
+#include <core.p4>
+#include <v1model.p4>
+
+#define DUAL_STACK
+const bit<32> PROGRAM_ID = 0x0cfa4b73;
+
+#include "types.p4"
+#include "headers.p4"
+#include "parser.p4"
+#include "checksum.p4"
+#include "admission.p4"
+#include "filter.p4"
+#include "balance.p4"
+#include "routing.p4"
+#include "finish.p4"
+#include "rewrite.p4"
+#include "departure.p4"
+
+control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
+    Admission() admission;
+
+    // 1. guard
+    Filter(1, 4096) guard;
+
+    // 2. web-lb
+    Balance(2, 65536, 4096) web_lb;
+    BalanceReply(2, 65536, 4096) web_lb_reply;
+
+    // 3. web6-lb
+    Balance(3, 65536, 4096) web6_lb;
+    BalanceReply(3, 65536, 4096) web6_lb_reply;
+
+    Routing() routing;
+    Finish() finish;
+
+    apply {
+        admission.apply(hdr, meta, std);
+
+        // Replies: the last service first.
+        web6_lb_reply.apply(meta, std);
+        web_lb_reply.apply(meta, std);
+
+        // Forward: the first service first.
+        guard.apply(meta);
+        web_lb.apply(meta, std);
+        web6_lb.apply(meta, std);
+
+        routing.apply(hdr, meta, std);
+        finish.apply(meta, std);
+    }
+}
+
+V1Switch(PacketParser(), VerifyHeaders(), Cascade(), Departure(), NoUpdate(), PacketDeparser()) main;
