@@ -145,19 +145,6 @@ impl Drops {
             .map(|(reason, count)| (*reason, count))
     }
 
-    /// Adds what happened between two looks at the same counts.
-    pub(crate) fn add_difference(&mut self, before: &Drops, after: &Drops) {
-        for (count, (before, after)) in self
-            .counts
-            .iter_mut()
-            .zip(before.counts.iter().zip(after.counts))
-        {
-            *count += after - before;
-        }
-        self.parser_errors += after.parser_errors - before.parser_errors;
-        self.checksum_errors += after.checksum_errors - before.checksum_errors;
-    }
-
     pub(crate) fn count(&mut self, reason: DropReason) {
         if let Some(count) = self.counts.get_mut(reason as usize) {
             *count += 1;

@@ -165,7 +165,6 @@ impl Switch {
         out: &mut Output,
         tracer: &mut T,
     ) {
-        let before = out.drops;
         let refused = match &self.program {
             None => Some(DropReason::NoPipeline),
             Some(_) if packet.len() > MAX_PACKET => Some(DropReason::TooLong),
@@ -173,6 +172,7 @@ impl Switch {
         };
         if let Some(reason) = refused {
             out.drops.count(reason);
+            self.drops.count(reason);
             tracer.event(|| Event::Drop { reason });
         } else if let Some(program) = &self.program {
             let counted = u64::from(counted_length.unwrap_or(packet.len() as u32));
@@ -181,6 +181,7 @@ impl Switch {
                 state: &mut self.state,
                 scratch: &mut self.scratch,
                 out,
+                total: &mut self.drops,
                 tracer,
                 regs: Registers::new(counted, counted),
                 now,
@@ -190,7 +191,6 @@ impl Switch {
             };
             machine.packet(port, packet);
         }
-        self.drops.add_difference(&before, &out.drops);
     }
 
     /// Drops and parser errors since the start.

@@ -163,6 +163,33 @@ pub(crate) enum Op {
         a: Slot,
         n: u32,
     },
+    /// Two moves, one after the other.
+    Mov2 {
+        moves: [(Slot, Slot); 2],
+    },
+    Mov3 {
+        moves: [(Slot, Slot); 3],
+    },
+    /// `t = !a`, `d = t & mask`
+    NotMask {
+        t: Slot,
+        d: Slot,
+        a: Slot,
+        mask: u64,
+    },
+    /// `d = (a != b)`, and a jump if that is 0.
+    UnequalJump {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        to: u32,
+    },
+    EqualJump {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        to: u32,
+    },
     /// What needs more than words: see `Effect`.
     Effect {
         index: u32,
@@ -195,6 +222,56 @@ pub(crate) enum Test {
     LeUnsigned,
     LtSigned,
     LeSigned,
+}
+
+/// Puts instructions that often follow each other into one, in place: the first of them does the
+/// work of all and goes on behind them. The others stay, for who jumps to them.
+pub(crate) fn fuse(code: &mut [Op]) {
+    for i in 0..code.len() {
+        let fused = match code.get(i..) {
+            Some(
+                [
+                    Op::Mov { d: d0, a: a0 },
+                    Op::Mov { d: d1, a: a1 },
+                    Op::Mov { d: d2, a: a2 },
+                    ..,
+                ],
+            ) => Some(Op::Mov3 {
+                moves: [(*d0, *a0), (*d1, *a1), (*d2, *a2)],
+            }),
+            Some([Op::Mov { d: d0, a: a0 }, Op::Mov { d: d1, a: a1 }, ..]) => Some(Op::Mov2 {
+                moves: [(*d0, *a0), (*d1, *a1)],
+            }),
+            Some([Op::Not { d: t, a }, Op::Mask { d, a: b, mask }, ..]) if t == b => {
+                Some(Op::NotMask {
+                    t: *t,
+                    d: *d,
+                    a: *a,
+                    mask: *mask,
+                })
+            }
+            Some([Op::Unequal { d, a, b }, Op::JumpIfZero { a: c, to }, ..]) if c == d => {
+                Some(Op::UnequalJump {
+                    d: *d,
+                    a: *a,
+                    b: *b,
+                    to: *to,
+                })
+            }
+            Some([Op::Equal { d, a, b }, Op::JumpIfZero { a: c, to }, ..]) if c == d => {
+                Some(Op::EqualJump {
+                    d: *d,
+                    a: *a,
+                    b: *b,
+                    to: *to,
+                })
+            }
+            _ => None,
+        };
+        if let (Some(fused), Some(op)) = (fused, code.get_mut(i)) {
+            *op = fused;
+        }
+    }
 }
 
 impl Op {

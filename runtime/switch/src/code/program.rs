@@ -175,12 +175,18 @@ pub(crate) enum Check {
     Code(Entry, Slot),
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Condition {
-    pub(crate) name: String,
+/// What a condition does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Branch {
     pub(crate) check: Check,
     pub(crate) then: Node,
     pub(crate) otherwise: Node,
+}
+
+/// What a condition is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) name: String,
     pub(crate) source: Option<Source>,
 }
 
@@ -198,9 +204,15 @@ pub(crate) struct Pack {
     /// A word that is 1 if the field counts, and 0 if it reads as zero.
     pub(crate) guard: Slot,
     pub(crate) word: u16,
-    pub(crate) shift: u16,
-    /// What stays of the key's word: nothing for the first part of a word.
-    pub(crate) keep: u64,
+    pub(crate) shift: u8,
+}
+
+/// The parts of one word of a packed key: a range of `Table::pack`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackWord {
+    pub(crate) word: u16,
+    pub(crate) first: u16,
+    pub(crate) end: u16,
 }
 
 /// A part of a key: a field and where its bits go in the packed key.
@@ -220,8 +232,9 @@ pub(crate) struct KeyPart {
 pub(crate) struct Table {
     pub(crate) id: TableId,
     pub(crate) key: Vec<KeyPart>,
-    /// The plain parts of the key, and the indices of the others in `key`.
+    /// The plain parts of the key by word, and the indices of the others in `key`.
     pub(crate) pack: Vec<Pack>,
+    pub(crate) pack_words: Vec<PackWord>,
     pub(crate) pack_others: Vec<u32>,
     /// A table without key, counters and choice: the action it always runs, and what follows.
     pub(crate) fixed: Option<(u32, Node)>,
@@ -493,6 +506,8 @@ pub(crate) struct Program {
     pub(crate) effects: Vec<Effect>,
     pub(crate) actions: Vec<Action>,
     pub(crate) tables: Vec<Table>,
+    pub(crate) branches: Vec<Branch>,
+    /// The names of the branches, for traces.
     pub(crate) conditions: Vec<Condition>,
     /// The parts of conditions.
     pub(crate) checks: Vec<Check>,

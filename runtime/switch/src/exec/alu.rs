@@ -134,6 +134,56 @@ pub(crate) fn run<const ONE: bool>(code: &[Op], mut pc: usize, words: &mut Words
                 let (d, a, n) = (d as usize, a as usize, n as usize);
                 words.copy_within(a..a + n, d);
             }
+            // In single steps a fused instruction is the first of those that it is made of.
+            Op::Mov2 {
+                moves: [(d0, a0), (d1, a1)],
+            } => {
+                words[d0 as usize] = words[a0 as usize];
+                if !ONE {
+                    words[d1 as usize] = words[a1 as usize];
+                    pc += 1;
+                }
+            }
+            Op::Mov3 {
+                moves: [(d0, a0), (d1, a1), (d2, a2)],
+            } => {
+                words[d0 as usize] = words[a0 as usize];
+                if !ONE {
+                    words[d1 as usize] = words[a1 as usize];
+                    words[d2 as usize] = words[a2 as usize];
+                    pc += 2;
+                }
+            }
+            Op::NotMask { t, d, a, mask } => {
+                words[t as usize] = !words[a as usize];
+                if !ONE {
+                    words[d as usize] = words[t as usize] & mask;
+                    pc += 1;
+                }
+            }
+            Op::UnequalJump { d, a, b, to } => {
+                let unequal = words[a as usize] != words[b as usize];
+                words[d as usize] = u64::from(unequal);
+                if !ONE {
+                    if !unequal && to as usize > pc {
+                        pc = to as usize;
+                        continue;
+                    }
+                    // A jump back is left to the jump itself, which counts it.
+                    pc += usize::from(unequal);
+                }
+            }
+            Op::EqualJump { d, a, b, to } => {
+                let equal = words[a as usize] == words[b as usize];
+                words[d as usize] = u64::from(equal);
+                if !ONE {
+                    if !equal && to as usize > pc {
+                        pc = to as usize;
+                        continue;
+                    }
+                    pc += usize::from(equal);
+                }
+            }
             Op::Effect { index } => {
                 return Stop::Effect {
                     index,

@@ -3,10 +3,10 @@
 use super::alu::{self, Stop};
 use super::exact::Reader;
 use super::state::State;
-use crate::Output;
 use crate::code::layout::{HeaderId, Place, Slot, WORDS, Words};
 use crate::code::program::{Check, Entry, Program};
 use crate::trace::Tracer;
+use crate::{Drops, Output};
 
 /// Most words of a table's packed key.
 pub(crate) const MAX_KEY: usize = 64;
@@ -100,6 +100,8 @@ pub(crate) struct Machine<'a, T: Tracer> {
     pub(crate) state: &'a mut State,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) out: &'a mut Output,
+    /// Drops since the start; those of `out` are since it was cleared.
+    pub(crate) total: &'a mut Drops,
     pub(crate) tracer: &'a mut T,
     pub(crate) regs: Registers,
     pub(crate) now: u64,
@@ -142,8 +144,15 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     /// Whether a condition holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check(&mut self, check: Check) -> bool {
+        match check {
+            Check::Every(..) | Check::Some(..) | Check::Code(..) => self.check_list(check),
+            test => self.test(test),
+        }
+    }
+
+    fn check_list(&mut self, check: Check) -> bool {
         match check {
             Check::Every(first, count) => {
                 let checks = self
@@ -174,7 +183,7 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     /// A check that needs no code.
-    #[inline]
+    #[inline(always)]
     fn test(&self, check: Check) -> bool {
         match check {
             Check::Word(slot) => self.word(slot) != 0,

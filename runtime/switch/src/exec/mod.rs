@@ -2,10 +2,6 @@
 
 pub(crate) mod alu;
 pub(crate) mod bitio;
-#[allow(
-    clippy::indexing_slicing,
-    reason = "the loader gave every slot a place"
-)]
 pub(crate) mod calc;
 pub(crate) mod effects;
 pub(crate) mod exact;

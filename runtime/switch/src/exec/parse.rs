@@ -36,6 +36,7 @@ impl<T: Tracer> Machine<'_, T> {
                 Err(code) => {
                     error = code;
                     self.out.drops.parser_errors += 1;
+                    self.total.parser_errors += 1;
                     self.tracer.event(|| Event::ParserError {
                         error: error_name(program, code),
                         offset,

@@ -1,7 +1,9 @@
 //! The control flow: conditions, tables, actions.
 
+use super::alu::{self, Stop};
 use super::machine::{MAX_KEY, Machine};
-use crate::code::program::{Node, Table};
+use crate::code::layout::Words;
+use crate::code::program::{Action, Node, Table};
 use crate::control::{EntryHandle, MeterColor};
 use crate::table::Run;
 use crate::trace::{Event, TableEntry, Tracer};
@@ -18,19 +20,17 @@ impl<T: Tracer> Machine<'_, T> {
             node = match node {
                 Node::End => return,
                 Node::Condition(index) => {
-                    let Some(condition) = program.conditions.get(index as usize) else {
+                    let Some(branch) = program.branches.get(index as usize) else {
                         return;
                     };
-                    let result = self.check(condition.check);
-                    self.tracer.event(|| Event::Condition {
-                        name: condition.name.clone(),
-                        result,
-                        source: condition.source.clone(),
-                    });
+                    let result = self.check(branch.check);
+                    if T::ON {
+                        self.trace_condition(index as usize, result);
+                    }
                     if result {
-                        condition.then
+                        branch.then
                     } else {
-                        condition.otherwise
+                        branch.otherwise
                     }
                 }
                 Node::Call(index) => {
@@ -50,36 +50,6 @@ impl<T: Tracer> Machine<'_, T> {
         }
     }
 
-    /// Packs the key of `table` into the scratch key.
-    #[allow(
-        clippy::indexing_slicing,
-        reason = "the loader sizes the key by its parts"
-    )]
-    #[inline]
-    fn pack_key(&mut self, table: &Table) {
-        let words = &self.scratch.words;
-        let key = &mut self.scratch.key;
-        if !table.pack_others.is_empty() {
-            key[..table.key_words as usize].fill(0);
-        }
-        for part in &table.pack {
-            let value = words[part.slot as usize] & words[part.guard as usize].wrapping_neg();
-            let word = &mut key[part.word as usize & (MAX_KEY - 1)];
-            *word = *word & part.keep | value << (part.shift & 63);
-        }
-        for other in &table.pack_others {
-            let part = &table.key[*other as usize];
-            let absent = part.valid.is_some_and(|valid| words[valid as usize] == 0);
-            for i in 0..part.place.words() as usize {
-                let bits = part.mask.as_ref().map_or(u64::MAX, |mask| mask[i]);
-                let bits = if absent { 0 } else { bits };
-                let value = words[part.place.slot as usize + i] & bits;
-                let word = &mut key[part.word as usize + i];
-                *word |= value << part.shift;
-            }
-        }
-    }
-
     #[expect(
         clippy::indexing_slicing,
         reason = "there is one table state per table of the program"
@@ -91,54 +61,58 @@ impl<T: Tracer> Machine<'_, T> {
             self.action(action);
             return next;
         }
-        let hit = if table.key.is_empty() || self.state.tables[index].len() == 0 {
-            if T::ON {
-                self.pack_key(table);
-            }
-            None
-        } else {
-            self.pack_key(table);
-            self.state.tables[index].lookup(&self.scratch.key[..table.key_words as usize])
-        };
+        let program = self.program;
+        let state = &mut self.state.tables[index];
+        let words = &mut *self.scratch.words;
+        let key = &mut *self.scratch.key;
+        let mut hit = None;
+        if T::ON || state.len() > 0 {
+            let needed = if T::ON { u64::MAX } else { state.needed() };
+            pack_key(table, needed, words, key);
+            hit = state.lookup(&key[..table.key_words as usize]);
+        }
+        let params = program.param_base as usize;
         let run = match hit {
             Some(at) => {
-                let (now, bytes) = (self.now, self.regs.counted);
-                let state = &mut self.state.tables[index];
+                let data = table.data_words as usize;
+                let record = state.record(at);
                 if table.support_timeout {
-                    state.touch(at, now);
+                    record[1] = self.now;
                 }
                 if table.count {
-                    state.count(at, bytes);
+                    record[2 + data] += 1;
+                    record[3 + data] += self.regs.counted;
                 }
-                if let Some(meter) = table.meter {
-                    let in_bytes = self.program.schema.meters[meter.meter.index()].bytes;
-                    let units = if in_bytes { bytes } else { 1 };
-                    let cell = state.meter_mut(at);
-                    let color = cell.map_or(MeterColor::Green, |m| m.color(now, units));
-                    self.set(meter.target, color as u64);
+                for (word, value) in words[params..].iter_mut().zip(&record[2..2 + data]) {
+                    *word = *value;
                 }
-                self.state.tables[index].hot(at).run
+                Run::from_word(record[0])
             }
             None => {
-                let bytes = self.regs.counted;
-                let state = &mut self.state.tables[index];
                 if table.count && state.default != Run::Nothing {
                     state.default_counter.packets += 1;
-                    state.default_counter.bytes += bytes;
+                    state.default_counter.bytes += self.regs.counted;
+                }
+                for (word, value) in words[params..].iter_mut().zip(&state.default_data) {
+                    *word = *value;
                 }
                 state.default
             }
         };
+        if let (Some(at), Some(meter)) = (hit, table.meter) {
+            let in_bytes = program.schema.meters[meter.meter.index()].bytes;
+            let units = if in_bytes { self.regs.counted } else { 1 };
+            let cell = state.meter_mut(at);
+            let color = cell.map_or(MeterColor::Green, |m| m.color(self.now, units));
+            self.set(meter.target, color as u64);
+        }
         let by_outcome = if hit.is_some() {
             table.next_hit
         } else {
             table.next_miss
         };
         let local = match run {
-            Run::Action(local) => {
-                self.load_data(hit, index);
-                Some(local)
-            }
+            Run::Action(local) => Some(local),
             Run::Member(member) => self.member(table, index, member),
             Run::Group(group) => self.group_member(table, index, group),
             Run::Nothing => None,
@@ -152,24 +126,6 @@ impl<T: Tracer> Machine<'_, T> {
         };
         self.action(action.action);
         by_outcome.unwrap_or(action.next)
-    }
-
-    /// Puts an entry's or the default's data where the action's parameters are.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "data and parameters were sized by the loader"
-    )]
-    #[inline]
-    fn load_data(&mut self, hit: Option<u32>, index: usize) {
-        let state = &self.state.tables[index];
-        let data = match hit {
-            Some(at) => state.data(at),
-            None => &state.default_data,
-        };
-        let base = self.program.param_base as usize;
-        for (word, value) in self.scratch.words[base..].iter_mut().zip(data) {
-            *word = *value;
-        }
     }
 
     fn member(&mut self, table: &Table, index: usize, member: u32) -> Option<u32> {
@@ -210,15 +166,49 @@ impl<T: Tracer> Machine<'_, T> {
         };
         if T::ON {
             self.trace_action(action.id);
-            for (_, source, op) in &action.primitives {
-                self.tracer.event(|| Event::Primitive {
-                    op: op.clone(),
-                    source: source.clone(),
-                });
-            }
+            return self.run_traced(action);
         }
         if !action.empty {
             self.run(action.entry);
+        }
+    }
+
+    /// Runs an action one instruction at a time and tells of each primitive that it comes to.
+    fn run_traced(&mut self, action: &Action) {
+        let mut pc = action.entry as usize;
+        let mut left = 1 << 20;
+        loop {
+            for (start, source, op) in &action.primitives {
+                if *start as usize == pc {
+                    self.tracer.event(|| Event::Primitive {
+                        op: op.clone(),
+                        source: source.clone(),
+                    });
+                }
+            }
+            left -= 1;
+            pc = match alu::run::<true>(&self.program.code, pc, &mut self.scratch.words) {
+                Stop::End => return,
+                Stop::Effect { index, next } => {
+                    self.effect(index);
+                    next
+                }
+                Stop::Next { next } if left > 0 => next,
+                Stop::Next { .. } | Stop::Endless => {
+                    self.regs.failed = true;
+                    return;
+                }
+            };
+        }
+    }
+
+    fn trace_condition(&mut self, index: usize, result: bool) {
+        if let Some(condition) = self.program.conditions.get(index) {
+            self.tracer.event(|| Event::Condition {
+                name: condition.name.clone(),
+                result,
+                source: condition.source.clone(),
+            });
         }
     }
 
@@ -294,5 +284,39 @@ impl<T: Tracer> Machine<'_, T> {
                 source: table.source.clone(),
             }
         });
+    }
+}
+
+/// Packs the key of `table`: at least the words that are needed.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "the loader sizes the key by its parts"
+)]
+#[inline]
+fn pack_key(table: &Table, needed: u64, words: &Words, key: &mut [u64; MAX_KEY]) {
+    if !table.pack_others.is_empty() {
+        key[..table.key_words as usize].fill(0);
+    }
+    for run in &table.pack_words {
+        if needed >> (run.word & 63) & 1 == 0 {
+            continue;
+        }
+        let mut word = 0;
+        for part in &table.pack[usize::from(run.first)..usize::from(run.end)] {
+            let value = words[part.slot as usize] & words[part.guard as usize].wrapping_neg();
+            word |= value << (part.shift & 63);
+        }
+        key[run.word as usize & (MAX_KEY - 1)] = word;
+    }
+    for other in &table.pack_others {
+        let part = &table.key[*other as usize];
+        let absent = part.valid.is_some_and(|valid| words[valid as usize] == 0);
+        for i in 0..part.place.words() as usize {
+            let bits = part.mask.as_ref().map_or(u64::MAX, |mask| mask[i]);
+            let bits = if absent { 0 } else { bits };
+            let value = words[part.place.slot as usize + i] & bits;
+            let word = &mut key[part.word as usize + i];
+            *word |= value << part.shift;
+        }
     }
 }

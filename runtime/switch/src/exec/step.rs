@@ -50,6 +50,7 @@ impl<T: Tracer> Machine<'_, T> {
 
     fn drop(&mut self, reason: DropReason) {
         self.out.drops.count(reason);
+        self.total.count(reason);
         self.tracer.event(|| Event::Drop { reason });
     }
 
@@ -190,9 +191,9 @@ impl<T: Tracer> Machine<'_, T> {
         self.regs = Registers::new(regs.counted, length);
         self.reset();
         self.set(self.program.standard.ingress_port, u64::from(port));
-        let errors = self.out.drops.parser_errors;
+        let errors = (self.out.drops.parser_errors, self.total.parser_errors);
         let offset = self.parse(packet);
-        self.out.drops.parser_errors = errors;
+        (self.out.drops.parser_errors, self.total.parser_errors) = errors;
         self.reset_metadata();
         self.keep(&saved, list);
         self.set(self.program.standard.instance_type, instance::INGRESS_CLONE);
@@ -406,6 +407,7 @@ impl<T: Tracer> Machine<'_, T> {
         }
         if wrong {
             self.out.drops.checksum_errors += 1;
+            self.total.checksum_errors += 1;
         }
         self.set(program.standard.checksum_error, u64::from(wrong));
     }

@@ -20,10 +20,10 @@ use crate::LoadError;
 use crate::code::emit::Emitter;
 use crate::code::expr::Bool;
 use crate::code::layout::{Layout, Place, Slot, WORDS};
-use crate::code::op::{Op, Test};
+use crate::code::op::{Op, Test, fuse};
 use crate::code::program::{
-    Action, Calculation, Call, Check, Checksum, Condition, CoreErrors, Digest, FieldList, Node,
-    ParseState, Profile, Program, SetShape, Table,
+    Action, Branch, Calculation, Call, Check, Checksum, Condition, CoreErrors, Digest, FieldList,
+    Node, ParseState, Profile, Program, SetShape, Table,
 };
 use crate::schema::Schema;
 use crate::trace::Source;
@@ -47,6 +47,7 @@ struct Loader {
     action_params: Vec<Vec<Place>>,
     actions: Vec<Action>,
     tables: Vec<Table>,
+    branches: Vec<Branch>,
     conditions: Vec<Condition>,
     checks: Vec<Check>,
     calls: Vec<Call>,
@@ -148,6 +149,7 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
         action_params: Vec::new(),
         actions: Vec::new(),
         tables: Vec::new(),
+        branches: Vec::new(),
         conditions: Vec::new(),
         checks: Vec::new(),
         calls: Vec::new(),
@@ -218,6 +220,7 @@ impl Loader {
                 local
             })
             .collect();
+        fuse(&mut self.emitter.code);
         Ok(Program {
             schema: self.schema,
             layout: self.layout,
@@ -228,6 +231,7 @@ impl Loader {
             effects: self.emitter.effects,
             actions: self.actions,
             tables: self.tables,
+            branches: self.branches,
             conditions: self.conditions,
             checks: self.checks,
             calls: self.calls,

@@ -6,8 +6,8 @@ use super::{Loader, source};
 use crate::code::emit::low_words;
 use crate::code::layout::Place;
 use crate::code::program::{
-    Calculation, Call, Condition, Initial, InitialEntry, KeyPart, Node, Pack, Profile, Table,
-    TableAction,
+    Branch, Calculation, Call, Condition, Initial, InitialEntry, KeyPart, Node, Pack, PackWord,
+    Profile, Table, TableAction,
 };
 use crate::exec::machine::MAX_KEY;
 use crate::schema::{
@@ -66,11 +66,13 @@ impl Loader {
         for condition in &conditions {
             let expression = self.bool(&condition.get("expression")?, &[])?;
             let check = self.check(&expression);
-            self.conditions.push(Condition {
-                name: condition.get("name")?.str()?.to_owned(),
+            self.branches.push(Branch {
                 check,
                 then: Self::node(&condition.get("true_next")?, &nodes)?,
                 otherwise: Self::node(&condition.get("false_next")?, &nodes)?,
+            });
+            self.conditions.push(Condition {
+                name: condition.get("name")?.str()?.to_owned(),
                 source: source(condition),
             });
         }
@@ -211,16 +213,26 @@ impl Loader {
                     slot: part.place.slot,
                     guard: part.valid.unwrap_or(always),
                     word: part.word as u16,
-                    shift: part.shift as u16,
-                    keep: if part.shift == 0 { 0 } else { u64::MAX },
+                    shift: part.shift as u8,
                 });
             } else {
                 pack_others.push(i as u32);
             }
         }
-        if !pack_others.is_empty() {
-            // Wide fields share words with what follows them: all words start at 0.
-            plain.iter_mut().for_each(|part| part.keep = u64::MAX);
+        plain.sort_by_key(|part: &Pack| part.word);
+        let mut pack_words: Vec<PackWord> = Vec::new();
+        for (i, part) in plain.iter().enumerate() {
+            match pack_words.last_mut() {
+                Some(last) if last.word == part.word => last.end += 1,
+                _ => {
+                    let first = i as u16;
+                    pack_words.push(PackWord {
+                        word: part.word,
+                        first,
+                        end: first + 1,
+                    });
+                }
+            }
         }
         let fixed = match (&default, key.as_slice(), actions.as_slice()) {
             (Some(initial), [], [action])
@@ -235,6 +247,7 @@ impl Loader {
             id,
             key,
             pack: plain,
+            pack_words,
             pack_others,
             fixed,
             key_words,

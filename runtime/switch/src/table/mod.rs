@@ -33,6 +33,29 @@ pub(crate) enum Run {
     Group(u32),
 }
 
+impl Run {
+    #[inline]
+    fn to_word(self) -> u64 {
+        match self {
+            Run::Nothing => 0,
+            Run::Action(number) => 1 << 32 | u64::from(number),
+            Run::Member(number) => 2 << 32 | u64::from(number),
+            Run::Group(number) => 3 << 32 | u64::from(number),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn from_word(word: u64) -> Self {
+        let number = word as u32;
+        match word >> 32 {
+            0 => Run::Nothing,
+            1 => Run::Action(number),
+            2 => Run::Member(number),
+            _ => Run::Group(number),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hot {
     pub(crate) run: Run,
@@ -107,6 +130,15 @@ impl TableState {
         self.len
     }
 
+    /// The words of the key that a lookup reads, as bits.
+    #[inline]
+    pub(crate) fn needed(&self) -> u64 {
+        match &self.index {
+            Index::Exact(_) => u64::MAX,
+            Index::Tuple(space) => space.needed(),
+        }
+    }
+
     /// The place of the entry that `key` (packed) hits.
     #[inline]
     pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
@@ -131,14 +163,10 @@ impl TableState {
         self.records.touch(at, now);
     }
 
+    /// What a hit needs of an entry: see [`Records::record`].
     #[inline]
-    pub(crate) fn data(&self, at: u32) -> &[u64] {
-        self.records.data(at)
-    }
-
-    #[inline]
-    pub(crate) fn count(&mut self, at: u32, bytes: u64) {
-        self.records.count(at, bytes);
+    pub(crate) fn record(&mut self, at: u32) -> &mut [u64] {
+        self.records.record(at)
     }
 
     pub(crate) fn meter_mut(&mut self, at: u32) -> Option<&mut Meter> {

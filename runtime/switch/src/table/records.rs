@@ -106,43 +106,29 @@ impl Records {
         self.words[first..first + self.key_words].copy_from_slice(key);
     }
 
-    #[inline]
     pub(crate) fn hot(&self, at: u32) -> Hot {
         let first = self.at(at) + self.key_words;
-        let run = self.words[first];
-        let number = run as u32;
-        let run = match run >> 32 {
-            0 => Run::Nothing,
-            1 => Run::Action(number),
-            2 => Run::Member(number),
-            _ => Run::Group(number),
-        };
         Hot {
-            run,
+            run: Run::from_word(self.words[first]),
             last_hit: self.words[first + 1],
         }
     }
 
-    pub(crate) fn set_run(&mut self, at: u32, run: Run) {
-        let first = self.at(at) + self.key_words;
-        self.words[first] = match run {
-            Run::Nothing => 0,
-            Run::Action(number) => 1 << 32 | u64::from(number),
-            Run::Member(number) => 2 << 32 | u64::from(number),
-            Run::Group(number) => 3 << 32 | u64::from(number),
-        };
+    /// All of a record but the key: what it runs, its last hit, data and counter.
+    #[inline]
+    pub(crate) fn record(&mut self, at: u32) -> &mut [u64] {
+        let first = self.at(at);
+        &mut self.words[first + self.key_words..first + self.stride]
     }
 
-    #[inline]
+    pub(crate) fn set_run(&mut self, at: u32, run: Run) {
+        let first = self.at(at) + self.key_words;
+        self.words[first] = run.to_word();
+    }
+
     pub(crate) fn touch(&mut self, at: u32, now: u64) {
         let first = self.at(at) + self.key_words;
         self.words[first + 1] = now;
-    }
-
-    #[inline]
-    pub(crate) fn data(&self, at: u32) -> &[u64] {
-        let first = self.at(at) + self.key_words + 2;
-        &self.words[first..first + self.data_words]
     }
 
     pub(crate) fn set_data(&mut self, at: u32, data: &[u64]) {
@@ -152,13 +138,6 @@ impl Records {
         for (word, value) in place.iter_mut().zip(data) {
             *word = *value;
         }
-    }
-
-    #[inline]
-    pub(crate) fn count(&mut self, at: u32, bytes: u64) {
-        let first = self.at(at) + self.key_words + 2 + self.data_words;
-        self.words[first] += 1;
-        self.words[first + 1] += bytes;
     }
 
     pub(crate) fn counter(&self, at: u32) -> CounterValue {

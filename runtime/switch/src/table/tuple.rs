@@ -25,6 +25,8 @@ struct Group {
 pub(crate) struct TupleSpace {
     /// Words that are compared under the mask; ranges follow.
     masked_words: usize,
+    /// The words that some mask asks for, and those of ranges, as bits.
+    needed: u64,
     key_words: usize,
     /// The ranges: first word and number of words.
     ranges: Vec<(u32, u32)>,
@@ -46,6 +48,7 @@ impl TupleSpace {
     pub(crate) fn new(masked_words: usize, key_words: usize, ranges: Vec<(u32, u32)>) -> Self {
         TupleSpace {
             masked_words,
+            needed: 0,
             key_words,
             ranges,
             groups: Vec::new(),
@@ -55,6 +58,23 @@ impl TupleSpace {
             rank: Vec::new(),
             high: Vec::new(),
         }
+    }
+
+    #[inline]
+    pub(crate) fn needed(&self) -> u64 {
+        self.needed
+    }
+
+    fn note_needed(&mut self) {
+        let masked = self
+            .groups
+            .iter()
+            .flat_map(|group| &group.parts)
+            .map(|(word, _)| *word);
+        let ranges = self.masked_words as u32..self.key_words as u32;
+        self.needed = masked
+            .chain(ranges)
+            .fold(0, |needed, word| needed | 1 << (word & 63));
     }
 
     #[inline]
@@ -184,6 +204,7 @@ impl TupleSpace {
                 });
                 self.by_mask.insert(mask, group);
                 self.order.push(group as u32);
+                self.note_needed();
                 group
             }
         };
@@ -278,6 +299,7 @@ impl TupleSpace {
                 *index = group;
             }
         }
+        self.note_needed();
     }
 
     /// Puts a group whose ranks have changed at its place in the order.
