@@ -316,7 +316,7 @@ fn boxes_are_the_condition(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn boxes_hold_what_an_ipv4_condition_says(
