@@ -116,7 +116,6 @@ pub(crate) struct Header {
 /// A header stack or a stack of unions: elements are lists of headers, one long for a header stack.
 #[derive(Clone, Debug)]
 pub(crate) struct Stack {
-    pub(crate) name: String,
     pub(crate) elements: Vec<Vec<HeaderId>>,
     /// The word with the index of the next free element.
     pub(crate) next: Slot,

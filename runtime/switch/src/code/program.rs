@@ -5,7 +5,7 @@ use super::layout::{HeaderId, Layout, Place, Slot};
 use super::op::Op;
 use crate::schema::Schema;
 use crate::trace::Source;
-use crate::{ActionId, ActionProfileId, CounterId, Match, MeterId, RegisterId, TableId};
+use crate::{ActionId, ActionProfileId, CounterId, Match, MeterId, RegisterId};
 
 /// A run of instructions that ends in `Op::End`.
 pub(crate) type Entry = u32;
@@ -192,7 +192,6 @@ pub(crate) struct Condition {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) name: String,
     pub(crate) action: u32,
     pub(crate) next: Node,
 }
@@ -230,7 +229,6 @@ pub(crate) struct KeyPart {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    pub(crate) id: TableId,
     pub(crate) key: Vec<KeyPart>,
     /// The plain parts of the key by word, and the indices of the others in `key`.
     pub(crate) pack: Vec<Pack>,
@@ -290,7 +288,6 @@ pub(crate) struct InitialEntry {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
-    pub(crate) id: ActionProfileId,
     pub(crate) selector: Option<u32>,
 }
 
@@ -397,7 +394,6 @@ pub(crate) struct SetShape {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Calculation {
-    pub(crate) name: String,
     pub(crate) algorithm: Algorithm,
     pub(crate) inputs: Vec<CalcInput>,
     /// The short way, if there is one.

@@ -230,7 +230,7 @@ impl Switch {
                     if let Some(target) = target.get_mut(at / 64) {
                         *target |= source << (at % 64);
                     }
-                    if at % 64 > 0
+                    if !at.is_multiple_of(64)
                         && let Some(target) = target.get_mut(at / 64 + 1)
                     {
                         *target |= source >> (64 - at % 64);

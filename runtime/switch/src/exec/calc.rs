@@ -1,5 +1,10 @@
 //! Calculations: gathering the input and the algorithms, with bmv2's parameters.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "every slot indexes a word, and a byte indexes a table of 256"
+)]
+
 use super::bitio::BitWriter;
 use super::state::State;
 use crate::code::layout::{Header, Layout, Slot, Words};
@@ -231,13 +236,7 @@ const fn crc_table(bits: u32, polynomial: u64, reflected: bool) -> [u64; 256] {
             };
             bit += 1;
         }
-        #[allow(
-            clippy::indexing_slicing,
-            reason = "i is below 256, and the table is made at compile time"
-        )]
-        {
-            table[i] = value;
-        }
+        table[i] = value;
         i += 1;
     }
     table
@@ -279,7 +278,6 @@ static CRC64: Crc = Crc {
     last: 0,
 };
 
-#[expect(clippy::indexing_slicing, reason = "a byte indexes a table of 256")]
 fn crc(input: &[u8], crc: &Crc) -> u64 {
     let mut value = crc.initial;
     for byte in input {

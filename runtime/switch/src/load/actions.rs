@@ -81,9 +81,10 @@ impl Loader {
         let end = self.emitter.here();
         for jump in jumps {
             let to = starts.get(jump.primitive).copied().unwrap_or(end);
-            match self.emitter.code.get_mut(jump.op) {
-                Some(Op::Jump { to: target } | Op::JumpIfZero { to: target, .. }) => *target = to,
-                _ => {}
+            if let Some(Op::Jump { to: target } | Op::JumpIfZero { to: target, .. }) =
+                self.emitter.code.get_mut(jump.op)
+            {
+                *target = to;
             }
         }
         self.emitter.push(Op::End);

@@ -100,20 +100,6 @@ impl<'a> At<'a> {
         self.maybe(key).map_or(Ok(Vec::new()), |list| list.list())
     }
 
-    /// The members of an object.
-    pub(super) fn members(&self) -> Result<Vec<(&'a str, At<'a>)>> {
-        match self.value.as_object() {
-            Some(object) => Ok(object
-                .iter()
-                .map(|(key, value)| {
-                    let step = Rc::new(Step::Key(self.step.clone(), key.clone()));
-                    (key.as_str(), At { value, step })
-                })
-                .collect()),
-            None => Err(self.invalid("an object")),
-        }
-    }
-
     pub(super) fn is_null(&self) -> bool {
         self.value.is_null()
     }

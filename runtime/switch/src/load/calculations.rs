@@ -18,7 +18,6 @@ impl Loader {
                 .then(|| sum(&inputs))
                 .flatten();
             self.calculations.push(Calculation {
-                name,
                 algorithm,
                 inputs,
                 sum,

@@ -140,7 +140,7 @@ impl Loader {
             .find(|(from, _)| *from == full)
             .map(|(_, to)| to);
         let (header, name) = match alias {
-            Some((header, name)) if self.layout.header_names.get(header.as_str()).is_some() => {
+            Some((header, name)) if self.layout.header_names.contains_key(header.as_str()) => {
                 (header.as_str(), name.as_str())
             }
             _ => (header, name),

@@ -264,11 +264,8 @@ fn stacks(root: &At, layout: &mut Layout, next: &mut u32) -> Result<()> {
             .map(|h| vec![h])
             .collect();
         same_type(&at, layout, &elements)?;
-        layout
-            .stack_names
-            .insert(name.clone(), layout.stacks.len() as u32);
+        layout.stack_names.insert(name, layout.stacks.len() as u32);
         layout.stacks.push(Stack {
-            name,
             elements,
             next: *next as Slot,
         });
@@ -334,10 +331,9 @@ fn unions(root: &At, layout: &mut Layout, next: &mut u32) -> Result<()> {
         };
         layout
             .union_stack_names
-            .insert(name.clone(), layout.union_stacks.len() as u32);
+            .insert(name, layout.union_stacks.len() as u32);
         layout.union_stack_members.push(names.clone());
         layout.union_stacks.push(Stack {
-            name,
             elements,
             next: *next as Slot,
         });

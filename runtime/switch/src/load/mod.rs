@@ -135,7 +135,7 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
             *word = 1;
         }
     }
-    let mut loader = Loader {
+    let loader = Loader {
         emitter: Emitter::new(&layout, words),
         param_base: layout.reset_end,
         layout,
@@ -182,7 +182,7 @@ fn param_words(root: &At) -> Result<u32> {
 impl Loader {
     fn program(mut self, root: &At) -> Result<Program> {
         self.drop_slot = self.emitter.reserve(1);
-        for extern_instance in root.list_of("extern_instances")? {
+        if let Some(extern_instance) = root.list_of("extern_instances")?.first() {
             let kind = extern_instance.get("type")?.str()?.to_owned();
             return Err(extern_instance.unsupported(kind));
         }

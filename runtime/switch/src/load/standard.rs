@@ -56,7 +56,7 @@ impl Loader {
 
     pub(super) fn read_standard(&mut self) -> Result<Standard> {
         let nobody = Place::unsigned(self.emitter.reserve(1), 64);
-        let mut find = |header: &str, field: &str| {
+        let find = |header: &str, field: &str| {
             let full = format!("{header}.{field}");
             let alias = self.aliases.iter().find(|(from, _)| *from == full);
             let (header, field) = match alias {

@@ -87,7 +87,6 @@ impl Loader {
                 return Err(id.invalid("an action without parameters"));
             }
             self.calls.push(Call {
-                name: call.get("name")?.str()?.to_owned(),
                 action,
                 next: Self::node(&call.get("next_node")?, &nodes)?,
             });
@@ -110,9 +109,7 @@ impl Loader {
                 let algorithm = algorithm(&selector.get("algo")?)?;
                 let inputs = self.calc_inputs(&selector.get("input")?)?;
                 let index = self.calculations.len() as u32;
-                let name = format!("{name} selector");
                 self.calculations.push(Calculation {
-                    name,
                     algorithm,
                     inputs,
                     sum: None,
@@ -121,14 +118,13 @@ impl Loader {
             }
         };
         let size = at.maybe("max_size").map_or(Ok(0), |size| size.count())?;
-        let id = ActionProfileId(self.profiles.len() as u32);
         self.schema.action_profiles.push(ActionProfileSchema {
             name,
             size,
             selector: selector.is_some(),
             tables: Vec::new(),
         });
-        self.profiles.push(Profile { id, selector });
+        self.profiles.push(Profile { selector });
         Ok(())
     }
 
@@ -244,7 +240,6 @@ impl Loader {
             _ => None,
         };
         self.tables.push(Table {
-            id,
             key,
             pack: plain,
             pack_words,

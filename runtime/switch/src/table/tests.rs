@@ -222,7 +222,7 @@ proptest! {
 fn a_tie_goes_to_the_lowest_place_and_a_freed_place_is_used_again() {
     let mut switch = switch("ternary", ["ternary", "ternary", "ternary"]);
     let action = switch.schema().table_action(TABLE, "to").unwrap();
-    let mut add = |switch: &mut Switch, a: Match, port: u64| {
+    let add = |switch: &mut Switch, a: Match, port: u64| {
         let call = ActionCall::new(action, [Bits::from(port)]);
         switch
             .table_insert(
