@@ -323,8 +323,11 @@ impl View {
                 })
                 .await
                 .map_err(|error| error.to_string())?;
-            status["switch"] = json!({ "drops": drops, "undelivered": elsewhere });
-            status["ports"] = self.ports(&ports);
+            if let Some(status) = status.as_object_mut() {
+                let switch = json!({ "drops": drops, "undelivered": elsewhere });
+                status.insert("switch".to_owned(), switch);
+                status.insert("ports".to_owned(), self.ports(&ports));
+            }
         }
         Ok(status)
     }
