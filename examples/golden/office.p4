@@ -1,4 +1,4 @@
-// The pipeline of the policy filter, for any P4_16 compiler with v1model.
+// The pipeline of the policy office, for any P4_16 compiler with v1model.
 // Made by `signalbox compile`: change the policy, not this file. Rules and criteria are table entries.
 //
 // 1. guard: filter
@@ -12,7 +12,7 @@
 #include <core.p4>
 #include <v1model.p4>
 
-const bit<32> PROGRAM_ID = 0x7629f385;
+const bit<32> PROGRAM_ID = 0xf23278db;
 
 #include "types.p4"
 #include "headers.p4"
