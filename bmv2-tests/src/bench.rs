@@ -1,6 +1,7 @@
 //! One target with an image on it, and what a scenario does with it: write entries, send packets, see
 //! what comes out, read counters. Calls wait; the connection's tasks run behind them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use signalbox_p4runtime::proto::p4::v1::{
 };
 use signalbox_p4runtime::value::Value;
 use signalbox_p4runtime::{Catalog, Client, Event, RpcError, Session, Standing, WriteError};
+use signalbox_switch::runner::SwitchHandle;
+use signalbox_switch::{Output, Switch};
 use tokio::runtime::Runtime;
 
 use crate::image::Image;
@@ -98,6 +101,51 @@ impl Carried {
         ]
     }
 
+    /// The header of a packet-in, and the frame after it.
+    pub fn parse(bytes: &[u8]) -> (Carried, &[u8]) {
+        let mut number = 0u128;
+        let mut carried = Carried::default();
+        for byte in &bytes[1..HEADER] {
+            number = number << 8 | u128::from(*byte);
+        }
+        // The header's 136 bits are one byte more than a number has.
+        let mut at = 128;
+        let mut take = |width: u32| {
+            at -= width;
+            (number >> at) as u64 & ((1 << width) - 1)
+        };
+        carried.kind = u64::from(bytes[0] >> 1);
+        carried.part = u64::from(bytes[0] & 1) << 1 | take(1);
+        for (field, width) in [
+            (&mut carried.reply, 1),
+            (&mut carried.answered, 1),
+            (&mut carried.mark_set, 1),
+            (&mut carried.mark, 6),
+            (&mut carried.stage, 6),
+            (&mut carried.port, 16),
+            (&mut carried.next_hop, 16),
+            (&mut carried.tunnel, 16),
+            (&mut carried.notices, 32),
+            (&mut carried.entry, 32),
+        ] {
+            *field = take(width);
+        }
+        (carried, &bytes[HEADER..])
+    }
+
+    /// The header of a packet-out.
+    pub fn bytes(&self) -> [u8; HEADER] {
+        let widths = [7, 2, 1, 1, 1, 6, 6, 16, 16, 16, 32, 32];
+        let (mut bytes, mut at) = ([0; HEADER], 0);
+        for (value, width) in self.values().into_iter().zip(widths) {
+            for bit in (0..width).rev() {
+                bytes[at / 8] |= ((value >> bit & 1) as u8) << (7 - at % 8);
+                at += 1;
+            }
+        }
+        bytes
+    }
+
     /// As the answer to this packet: go on where it was diverted, without diverting there again.
     #[must_use]
     pub fn resumed(self) -> Carried {
@@ -107,6 +155,18 @@ impl Carried {
             ..self
         }
     }
+}
+
+/// The length of `packet_in` and `packet_out`, in bytes.
+const HEADER: usize = 17;
+
+/// What one packet came to on the embedded switch, counted packets included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// What left, each with its port; the CPU port's begin with their header.
+    pub out: Vec<(u16, Vec<u8>)>,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<i64, u64>,
 }
 
 /// One target with a pipeline.
@@ -121,6 +181,7 @@ pub struct Bench {
     sent: Receiver<(u16, Vec<u8>)>,
     to_agent: Receiver<PacketIn>,
     idle: Receiver<Vec<TableEntry>>,
+    switch: Option<SwitchHandle>,
     // Dropped last: the target's tasks run on it.
     _keep: Vec<Box<dyn std::any::Any + Send>>,
     runtime: Runtime,
@@ -139,6 +200,7 @@ impl Bench {
             transport,
             device_id,
             packets: ports,
+            switch,
             keep,
         } = runtime.block_on(target.start(&ports));
         let (packets, to_agent) = channel();
@@ -172,6 +234,7 @@ impl Bench {
             sent,
             to_agent,
             idle,
+            switch,
             _keep: keep,
             runtime,
         }
@@ -181,12 +244,27 @@ impl Bench {
     /// the plan's entries, next hops and routes to the client and the servers, the managers'
     /// criteria, the clone session, and `ready`.
     pub fn ready(target: Target, image: &Image) -> Bench {
+        let world = World::of(&image.plan);
+        let mut neighbours = vec![world.client];
+        neighbours.extend(&world.servers);
+        Bench::ready_with(target, image, &neighbours)
+    }
+
+    /// The same with other neighbours; static routes lead to those of their routers that are among them.
+    pub fn ready_with(target: Target, image: &Image, neighbours: &[Neighbour]) -> Bench {
         let bench = Bench::bare(target, image);
         let plan = &bench.world.plan;
         let mut entries = plan.static_entries();
-        for neighbour in bench.neighbours() {
-            entries.push(next_hop_entry(&neighbour));
-            entries.push(route_entry(&neighbour));
+        for neighbour in neighbours {
+            entries.push(next_hop_entry(neighbour));
+            entries.push(route_entry(neighbour));
+        }
+        for route in &plan.routes {
+            let via = neighbours.iter().find(|one| one.address == route.via);
+            entries.extend(via.map(|via| PlannedEntry {
+                matches: vec![("dst", Match::Lpm(route.prefix))],
+                ..route_entry(via)
+            }));
         }
         for service in &plan.services {
             for part in std::iter::once(&service.forward).chain(&service.reply) {
@@ -196,16 +274,9 @@ impl Bench {
             }
         }
         entries.push(plan.ready_entry());
-        bench.install(&entries);
+        bench.install(&without_doubles(entries));
         bench.add_clone_session();
         bench
-    }
-
-    /// The client and the servers.
-    pub fn neighbours(&self) -> Vec<Neighbour> {
-        let mut all = vec![self.world.client];
-        all.extend(&self.world.servers);
-        all
     }
 
     /// Inserts entries.
@@ -347,6 +418,38 @@ impl Bench {
         (carried, packet.payload.to_vec())
     }
 
+    /// Takes one frame through the embedded switch at once, past ports and P4Runtime.
+    pub fn pass(&self, port: u16, frame: &[u8]) -> Pass {
+        let switch = self.switch.as_ref().expect("the embedded switch");
+        let frame = frame.to_vec();
+        let pass = switch.call_blocking(move |switch, now| {
+            let counter = switch.schema().counter("Ingress.drops").unwrap();
+            let drops = |switch: &Switch| {
+                let cell = |cell| switch.counter_read(counter, cell).unwrap().packets;
+                (0..16).map(cell).collect::<Vec<_>>()
+            };
+            let before = drops(switch);
+            let mut output = Output::new();
+            switch.step(now, port, &frame, &mut output);
+            let after = drops(switch);
+            let counted = after
+                .iter()
+                .zip(before)
+                .map(|(after, before)| after - before);
+            Pass {
+                out: output
+                    .packets()
+                    .map(|one| (one.port, one.bytes.to_vec()))
+                    .collect(),
+                drops: (0..)
+                    .zip(counted)
+                    .filter(|(_, packets)| *packets > 0)
+                    .collect(),
+            }
+        });
+        pass.unwrap()
+    }
+
     /// Fails if anything comes out by a port or to the agent.
     pub fn expect_nothing(&self) {
         let wait = match self.target {
@@ -421,6 +524,21 @@ impl Bench {
     pub fn expect_idle(&self) -> Vec<TableEntry> {
         self.idle.recv_timeout(PATIENCE).expect("an idle notice")
     }
+}
+
+/// Two rules of a filter may share a key; they then agree, and the agent writes the first.
+fn without_doubles(entries: Vec<PlannedEntry>) -> Vec<PlannedEntry> {
+    let mut kept: Vec<PlannedEntry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let same = |one: &PlannedEntry| {
+            (&one.table, &one.matches, one.priority)
+                == (&entry.table, &entry.matches, entry.priority)
+        };
+        if !kept.iter().any(same) {
+            kept.push(entry);
+        }
+    }
+    kept
 }
 
 async fn load(client: &Client, p4info: &P4Info, json: &[u8]) -> Result<(), RpcError> {

@@ -8,12 +8,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::unreachable,
     clippy::indexing_slicing,
     clippy::string_slice,
     reason = "test code: a failure is to stop the scenario with its place"
 )]
 
 pub mod bench;
+pub mod differential;
 pub mod frames;
 pub mod image;
 pub mod needs;

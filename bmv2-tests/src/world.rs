@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use signalbox_lower::plan::{Criterion, Kind, PartPlan, Plan, PortPlan, ServicePlan};
 
 use crate::frames::Path;
@@ -38,34 +39,51 @@ pub struct World {
 }
 
 impl World {
-    /// The surroundings that a plan speaks of.
+    /// The surroundings that a plan speaks of. Without a balance service, a host on the second port
+    /// takes the part of both service and server.
     ///
     /// # Panics
-    /// The plan has no balance service, or no port without servers.
+    /// The plan has no port without servers.
     pub fn of(plan: &Plan) -> World {
-        let balance = balance(plan);
-        let pool = balance.balance.as_ref().unwrap();
-        let cube = &balance.forward.criteria[0].cubes[0];
-        let service = SocketAddr::new(cube.dst.unwrap().value, cube.dport.unwrap().value);
-        let servers: Vec<Neighbour> = pool
-            .servers
-            .iter()
-            .enumerate()
-            .map(|(index, server)| neighbour(plan, server.address, 10 + index as u16))
+        let (service, servers): (SocketAddr, Vec<SocketAddr>) = match balance(plan) {
+            Some(service) => {
+                let cube = &service.forward.criteria[0].cubes[0];
+                let to = SocketAddr::new(cube.dst.unwrap().value, cube.dport.unwrap().value);
+                let pool = service.balance.as_ref().unwrap();
+                let servers = pool.servers.iter();
+                (
+                    to,
+                    servers
+                        .map(|one| SocketAddr::new(one.address, one.port))
+                        .collect(),
+                )
+            }
+            None => {
+                let host = SocketAddr::new(host_of(plan.ports[1].addresses[0], 10), 443);
+                (host, vec![host])
+            }
+        };
+        let server_ports = servers.iter().map(SocketAddr::port).collect();
+        let servers: Vec<Neighbour> = (10..)
+            .zip(servers)
+            .map(|(id, server)| neighbour(plan, server.ip(), id))
             .collect();
         let port = plan
             .ports
             .iter()
             .find(|port| servers.iter().all(|server| server.port != port.number))
             .expect("a port without servers");
-        let subnet = port.addresses[0];
-        let address = match subnet.network() {
-            IpAddr::V4(network) => IpAddr::from((u32::from(network) + 9).to_be_bytes()),
-            IpAddr::V6(network) => IpAddr::from((u128::from(network) + 9).to_be_bytes()),
-        };
+        let subnets = port.addresses.iter();
+        let subnet = subnets
+            .copied()
+            .find(|own| own.addr().is_ipv4() == service.is_ipv4());
+        let address = host_of(
+            subnet.expect("a client's subnet of the service's family"),
+            9,
+        );
         World {
             client: neighbour(plan, address, 1),
-            server_ports: pool.servers.iter().map(|server| server.port).collect(),
+            server_ports,
             servers,
             service,
             plan: plan.clone(),
@@ -96,8 +114,11 @@ impl World {
     }
 
     /// The first balance service.
+    ///
+    /// # Panics
+    /// There is none.
     pub fn balance(&self) -> &ServicePlan {
-        balance(&self.plan)
+        balance(&self.plan).expect("a balance service")
     }
 
     /// The first filter, if there is one.
@@ -133,14 +154,27 @@ impl World {
     }
 }
 
-fn balance(plan: &Plan) -> &ServicePlan {
+/// The first balance service of a plan.
+pub fn balance(plan: &Plan) -> Option<&ServicePlan> {
     plan.services
         .iter()
         .find(|service| service.kind == Kind::Balance)
-        .expect("a balance service")
 }
 
-fn neighbour(plan: &Plan, address: IpAddr, next_hop: u16) -> Neighbour {
+/// The host of that number in a subnet.
+pub fn host_of(subnet: IpNet, number: u8) -> IpAddr {
+    match subnet.network() {
+        IpAddr::V4(network) => (u32::from(network) + u32::from(number))
+            .to_be_bytes()
+            .into(),
+        IpAddr::V6(network) => (u128::from(network) + u128::from(number))
+            .to_be_bytes()
+            .into(),
+    }
+}
+
+/// A neighbour at this address, with a next hop of this id.
+pub fn neighbour(plan: &Plan, address: IpAddr, next_hop: u16) -> Neighbour {
     let port = plan
         .ports
         .iter()

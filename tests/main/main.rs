@@ -3,6 +3,7 @@
 //! where that is missing.
 
 mod commands;
+mod in_process;
 mod lab;
 #[path = "../../bmv2-tests/src/needs.rs"]
 mod needs;

@@ -1,8 +1,8 @@
 //! Real programs through the switch: curl, ping and Python's web server in network namespaces, with
 //! `signalbox run` between them.
 
-mod capture;
-mod site;
+pub mod capture;
+pub mod site;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

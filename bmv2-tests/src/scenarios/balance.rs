@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use signalbox_lower::entries::{Match, PlannedEntry, Value};
+use signalbox_lower::plan::ServicePlan;
 
 use super::{scenarios, slot};
 use crate::bench::{ALL_EVENTS, Bench, Carried, bits, drop, kind};
@@ -72,31 +73,39 @@ fn translation(to: &Path, slot: u32) -> Vec<(&'static str, Value)> {
     params
 }
 
-/// Both directions of a flow to a server, as the agent installs them: the reply first.
+/// Both directions of a flow, as the agent installs them: the reply first.
+pub fn flow_entries(
+    service: &ServicePlan,
+    client: SocketAddr,
+    to: SocketAddr,
+    server: SocketAddr,
+    proto: u8,
+    slot: u32,
+) -> [PlannedEntry; 2] {
+    let path = |from, to| Path {
+        from_mac: [0; 6],
+        to_mac: [0; 6],
+        from,
+        to,
+        ttl: 64,
+    };
+    let reply = service.reply.as_ref().unwrap().fixed.as_ref().unwrap();
+    let forward = service.forward.fixed.as_ref().unwrap();
+    let home = translation(&path(to, client), slot);
+    let there = translation(&path(client, server), slot);
+    [
+        fixed(reply, &path(server, client), proto, "translate", home),
+        fixed(forward, &path(client, to), proto, "translate", there),
+    ]
+}
+
+/// A flow from a client's port to a server of the first balance service.
 pub(super) fn flow(bench: &Bench, client_port: u16, server: usize, proto: u8) -> [PlannedEntry; 2] {
     let world = &bench.world;
     let there = world.to_service(client_port);
-    let back = world.from_server(server, client_port);
-    let chosen = back.reversed();
-    let balance = world.balance();
-    let (forward, reply) = (&balance.forward, world.reply());
+    let server = world.from_server(server, client_port).from;
     let slot = slot(bench);
-    [
-        fixed(
-            reply.fixed.as_ref().unwrap(),
-            &back,
-            proto,
-            "translate",
-            translation(&there.reversed(), slot),
-        ),
-        fixed(
-            forward.fixed.as_ref().unwrap(),
-            &there,
-            proto,
-            "translate",
-            translation(&chosen, slot),
-        ),
-    ]
+    flow_entries(world.balance(), there.from, there.to, server, proto, slot)
 }
 
 /// Checks a frame against where it must have gone.

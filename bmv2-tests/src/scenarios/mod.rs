@@ -5,6 +5,8 @@ mod balance;
 mod notices;
 mod routing;
 
+pub use balance::flow_entries;
+
 use crate::bench::Bench;
 use crate::image::Image;
 use crate::targets::{Need, Target};

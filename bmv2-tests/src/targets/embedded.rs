@@ -54,6 +54,7 @@ pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
             .unwrap();
     }
     let device = Device::start(handle.clone(), options()).await.unwrap();
+    let switch = Some(handle.clone());
     Started {
         transport: Arc::new(device),
         device_id: DEVICE,
@@ -61,6 +62,7 @@ pub async fn in_process(ports: &[u16], quirks: bool) -> Started {
             send: Box::new(move |port, frame| handle.inject(port, frame).unwrap()),
             sent,
         })),
+        switch,
         keep: vec![Box::new(runner)],
     }
 }
@@ -96,6 +98,7 @@ pub async fn connect(p4runtime: &str, dataplane: &str, device_id: u64) -> Starte
         transport: Arc::new(transport),
         device_id,
         packets: Box::pin(open_packets(dataplane.to_owned(), device_id)),
+        switch: None,
         keep: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use signalbox_p4runtime::Transport;
+use signalbox_switch::runner::SwitchHandle;
 
 /// Where a scenario runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +71,8 @@ pub struct Started {
     pub device_id: u64,
     /// Its ports, once it has a pipeline: bmv2 takes no packets before.
     pub packets: Pin<Box<dyn Future<Output = Packets> + Send>>,
+    /// The switch itself, if it runs in this process.
+    pub switch: Option<SwitchHandle>,
     /// What must live as long as the target is used.
     pub keep: Vec<Box<dyn std::any::Any + Send>>,
 }

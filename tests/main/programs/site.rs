@@ -19,7 +19,7 @@ pub const SERVERS: [&str; 3] = ["server-a", "server-b", "server-c"];
 pub const BIG: usize = 50_000_000;
 
 /// The closed lease is long, so that a closed flow is still listed when the test looks.
-const POLICY: &str = "\
+pub const POLICY: &str = "\
 network {
   port 1 clients { address 203.0.113.1/24 }
   port 2 rack-a  { address 10.0.1.1/24 }
