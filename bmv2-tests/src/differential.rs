@@ -71,12 +71,12 @@ pub fn policy(draw: &mut Draw) -> String {
     let mut cascade = Vec::new();
     let mut serves = Vec::new();
     for number in 0..1 + draw.below(2) {
-        let _ = write!(text, "pool pool-{number} {{\n");
+        let _ = writeln!(text, "pool pool-{number} {{");
         let proto = draw.pick(&["tcp", "tcp", "udp"]);
         for server in 0..1 + draw.below(3) {
             let rack = 1 + draw.below(2);
             let port = 8000 + number * 10;
-            let _ = write!(text, "  10.0.{rack}.{}:{port}\n", 10 + server);
+            let _ = writeln!(text, "  10.0.{rack}.{}:{port}", 10 + server);
         }
         let narrow = match draw.below(3) {
             0 => format!(" and not ip.src in {}", draw.pick(&PREFIXES)),
@@ -95,19 +95,15 @@ pub fn policy(draw: &mut Draw) -> String {
     }
     for number in 0..draw.below(4) {
         let (default, verb) = draw.pick(&[("allow", "deny"), ("allow", "deny"), ("deny", "allow")]);
-        let _ = write!(
-            text,
-            "service guard-{number} : filter {{\n  default {default}\n"
+        let _ = writeln!(text, "service guard-{number} : filter {{\n  default {default}"
         );
         for _ in 0..1 + draw.below(3) {
-            let _ = write!(text, "  {verb} {}\n", condition(draw, dual, 2));
+            let _ = writeln!(text, "  {verb} {}", condition(draw, dual, 2));
         }
         text.push_str("}\n");
         cascade.insert(draw.below(cascade.len() + 1), format!("guard-{number}"));
     }
-    let _ = write!(
-        text,
-        "cascade {}\nmanagers {{\n  lb serves {}\n}}\n",
+    let _ = writeln!(text, "cascade {}\nmanagers {{\n  lb serves {}\n}}",
         cascade.join(" > "),
         serves.join(", ")
     );

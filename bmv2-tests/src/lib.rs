@@ -9,7 +9,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unreachable,
-    clippy::unreachable,
     clippy::indexing_slicing,
     clippy::string_slice,
     reason = "test code: a failure is to stop the scenario with its place"

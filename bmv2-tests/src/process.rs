@@ -11,6 +11,10 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     /// A new empty folder.
+    #[allow(
+        clippy::new_without_default,
+        reason = "it makes something: no default value"
+    )]
     pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -28,6 +32,7 @@ impl Folder {
     /// Writes a file in it and gives its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.file(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
         path
     }

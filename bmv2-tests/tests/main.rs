@@ -1,5 +1,14 @@
 //! Every scenario, for every example policy, on every target, with the images of both compilers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "test code: a failure is to stop the test with its place"
+)]
+
 use std::collections::BTreeMap;
 
 use bmv2_tests::differential::{Draw, Pair, policy};

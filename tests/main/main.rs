@@ -2,6 +2,15 @@
 //! other through it. What a test needs of the machine it asks for by name, and is skipped by name
 //! where that is missing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "test code: a failure is to stop the test with its place"
+)]
+
 mod commands;
 mod in_process;
 mod lab;
