@@ -17,19 +17,19 @@
 #include <v1model.p4>
 
 #define DUAL_STACK
-const bit<32> PROGRAM_ID = 0x0cfa4b73;
+const bit<32> PROGRAM_ID = 0xef2dd58f;
 
-#include "types.p4"
-#include "headers.p4"
-#include "parser.p4"
-#include "checksum.p4"
-#include "admission.p4"
-#include "filter.p4"
-#include "balance.p4"
-#include "routing.p4"
-#include "finish.p4"
-#include "rewrite.p4"
-#include "departure.p4"
+#include "signalbox/types.p4"
+#include "signalbox/headers.p4"
+#include "signalbox/parser.p4"
+#include "signalbox/checksum.p4"
+#include "signalbox/admission.p4"
+#include "signalbox/filter.p4"
+#include "signalbox/balance.p4"
+#include "signalbox/routing.p4"
+#include "signalbox/finish.p4"
+#include "signalbox/rewrite.p4"
+#include "signalbox/departure.p4"
 
 control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
     Admission() admission;

@@ -41,7 +41,7 @@ const bit<10> EVENT_FRAGMENT = 256;
 const bit<10> EVENT_ALL = 512;
 
 // packet_in.kind: why the agent gets this packet.
-const bit<7> INTEREST = 1;
+@noWarn("unused") const bit<7> INTEREST = 1; // a filter asks nobody
 const bit<7> NOTICE = 2;
 const bit<7> LOCAL = 3;
 const bit<7> ARP = 4;

@@ -41,7 +41,9 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     }
     // What the program includes lies beside it, so that any P4 compiler can be run there.
     for (file, text) in &compiled.lowered.sources {
-        files::write_whole(&arguments.output.join(file), text.as_bytes())?;
+        let path = arguments.output.join(file);
+        files::make_folder(path.parent().unwrap_or(&arguments.output))?;
+        files::write_whole(&path, text.as_bytes())?;
     }
     Ok(())
 }

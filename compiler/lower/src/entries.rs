@@ -5,9 +5,10 @@
 //! `next_hop` id, and writes `next_hop` and `route` entries), managers' criteria, fixed affinities, and
 //! the clone session of notices.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::cubes::{widen, widen_mask};
 use crate::plan::{Criterion, CriterionAction, Cube, Fallback, Kind, MaskedAddr, PartPlan, Plan};
@@ -134,6 +135,12 @@ impl Plan {
                 }
             }
         }
+        // Two rules of one filter may have a box in common. They say the same, or the policy would not
+        // have compiled, so the first one stands for both.
+        let mut seen = BTreeSet::new();
+        out.retain(|e: &PlannedEntry| {
+            seen.insert((e.table.clone(), format!("{:?}", e.matches), e.priority))
+        });
         out
     }
 
@@ -232,6 +239,13 @@ impl Plan {
             .collect();
         connected.sort_unstable();
         connected.dedup_by_key(|(subnet, _)| *subnet);
+        // In a dual-stack table IPv4 lies within ::/0: a route of IPv6 must not catch it.
+        let all_v4 = IpNet::V4(Ipv4Net::default());
+        let routed = self.routes.iter().any(|r| r.prefix == all_v4);
+        let is_connected = connected.iter().any(|(subnet, _)| *subnet == all_v4);
+        if self.address_bits == 128 && !routed && !is_connected {
+            out.push(entry(all_v4, "unreachable", Vec::new()));
+        }
         out.extend(
             ours.into_iter()
                 .map(|a| entry(IpNet::from(a), "local", Vec::new())),

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::plan::{Kind, Plan};
 
+/// The folder, beside the program, that the files of p4/lib stand in: a policy may have the name of one.
+pub const FOLDER: &str = "signalbox";
+
 /// Files of p4/lib: name, text, and the kind of service that needs it (`None`: every program).
 /// They are included in this order.
 const FILES: &[(&str, &str, Option<Kind>)] = &[
@@ -60,11 +63,11 @@ pub fn included(plan: &Plan) -> impl Iterator<Item = (&'static str, &'static str
         .map(|(name, text, _)| (*name, *text))
 }
 
-/// The same as a map from file name to text.
+/// The same as a map from path, as the program includes it, to text.
 #[must_use]
 pub fn sources(plan: &Plan) -> BTreeMap<String, String> {
     included(plan)
-        .map(|(name, text)| (name.to_owned(), text.to_owned()))
+        .map(|(name, text)| (format!("{FOLDER}/{name}"), text.to_owned()))
         .collect()
 }
 

@@ -64,7 +64,7 @@ fn head(policy: &Policy, plan: &Plan) -> String {
 fn body(plan: &Plan) -> String {
     let mut out = String::new();
     for (file, _) in library::included(plan) {
-        let _ = writeln!(out, "#include \"{file}\"");
+        let _ = writeln!(out, "#include \"{}/{file}\"", library::FOLDER);
     }
     out.push_str(
         "\ncontrol Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {\n    Admission() admission;\n",

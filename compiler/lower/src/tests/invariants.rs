@@ -42,7 +42,10 @@ fn the_reply_part_runs_backwards_and_the_forward_part_in_cascade_order() {
 fn an_empty_cascade_is_a_router() {
     let got = lowered(&router(Families::V4));
     assert_eq!(applied(&got.p4), ["admission", "routing", "finish"]);
-    assert!(!got.sources.contains_key("filter.p4") && !got.sources.contains_key("balance.p4"));
+    assert!(
+        !got.sources.contains_key("signalbox/filter.p4")
+            && !got.sources.contains_key("signalbox/balance.p4")
+    );
     let tables: Vec<_> = got
         .plan
         .static_entries()
@@ -64,7 +67,7 @@ fn a_policy_of_ipv4_only_makes_no_ipv6_pipeline() {
     );
     let dual = lowered(&cascade(Families::Dual));
     let define = dual.p4.find("#define DUAL_STACK").unwrap();
-    assert!(define < dual.p4.find("#include \"types.p4\"").unwrap());
+    assert!(define < dual.p4.find("#include \"signalbox/types.p4\"").unwrap());
     assert_eq!(dual.plan.address_bits, 128);
 }
 
@@ -298,4 +301,52 @@ fn the_plan_survives_json() {
         serde_json::from_str::<crate::plan::Plan>(&text).unwrap(),
         plan
     );
+}
+
+#[test]
+fn an_ipv6_default_route_does_not_catch_ipv4() {
+    let mut policy = router(Families::Dual);
+    policy.network.routes.clear();
+    let of_v4 = |policy: &_| {
+        let entries = lowered(policy).plan.static_entries();
+        let wanted = Match::Lpm("0.0.0.0/0".parse().unwrap());
+        let found = entries
+            .into_iter()
+            .find(|e| e.matches == [("dst", wanted.clone())]);
+        found.map(|e| e.action)
+    };
+    assert_eq!(of_v4(&policy).as_deref(), Some("Ingress.unreachable"));
+    policy.families = Families::V4;
+    assert_eq!(of_v4(&policy), None);
+}
+
+#[test]
+fn a_policy_may_have_the_name_of_a_library_file() {
+    let got = lowered(&router(Families::V4));
+    assert!(
+        got.sources
+            .keys()
+            .all(|name| name.starts_with("signalbox/"))
+    );
+    assert!(got.p4.contains("#include \"signalbox/types.p4\""));
+}
+
+#[test]
+fn two_rules_that_share_a_box_make_one_entry() {
+    let mut policy = cascade(Families::V4);
+    for service in &mut policy.services {
+        if let signalbox_policy::model::ServiceKind::Filter(filter) = &mut service.kind {
+            let again = filter.rules.clone();
+            filter.rules.extend(again);
+        }
+    }
+    let entries = lowered(&policy).plan.static_entries();
+    let mut keys: Vec<_> = entries
+        .iter()
+        .map(|e| format!("{} {:?} {}", e.table, e.matches, e.priority))
+        .collect();
+    let all = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
 }
