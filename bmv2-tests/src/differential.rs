@@ -95,7 +95,9 @@ pub fn policy(draw: &mut Draw) -> String {
     }
     for number in 0..draw.below(4) {
         let (default, verb) = draw.pick(&[("allow", "deny"), ("allow", "deny"), ("deny", "allow")]);
-        let _ = writeln!(text, "service guard-{number} : filter {{\n  default {default}"
+        let _ = writeln!(
+            text,
+            "service guard-{number} : filter {{\n  default {default}"
         );
         for _ in 0..1 + draw.below(3) {
             let _ = writeln!(text, "  {verb} {}", condition(draw, dual, 2));
@@ -103,7 +105,9 @@ pub fn policy(draw: &mut Draw) -> String {
         text.push_str("}\n");
         cascade.insert(draw.below(cascade.len() + 1), format!("guard-{number}"));
     }
-    let _ = writeln!(text, "cascade {}\nmanagers {{\n  lb serves {}\n}}",
+    let _ = writeln!(
+        text,
+        "cascade {}\nmanagers {{\n  lb serves {}\n}}",
         cascade.join(" > "),
         serves.join(", ")
     );
