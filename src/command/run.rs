@@ -133,6 +133,9 @@ async fn serve(
     }
 }
 
+/// Open ports with their numbers.
+type NumberedPorts = Vec<(u16, Box<dyn Port>)>;
+
 /// What the command line says of the ports.
 struct Attached {
     /// By port number.
@@ -208,15 +211,11 @@ impl Attached {
     }
 
     /// Opens the ports of the embedded switch; nothing has begun if one of them fails.
-    fn open(
-        &self,
-        plan: &Plan,
-        pcap_out: Option<&Path>,
-    ) -> Result<Vec<(u16, Box<dyn Port>)>, Failure> {
+    fn open(&self, plan: &Plan, pcap_out: Option<&Path>) -> Result<NumberedPorts, Failure> {
         if let Some(folder) = pcap_out {
             files::make_folder(folder)?;
         }
-        let mut opened: Vec<(u16, Box<dyn Port>)> = Vec::new();
+        let mut opened: NumberedPorts = Vec::new();
         for port in &plan.ports {
             let source = self.by_port.get(&port.number);
             if let Some(Source::Interface(name)) = source {

@@ -175,7 +175,11 @@ impl Switch {
             self.drops.count(reason);
             tracer.event(|| Event::Drop { reason });
         } else if let Some(program) = &self.program {
-            let counted = u64::from(counted_length.unwrap_or(packet.len() as u32));
+            let counted = match counted_length {
+                Some(length) if !self.config.quirks.count_packet_out_header => length,
+                _ => packet.len() as u32,
+            };
+            let counted = u64::from(counted);
             let mut machine = Machine {
                 program,
                 state: &mut self.state,
