@@ -274,7 +274,7 @@ impl Bench {
             }
         }
         entries.push(plan.ready_entry());
-        bench.install(&without_doubles(entries));
+        bench.install(&entries);
         bench.add_clone_session();
         bench
     }
@@ -524,21 +524,6 @@ impl Bench {
     pub fn expect_idle(&self) -> Vec<TableEntry> {
         self.idle.recv_timeout(PATIENCE).expect("an idle notice")
     }
-}
-
-/// Two rules of a filter may share a key; they then agree, and the agent writes the first.
-fn without_doubles(entries: Vec<PlannedEntry>) -> Vec<PlannedEntry> {
-    let mut kept: Vec<PlannedEntry> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let same = |one: &PlannedEntry| {
-            (&one.table, &one.matches, one.priority)
-                == (&entry.table, &entry.matches, entry.priority)
-        };
-        if !kept.iter().any(same) {
-            kept.push(entry);
-        }
-    }
-    kept
 }
 
 async fn load(client: &Client, p4info: &P4Info, json: &[u8]) -> Result<(), RpcError> {

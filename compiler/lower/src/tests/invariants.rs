@@ -310,9 +310,7 @@ fn an_ipv6_default_route_does_not_catch_ipv4() {
     let of_v4 = |policy: &_| {
         let entries = lowered(policy).plan.static_entries();
         let wanted = Match::Lpm("0.0.0.0/0".parse().unwrap());
-        let found = entries
-            .into_iter()
-            .find(|e| e.matches == [("dst", wanted.clone())]);
+        let found = entries.into_iter().find(|e| e.matches == [("dst", wanted)]);
         found.map(|e| e.action)
     };
     assert_eq!(of_v4(&policy).as_deref(), Some("Ingress.unreachable"));
