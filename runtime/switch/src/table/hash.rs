@@ -17,6 +17,8 @@ pub(crate) fn mix(hash: u64, word: u64) -> u64 {
 pub(crate) struct HashIndex {
     slots: Vec<u64>,
     len: usize,
+    /// The only place while `len` is 1: then there is nothing to hash for.
+    only: u32,
 }
 
 #[expect(
@@ -26,10 +28,11 @@ pub(crate) struct HashIndex {
 impl HashIndex {
     /// The place whose hash is right and that `is` confirms.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        if self.len == 0 {
-            return None;
+    pub(crate) fn find(&self, hash: impl FnOnce() -> u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        if self.len <= 1 {
+            return (self.len == 1 && is(self.only)).then_some(self.only);
         }
+        let hash = hash();
         let mask = self.slots.len() - 1;
         let tag = hash >> 32;
         let mut at = tag as usize & mask;
@@ -58,6 +61,7 @@ impl HashIndex {
         }
         self.put((hash >> 32) << 32 | u64::from(place.wrapping_add(1)));
         self.len += 1;
+        self.only = place;
     }
 
     fn put(&mut self, slot: u64) {
@@ -73,6 +77,7 @@ impl HashIndex {
     pub(crate) fn replace(&mut self, hash: u64, from: u32, to: u32) {
         if let Some(at) = self.position(hash, from) {
             self.slots[at] = (hash >> 32) << 32 | u64::from(to.wrapping_add(1));
+            self.only = to;
         }
     }
 
@@ -97,6 +102,10 @@ impl HashIndex {
         }
         self.slots[hole] = 0;
         self.len -= 1;
+        if self.len == 1 {
+            let left = self.slots.iter().find(|slot| **slot != 0);
+            self.only = left.map_or(0, |slot| (*slot as u32).wrapping_sub(1));
+        }
     }
 
     fn position(&self, hash: u64, place: u32) -> Option<usize> {

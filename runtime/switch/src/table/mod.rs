@@ -144,11 +144,14 @@ impl TableState {
     pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
         let (keys, stride) = (self.records.keys(), self.records.stride());
         match &self.index {
-            Index::Exact(index) => index.find(hash_words(key, self.seed), |at| {
-                let first = at as usize * stride;
-                let known = &keys[first..first + key.len()];
-                known.iter().zip(key).all(|(a, b)| a == b)
-            }),
+            Index::Exact(index) => index.find(
+                || hash_words(key, self.seed),
+                |at| {
+                    let first = at as usize * stride;
+                    let known = &keys[first..first + key.len()];
+                    known.iter().zip(key).all(|(a, b)| a == b)
+                },
+            ),
             Index::Tuple(space) => space.lookup(key, keys, stride, self.seed),
         }
     }

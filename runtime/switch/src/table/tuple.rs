@@ -121,7 +121,7 @@ impl TupleSpace {
         stride: usize,
         seed: u64,
     ) -> Option<u32> {
-        let hash = hash_parts(&group.parts, key, seed);
+        let hash = || hash_parts(&group.parts, key, seed);
         group.index.find(hash, |at| {
             let at = at as usize * stride;
             let value = &keys[at..at + stride];
