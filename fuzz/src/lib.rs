@@ -4,8 +4,9 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use signalbox_lower::entries::{Match as Planned, PlannedEntry, prefix_number};
 use signalbox_p4::source::MapSources;
-use signalbox_switch::{Config, Output, Pipeline, Switch};
+use signalbox_switch::{ActionCall, Bits, Config, Entry, Match, Output, Pipeline, Switch};
 
 /// The policy whose pipeline the packet path is fuzzed on.
 const WEB: &str = include_str!("../../examples/web.policy");
@@ -59,23 +60,78 @@ pub fn packet_path(data: &[u8]) {
     let _ = switch.step_traced(0, port, packet, None, &mut output);
 }
 
-/// The web example's pipeline in a switch, without entries.
+/// The web example's pipeline in a switch, open, with the policy's static entries and its floors.
 fn web_switch() -> Switch {
     let mut switch = Switch::new(Config {
         cpu_port: Some(510),
         ..Config::default()
     });
     let checked = signalbox_policy::check(WEB, "web.policy");
-    let Some(lowered) = checked.policy.and_then(|policy| signalbox_lower::lower(&policy).ok()) else {
+    let lowered = checked
+        .policy
+        .and_then(|policy| signalbox_lower::lower(&policy).ok());
+    let Some(lowered) = lowered else {
         return switch;
     };
     let mut sources = MapSources::new().with("web.p4", lowered.p4.as_str());
     for (name, text) in &lowered.sources {
         sources.insert(name.as_str(), text.as_str());
     }
-    let image = signalbox_p4::compile(&sources, "web.p4", &signalbox_p4::Options::default());
-    if let Some(pipeline) = image.ok().and_then(|compiled| Pipeline::parse(&compiled.image.json).ok()) {
+    let compiled = signalbox_p4::compile(&sources, "web.p4", &signalbox_p4::Options::default());
+    if let Some(pipeline) = compiled
+        .ok()
+        .and_then(|compiled| Pipeline::parse(&compiled.image.json).ok())
+    {
         switch.swap(pipeline);
     }
+    let width = lowered.plan.address_bits;
+    let mut entries = lowered.plan.static_entries();
+    entries.push(lowered.plan.ready_entry());
+    for entry in &entries {
+        let installed = install(&mut switch, entry, width);
+        assert!(installed.is_some(), "not installed: {entry:?}");
+    }
     switch
+}
+
+/// Writes a planned entry; nothing when it does not fit the pipeline.
+fn install(switch: &mut Switch, entry: &PlannedEntry, width: u16) -> Option<()> {
+    let bits = |(value, _): (u128, u16)| Bits::from_be_bytes(&value.to_be_bytes());
+    let schema = switch.schema();
+    let id = schema.table(&entry.table)?;
+    let table = schema
+        .tables
+        .iter()
+        .find(|table| table.name == entry.table)?;
+    let key = table.key.iter().map(|key| {
+        match entry
+            .matches
+            .iter()
+            .find(|(name, _)| *name == key.name)
+            .map(|(_, one)| one)
+        {
+            None => Match::Any,
+            Some(Planned::Exact(value)) => Match::Exact(bits(value.number(width))),
+            Some(Planned::Ternary { value, mask }) => Match::Ternary {
+                value: bits(value.number(width)),
+                mask: bits(mask.mask_number(width)),
+            },
+            Some(Planned::Lpm(prefix)) => Match::Lpm {
+                value: bits(prefix_number(*prefix, width)),
+                prefix_len: prefix_number(*prefix, width).1.into(),
+            },
+        }
+    });
+    let key: Vec<Match> = key.collect();
+    let action = ActionCall::new(
+        schema.table_action(id, &entry.action)?,
+        entry
+            .params
+            .iter()
+            .map(|(_, value)| bits(value.number(width))),
+    );
+    switch
+        .table_insert(0, id, Entry::new(key, entry.priority, action))
+        .ok()
+        .map(|_| ())
 }
