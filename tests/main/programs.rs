@@ -5,6 +5,7 @@ pub mod capture;
 pub mod site;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::needs::has;
@@ -17,6 +18,9 @@ const NEEDS: [&str; 8] = [
 
 /// The share in percent that the weights 2:1:1 promise to each server.
 const SHARES: [f64; 3] = [50.0, 25.0, 25.0];
+
+/// bmv2 carries some thousand packets a second on a core: its tests run one at a time.
+static ONE_BMV2: Mutex<()> = Mutex::new(());
 
 fn needs(test: &str, target: &str) -> bool {
     let mut needs = NEEDS.to_vec();
@@ -154,6 +158,7 @@ macro_rules! on_targets {
         #[test]
         fn $bmv2() {
             if needs(stringify!($bmv2), "bmv2") {
+                let _alone = ONE_BMV2.lock().unwrap_or_else(PoisonError::into_inner);
                 $scenario("bmv2");
             }
         }

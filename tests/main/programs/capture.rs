@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::Space;
 use crate::process::{Folder, Process, wait_until};
@@ -63,8 +63,15 @@ impl Capture {
 
     /// Ends it and reads its file.
     pub fn stop(&mut self) -> Seen {
-        // What the kernel has kept for tcpdump is handed over within a second.
-        std::thread::sleep(Duration::from_millis(1500));
+        // What the kernel has kept for tcpdump is handed over within a second, later on a busy machine.
+        let length = || std::fs::metadata(&self.file).unwrap().len();
+        let mut last = (length(), Instant::now());
+        wait_until("the capture to be written", Duration::from_secs(30), || {
+            if length() != last.0 {
+                last = (length(), Instant::now());
+            }
+            last.1.elapsed() > Duration::from_secs(2)
+        });
         self.process.interrupt();
         self.process.wait(Duration::from_secs(10));
         let printed = self.process.printed();

@@ -178,12 +178,13 @@ impl Site {
         }
     }
 
-    /// Starts a download of `big` that takes about eight seconds.
+    /// Starts a download of `big` that takes about eight seconds, and minutes at most where the switch
+    /// is slow.
     pub fn slow_download(&self, number: u32) -> Download {
         let file = self.folder.file(&format!("download-{number}"));
         let mut command = self.client.command("curl");
         command
-            .args(["-sS", "-f", "-m", "90", "--limit-rate", "6M", "-o"])
+            .args(["-sS", "-f", "-m", "240", "--limit-rate", "6M", "-o"])
             .arg(&file)
             .arg("http://203.0.113.80/big");
         let name = format!("curl-{number}");
@@ -284,7 +285,7 @@ impl Download {
 
     /// Waits for its end and gives what it brought.
     pub fn finish(&mut self) -> Vec<u8> {
-        let status = self.process.wait(Duration::from_secs(100));
+        let status = self.process.wait(Duration::from_secs(250));
         assert!(status.success(), "{}", self.process.printed());
         std::fs::read(&self.file).unwrap()
     }
