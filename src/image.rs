@@ -1,6 +1,7 @@
 //! From a checked policy to what a target takes: P4 text, plan, image.
 
-use signalbox_lower::{Lowered, lower};
+use signalbox_lower::planning::CPU_PORT;
+use signalbox_lower::{Lowered, lower_for};
 use signalbox_p4::source::MapSources;
 use signalbox_p4::{Image, Options};
 use signalbox_policy::model::Policy;
@@ -24,7 +25,16 @@ pub struct Compiled {
 /// [`Failure::Input`] when the policy has more than the pipeline can hold, or when the generated P4 does
 /// not compile, which is a fault of ours: its diagnostics are the text.
 pub fn compile(policy: Policy) -> Result<Compiled, Failure> {
-    let lowered = lower(&policy).map_err(|error| Failure::Input(format!("signalbox: {error}")))?;
+    compile_for(policy, CPU_PORT)
+}
+
+/// The same for a target with that CPU port.
+///
+/// # Errors
+/// As [`compile`]; and when the policy or v1model leaves no room for that port.
+pub fn compile_for(policy: Policy, cpu_port: u16) -> Result<Compiled, Failure> {
+    let lowered = lower_for(&policy, cpu_port)
+        .map_err(|error| Failure::Input(format!("signalbox: {error}")))?;
     let main = format!("{}.p4", policy.name);
     let mut sources = MapSources::new().with(main.as_str(), lowered.p4.as_str());
     for (name, text) in &lowered.sources {

@@ -12,7 +12,8 @@
 #include <core.p4>
 #include <v1model.p4>
 
-const bit<32> PROGRAM_ID = 0xdddb2de5;
+const bit<9> CPU_PORT = 510; // leads to the agent
+const bit<32> PROGRAM_ID = 0x9b1838fb;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

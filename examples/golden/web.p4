@@ -12,7 +12,8 @@
 #include <core.p4>
 #include <v1model.p4>
 
-const bit<32> PROGRAM_ID = 0x7d98655a;
+const bit<9> CPU_PORT = 510; // leads to the agent
+const bit<32> PROGRAM_ID = 0xe7941f76;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -17,7 +17,8 @@
 #include <v1model.p4>
 
 #define DUAL_STACK
-const bit<32> PROGRAM_ID = 0xef2dd58f;
+const bit<9> CPU_PORT = 510; // leads to the agent
+const bit<32> PROGRAM_ID = 0x2a2390e7;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

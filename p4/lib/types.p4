@@ -1,7 +1,7 @@
 // Names and numbers that the whole pipeline shares, and the metadata that goes with a packet.
 //
-// The program that includes this file defines PROGRAM_ID before, and DUAL_STACK too if its policy
-// speaks IPv6. In a dual-stack program an IPv4 address is its mapped form, ::ffff:a.b.c.d.
+// The program that includes this file defines PROGRAM_ID and CPU_PORT before, and DUAL_STACK too if its
+// policy speaks IPv6. In a dual-stack program an IPv4 address is its mapped form, ::ffff:a.b.c.d.
 
 #ifdef DUAL_STACK
 typedef bit<128> addr_t;
@@ -12,8 +12,7 @@ typedef bit<32> addr_t;
 typedef bit<48> mac_t;
 typedef bit<9> port_t;
 
-// The port that leads to the agent, and the clone session that copies notices to it.
-const port_t CPU_PORT = 510;
+// The clone session that copies notices to the agent.
 const bit<32> NOTICE_SESSION = 1;
 // A notice is cut to the packet-in header and the first 128 bytes of the frame.
 const bit<32> NOTICE_BYTES = 145;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use signalbox_lower::planning::CPU_PORT;
 use signalbox_p4runtime::text::print_p4info;
 
 use super::{ErrorFormat, policy_input};
@@ -18,11 +19,14 @@ pub struct Arguments {
     /// The folder for NAME.p4, NAME.p4info.txtpb, NAME.json and NAME.plan.json
     #[arg(short = 'o', value_name = "DIR")]
     output: PathBuf,
+    /// The target's port that leads to the agent, 1 to 510
+    #[arg(long, value_name = "PORT", default_value_t = CPU_PORT)]
+    cpu_port: u16,
 }
 
 pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let policy = policy_input::load(&arguments.policy, format)?;
-    let compiled = image::compile(policy)?;
+    let compiled = image::compile_for(policy, arguments.cpu_port)?;
     let name = &compiled.policy.name;
     files::make_folder(&arguments.output)?;
     let plan =

@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the input is wrong, 4 a test failed.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 mod check;
 mod compile;
@@ -74,6 +76,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     let format = line.error_format;
+    log_to_stderr(&line.command);
     let result = match line.command {
         Command::Check(arguments) => check::run(&arguments, format),
         Command::Fmt(arguments) => fmt::run(&arguments, format),
@@ -91,4 +94,21 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Lets the parts say what an operator wants to know: a server that is down, an entry that was refused.
+/// `RUST_LOG` says how much of it; by default what runs says more than what only computes.
+fn log_to_stderr(command: &Command) {
+    let default = match command {
+        Command::Run(_) | Command::Switch(_) => "warn,signalbox=info",
+        _ => "error",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // Only a program that has begun to log already has another subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
 }

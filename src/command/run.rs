@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use signalbox_lower::plan::{Plan, PortPlan};
+use signalbox_lower::planning::CPU_PORT;
 use signalbox_switch::Quirks;
 use signalbox_switch::ports::{CaptureFile, InterfacePort, PcapInput, PcapPort, Port};
 
@@ -44,9 +45,9 @@ pub struct Arguments {
     /// The pipeline is on the p4runtime:// target already
     #[arg(long)]
     no_pipeline_push: bool,
-    /// The CPU port of a p4runtime:// target
-    #[arg(long, value_name = "PORT")]
-    cpu_port: Option<u16>,
+    /// The target's port that leads to the agent, 1 to 510
+    #[arg(long, value_name = "PORT", default_value_t = CPU_PORT)]
+    cpu_port: u16,
     /// Let the embedded switch behave as this target does, limits included
     #[arg(long, value_enum, value_name = "TARGET")]
     quirks: Option<QuirksOf>,
@@ -58,17 +59,8 @@ pub struct Arguments {
 /// Runs until a signal ends it, or the target goes away.
 pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let policy = policy_input::load(&arguments.policy, format)?;
-    let compiled = image::compile(policy)?;
+    let compiled = image::compile_for(policy, arguments.cpu_port)?;
     let attached = Attached::of(arguments, &compiled.lowered.plan)?;
-    if let Some(port) = arguments
-        .cpu_port
-        .filter(|port| *port != compiled.lowered.plan.cpu_port)
-    {
-        return Err(Failure::Usage(format!(
-            "the pipeline's CPU port is {}, and cannot be {port}: give the target that one",
-            compiled.lowered.plan.cpu_port
-        )));
-    }
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
     let result = runtime.block_on(serve(arguments, compiled, attached));
     // Nothing that still runs is worth waiting for.

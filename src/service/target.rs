@@ -191,11 +191,19 @@ impl RunningTarget {
         let transport = Grpc::connect(address, None, PATIENCE)
             .await
             .map_err(Failure::failed)?;
+        // A device may not know the call; what is not known of a device is taken to be as with bmv2.
+        let server = match transport.capabilities(device_id).await {
+            Ok(capabilities) => capabilities.server,
+            Err(_) => None,
+        };
+        let habits = match server {
+            Some(name) if name.starts_with("signalbox/") => signalbox_agent::Target::switch(),
+            _ => signalbox_agent::Target::simple_switch_grpc(),
+        };
         Ok(Self {
             transport: Arc::new(transport),
             device_id,
-            // What is not known of a device is taken to be as with bmv2.
-            habits: signalbox_agent::Target::simple_switch_grpc(),
+            habits,
             embedded: None,
             process: None,
         })

@@ -67,7 +67,7 @@ fn free_port() -> u16 {
 }
 
 /// Our switch with its P4Runtime server at a port of loopback.
-fn switch_at(port: u16, folder: &Folder) -> Process {
+fn switch_at(port: u16, cpu_port: &str, folder: &Folder) -> Process {
     let mut command = Command::new(SIGNALBOX);
     let address = format!("127.0.0.1:{port}");
     command.args([
@@ -75,7 +75,7 @@ fn switch_at(port: u16, folder: &Folder) -> Process {
         "--no-p4",
         "--",
         "--cpu-port",
-        "510",
+        cpu_port,
         "--grpc-server-addr",
         &address,
     ]);
@@ -228,7 +228,7 @@ fn a_target_that_is_not_there_is_one_line() {
 fn a_pipeline_that_the_target_refuses_is_one_line() {
     let folder = Folder::new();
     let port = free_port();
-    let _switch = switch_at(port, &folder);
+    let _switch = switch_at(port, "510", &folder);
     let path = folder.write("web.policy", POLICY);
     let garbage = folder.write("garbage.json", "{ this is no image");
     let target = format!("p4runtime://127.0.0.1:{port}");
@@ -247,7 +247,7 @@ fn a_pipeline_that_the_target_refuses_is_one_line() {
 fn a_target_that_goes_away_ends_run_with_one_line() {
     let folder = Folder::new();
     let port = free_port();
-    let mut switch = switch_at(port, &folder);
+    let mut switch = switch_at(port, "64", &folder);
     let path = folder.write("web.policy", POLICY);
     let control = folder.file("control.sock");
     let mut command = Command::new(SIGNALBOX);
@@ -257,6 +257,8 @@ fn a_target_that_goes_away_ends_run_with_one_line() {
             text(&path),
             "--target",
             &format!("p4runtime://127.0.0.1:{port}"),
+            "--cpu-port",
+            "64",
         ])
         .arg("--control")
         .arg(&control);

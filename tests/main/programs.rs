@@ -114,6 +114,11 @@ fn a_dead_server_gets_no_new_connection(target: &str) {
         assert_eq!(fetched.status, "200", "{}", fetched.problem);
         assert_ne!(String::from_utf8_lossy(&fetched.body), dead);
     }
+    let printed = site.switch.printed();
+    assert!(
+        printed.contains("server-b is down"),
+        "the operator is told: {printed}"
+    );
     let mut unharmed = 0;
     for download in &mut downloads {
         if download.server().as_deref() != Some(dead) {

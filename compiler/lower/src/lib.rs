@@ -37,6 +37,20 @@ pub enum LowerError {
         /// The service.
         service: String,
     },
+    /// The target's CPU port is one of the policy's ports.
+    #[error("the CPU port cannot be {port}: the policy's port `{name}` has that number")]
+    CpuPortTaken {
+        /// The CPU port.
+        port: u16,
+        /// The policy's port.
+        name: String,
+    },
+    /// v1model has no such port.
+    #[error("the CPU port cannot be {port}: expected 1 to {}", planning::LAST_PORT)]
+    CpuPortRange {
+        /// The CPU port.
+        port: u16,
+    },
     /// More criteria than a table can be made for.
     #[error("service `{service}` needs {needed} ternary entries; at most {limit} are possible")]
     TooManyEntries {
@@ -49,12 +63,20 @@ pub enum LowerError {
     },
 }
 
-/// Turns a checked policy into a P4 program and its plan.
+/// Turns a checked policy into a P4 program and its plan, for a target whose CPU port is 510.
 ///
 /// # Errors
 /// What the pipeline cannot match, or has no room for; see [`LowerError`].
 pub fn lower(policy: &Policy) -> Result<Lowered, LowerError> {
-    let mut plan = planning::plan(policy)?;
+    lower_for(policy, planning::CPU_PORT)
+}
+
+/// The same for a target with that CPU port, 1 to 510.
+///
+/// # Errors
+/// As [`lower`]; and when one of the policy's ports has that number.
+pub fn lower_for(policy: &Policy, cpu_port: u16) -> Result<Lowered, LowerError> {
+    let mut plan = planning::plan(policy, cpu_port)?;
     let sources = library::sources(&plan);
     let (p4, program_id) = program::write(policy, &plan, &sources);
     plan.program_id = program_id;

@@ -99,7 +99,7 @@ mod tests {
     fn the_librarys_top_level_names_are_found() {
         let names: Vec<_> = declared().collect();
         for name in [
-            "CPU_PORT",
+            "NOTICE_SESSION",
             "addr_t",
             "flow_t",
             "ethernet_t",

@@ -7,6 +7,7 @@ use crate::library;
 /// Names that the main program uses besides the services', and words that P4 or its library own.
 const RESERVED: &[&str] = &[
     // The program's own.
+    "CPU_PORT",
     "Cascade",
     "DUAL_STACK",
     "PROGRAM_ID",

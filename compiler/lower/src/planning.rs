@@ -13,8 +13,10 @@ use crate::plan::{
     ManagerPlan, NeighbourPlan, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
 };
 
-/// The port that leads to the agent: p4/lib's CPU_PORT.
-const CPU_PORT: u16 = 510;
+/// The port that leads to the agent, unless the target wants another.
+pub const CPU_PORT: u16 = 510;
+/// v1model's ports have nine bits, and the last one is where dropped packets go.
+pub const LAST_PORT: u16 = 510;
 /// The clone session of notices: p4/lib's NOTICE_SESSION.
 const NOTICE_SESSION: u32 = 1;
 /// Every packet has this event.
@@ -41,11 +43,21 @@ const HOLD_BYTES: u32 = 4 << 20;
 /// Lease of criteria; a few heartbeats.
 const CRITERIA_LEASE: Duration = Duration::from_secs(3);
 
-/// The plan of a policy; its `program_id` is still 0.
+/// The plan of a policy for a target with that CPU port; its `program_id` is still 0.
 ///
 /// # Errors
 /// See [`LowerError`].
-pub fn plan(policy: &Policy) -> Result<Plan, LowerError> {
+pub fn plan(policy: &Policy, cpu_port: u16) -> Result<Plan, LowerError> {
+    let taken = |port: &&model::Port| port.number == cpu_port;
+    if let Some(port) = policy.network.ports.iter().find(taken) {
+        return Err(LowerError::CpuPortTaken {
+            port: cpu_port,
+            name: port.name.clone(),
+        });
+    }
+    if !(1..=LAST_PORT).contains(&cpu_port) {
+        return Err(LowerError::CpuPortRange { port: cpu_port });
+    }
     let mut names = Names::new();
     let services = policy
         .services
@@ -60,7 +72,7 @@ pub fn plan(policy: &Policy) -> Result<Plan, LowerError> {
             Families::V4 => 32,
             Families::Dual => 128,
         },
-        cpu_port: CPU_PORT,
+        cpu_port,
         notice_session: NOTICE_SESSION,
         ports: network
             .ports

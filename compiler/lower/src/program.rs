@@ -58,6 +58,11 @@ fn head(policy: &Policy, plan: &Plan) -> String {
     if dual {
         let _ = writeln!(out, "#define DUAL_STACK");
     }
+    let _ = writeln!(
+        out,
+        "const bit<9> CPU_PORT = {}; // leads to the agent",
+        plan.cpu_port
+    );
     out
 }
 

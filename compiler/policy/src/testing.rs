@@ -259,9 +259,9 @@ fn end(outcome: Outcome) -> End {
             reason,
             service: None,
         } => End::Dropped(DroppedBy::Pipeline(reason)),
-        // The agent answers echoes, and tells the sender of a spent TTL.
+        // The agent answers echoes.
         Outcome::ToAgent {
-            message: Message::Local | Message::Ttl,
+            message: Message::Local,
             ..
         } => End::Replied,
         Outcome::ToAgent { message, .. } => End::AtAgent(message),
@@ -285,7 +285,10 @@ pub fn judge(policy: &Policy, step: &Step, fate: &Fate) -> Vec<String> {
 
 fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
     match (expect, &fate.end) {
-        (Expect::Drop { by: None }, end) => matches!(end, End::Dropped(_)),
+        // The agent has no answer to a spent TTL.
+        (Expect::Drop { by: None }, end) => {
+            matches!(end, End::Dropped(_) | End::AtAgent(Message::Ttl))
+        }
         (Expect::Drop { by: Some(service) }, End::Dropped(by)) => match by {
             DroppedBy::Service(s) => s == service,
             DroppedBy::Pipeline(_) => false,

@@ -21,7 +21,7 @@ use crate::{
         },
     },
     rpc::{Code, RpcError, code_of},
-    transport::{Responses, StreamSink, Transport},
+    transport::{Capabilities, Responses, StreamSink, Transport},
 };
 
 /// Who this controller is to the device.
@@ -350,11 +350,11 @@ impl Client {
         Ok(config.filter(|config| *config != ForwardingPipelineConfig::default()))
     }
 
-    /// The protocol version that the device speaks.
+    /// The protocol version that the device speaks, and what it says that it is.
     ///
     /// # Errors
     /// The device was not reached, or does not know the call.
-    pub async fn capabilities(&self) -> Result<String, RpcError> {
+    pub async fn capabilities(&self) -> Result<Capabilities, RpcError> {
         let device_id = self.session.device_id;
         in_time(self.session.timeout, self.transport.capabilities(device_id)).await
     }

@@ -10,13 +10,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
+    metadata::MetadataValue,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
 use crate::{
     proto::p4::v1::{self, p4_runtime_client::P4RuntimeClient, p4_runtime_server},
     rpc::{Code, RpcError},
-    transport::{Responses, StreamSink, Transport},
+    transport::{Capabilities, Responses, StreamSink, Transport},
 };
 
 /// The largest message either side takes, in bytes. The specification asks for 4 MB at least;
@@ -26,6 +27,9 @@ pub const MAX_MESSAGE: usize = 256 << 20;
 /// The largest trailers taken, in bytes: 8,192 and 100 for each update are the specification's
 /// rule; this leaves room for long messages too.
 pub const MAX_METADATA: u32 = 1 << 20;
+
+/// The header field in which a device says what it is.
+const SERVER: &str = "server";
 
 /// Messages that may wait for the network on a stream's way out.
 const STREAM_QUEUE: usize = 4096;
@@ -167,14 +171,16 @@ impl Transport for Grpc {
             .into_inner())
     }
 
-    async fn capabilities(&self, device_id: u64) -> Result<String, RpcError> {
-        Ok(self
-            .client
-            .clone()
-            .capabilities(v1::CapabilitiesRequest { device_id })
-            .await?
-            .into_inner()
-            .p4runtime_api_version)
+    async fn capabilities(&self, device_id: u64) -> Result<Capabilities, RpcError> {
+        let request = v1::CapabilitiesRequest { device_id };
+        let response = self.client.clone().capabilities(request).await?;
+        let server = response.metadata().get(SERVER);
+        Ok(Capabilities {
+            server: server
+                .and_then(|name| name.to_str().ok())
+                .map(str::to_owned),
+            version: response.into_inner().p4runtime_api_version,
+        })
     }
 
     async fn stream(&self) -> Result<(Box<dyn StreamSink>, Responses), RpcError> {
@@ -281,14 +287,19 @@ impl p4_runtime_server::P4Runtime for Service {
         &self,
         request: Request<v1::CapabilitiesRequest>,
     ) -> Result<Response<v1::CapabilitiesResponse>, Status> {
-        let version = self
-            .device
-            .capabilities(request.into_inner().device_id)
-            .await?;
-        Ok(Response::new(v1::CapabilitiesResponse {
-            p4runtime_api_version: version,
+        let device = request.into_inner().device_id;
+        let capabilities = self.device.capabilities(device).await?;
+        let mut response = Response::new(v1::CapabilitiesResponse {
+            p4runtime_api_version: capabilities.version,
             experimental: None,
-        }))
+        });
+        if let Some(name) = capabilities
+            .server
+            .and_then(|name| MetadataValue::try_from(name).ok())
+        {
+            response.metadata_mut().insert(SERVER, name);
+        }
+        Ok(response)
     }
 
     type StreamChannelStream = BoxStream<'static, Result<v1::StreamMessageResponse, Status>>;

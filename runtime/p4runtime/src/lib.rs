@@ -23,6 +23,6 @@ pub use client::{Client, ClientError, Event, Events, Session, Standing};
 pub use packet::{packet_in, packet_out};
 pub use reconcile::reconcile;
 pub use rpc::{Code, RpcError};
-pub use transport::{Responses, StreamSink, Transport};
+pub use transport::{Capabilities, Responses, StreamSink, Transport};
 pub use value::Value;
 pub use write::{Failure, WriteError, WriteOptions};

@@ -34,6 +34,16 @@ pub trait StreamSink: Send + Sync {
     fn try_send(&self, message: StreamMessageRequest) -> Result<(), RpcError>;
 }
 
+/// What a device says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The version of P4Runtime that it speaks, as `1.5.0`.
+    pub version: String,
+    /// What it says that it is, as `signalbox/0.1.0`: over gRPC the header field `server` (RFC 9110,
+    /// section 10.2.4), which many devices leave out.
+    pub server: Option<String>,
+}
+
 /// The way to one device, or to the devices behind one address.
 #[async_trait]
 pub trait Transport: Send + Sync {
@@ -59,8 +69,8 @@ pub trait Transport: Send + Sync {
         request: GetForwardingPipelineConfigRequest,
     ) -> Result<GetForwardingPipelineConfigResponse, RpcError>;
 
-    /// The `Capabilities` call, for one device id: the protocol version that the device speaks.
-    async fn capabilities(&self, device_id: u64) -> Result<String, RpcError>;
+    /// The `Capabilities` call, for one device id.
+    async fn capabilities(&self, device_id: u64) -> Result<Capabilities, RpcError>;
 
     /// Opens a `StreamChannel`.
     async fn stream(&self) -> Result<(Box<dyn StreamSink>, Responses), RpcError>;

@@ -75,7 +75,8 @@ pub struct Status {
 pub struct Site {
     // In the order of their end: programs before the namespaces they run in.
     servers: Vec<(&'static str, Process)>,
-    switch: Process,
+    /// `signalbox run`.
+    pub switch: Process,
     /// The client's namespace.
     pub client: Space,
     switch_space: Space,

@@ -348,3 +348,20 @@ fn two_rules_that_share_a_box_make_one_entry() {
     keys.dedup();
     assert_eq!(keys.len(), all);
 }
+
+#[test]
+fn a_target_may_have_another_cpu_port() {
+    let policy = cascade(Families::V4);
+    let lowered = crate::lower_for(&policy, 64).unwrap();
+    assert!(lowered.p4.contains("CPU_PORT = 64;"));
+    assert_eq!(lowered.plan.cpu_port, 64);
+    let taken = policy.network.ports[0].number;
+    for (port, says) in [
+        (taken, "has that number"),
+        (0, "1 to 510"),
+        (511, "1 to 510"),
+    ] {
+        let error = crate::lower_for(&policy, port).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

@@ -79,10 +79,10 @@ fn expectations_that_do_not_hold_fail_and_say_what_was_seen() {
 }
 
 #[test]
-fn the_switch_answers_pings_and_spent_ttls() {
+fn the_switch_answers_pings_and_drops_spent_ttls() {
     for test in [
         "send icmp echo 192.0.2.1 -> 203.0.113.1 on clients\nexpect reply",
-        "send udp 192.0.2.1:1 -> 10.0.1.9:2 on clients ttl 1\nexpect reply",
+        "send udp 192.0.2.1:1 -> 10.0.1.9:2 on clients ttl 1\nexpect drop",
         "send udp [2001:db8::1]:1 -> [2001:db8::2]:2 on clients\nexpect drop",
     ] {
         assert_eq!(results(test), [""; 0], "{test}");

@@ -8,8 +8,8 @@ use std::sync::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use signalbox_p4runtime::{
-    Client, ClientError, Code, Event, Responses, RpcError, Session, Standing, StreamSink,
-    Transport, WriteOptions,
+    Capabilities, Client, ClientError, Code, Event, Responses, RpcError, Session, Standing,
+    StreamSink, Transport, WriteOptions,
     client::uint128,
     proto::{
         google::rpc::Status,
@@ -132,8 +132,11 @@ impl Transport for Device {
         })
     }
 
-    async fn capabilities(&self, _: u64) -> Result<String, RpcError> {
-        Ok("1.4.1".to_owned())
+    async fn capabilities(&self, _: u64) -> Result<Capabilities, RpcError> {
+        Ok(Capabilities {
+            version: "1.4.1".to_owned(),
+            server: Some("double/1".to_owned()),
+        })
     }
 
     async fn stream(&self) -> Result<(Box<dyn StreamSink>, Responses), RpcError> {
@@ -256,5 +259,7 @@ async fn a_read_joins_its_answers() {
     assert_eq!(read.len(), 6);
     // An empty config is how some devices say that none was set.
     assert_eq!(client.get_pipeline(Default::default()).await.unwrap(), None);
-    assert_eq!(client.capabilities().await.unwrap(), "1.4.1");
+    let capabilities = client.capabilities().await.unwrap();
+    assert_eq!(capabilities.version, "1.4.1");
+    assert_eq!(capabilities.server.as_deref(), Some("double/1"));
 }

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use signalbox_p4runtime::{
-    Code, Responses, RpcError, StreamSink, Transport,
+    Capabilities, Code, Responses, RpcError, StreamSink, Transport,
     proto::p4::v1::{
         Entity, GetForwardingPipelineConfigRequest, GetForwardingPipelineConfigResponse,
         ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest, StreamMessageRequest,
@@ -215,12 +215,18 @@ impl Transport for Device {
         locked(&self.inner.state).get_pipeline(&request)
     }
 
-    async fn capabilities(&self, device_id: u64) -> Result<String, RpcError> {
+    async fn capabilities(&self, device_id: u64) -> Result<Capabilities, RpcError> {
         // 0 is what clients of older versions send, whose request has no device.
+        let state = locked(&self.inner.state);
         if device_id != 0 {
-            locked(&self.inner.state).check_device(device_id)?;
+            state.check_device(device_id)?;
         }
-        Ok(API_VERSION.to_owned())
+        Ok(Capabilities {
+            version: API_VERSION.to_owned(),
+            // What stands in for simple_switch_grpc says no more than that does.
+            server: (!state.quirks().no_pi_extensions)
+                .then(|| concat!("signalbox/", env!("CARGO_PKG_VERSION")).to_owned()),
+        })
     }
 
     async fn stream(&self) -> Result<(Box<dyn StreamSink>, Responses), RpcError> {

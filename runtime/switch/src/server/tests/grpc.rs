@@ -189,3 +189,22 @@ async fn packets_pass_through_the_dataplane_interface() {
     sender.send(1, packet.clone()).unwrap();
     assert_eq!(receiver.next().await.unwrap().unwrap().0, 3);
 }
+
+#[tokio::test]
+async fn only_a_switch_without_quirks_says_what_it_is() {
+    for (quirks, says) in [
+        (Quirks::default(), true),
+        (Quirks::simple_switch_grpc(), false),
+    ] {
+        let lab = Lab::bare(quirks).await;
+        let server = listen(lab.device.clone(), None, options("127.0.0.1:0"))
+            .await
+            .unwrap();
+        let (client, _events) = connect(server.address(), 20).await;
+        let name = client.capabilities().await.unwrap().server;
+        assert_eq!(
+            name.is_some_and(|name| name.starts_with("signalbox/")),
+            says
+        );
+    }
+}

@@ -26,7 +26,7 @@ async fn before_any_pipeline_the_answer_is_empty_and_writes_fail_a_precondition(
         lab.client.commit_pipeline().await.unwrap_err().code,
         Code::NotFound
     );
-    assert_eq!(lab.client.capabilities().await.unwrap(), "1.5.0");
+    assert_eq!(lab.client.capabilities().await.unwrap().version, "1.5.0");
 }
 
 #[tokio::test]
