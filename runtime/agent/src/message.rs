@@ -483,6 +483,8 @@ pub enum Reason {
     WrongPlan,
     /// The policy has no such manager.
     UnknownManager,
+    /// Another flow that is alive has one of the tuples.
+    TupleTaken,
 }
 
 /// A request had no effect.

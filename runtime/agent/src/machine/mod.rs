@@ -383,7 +383,7 @@ impl Agent {
                     }
                 }
                 Token::Install(at, part) => self.installed(at, part, result),
-                Token::Remove(at, _) => self.removed(at),
+                Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
                 Token::Criterion(service, id) => self.criterion_written(service, id, &result),
                 Token::Ready => self.opened(&result),
@@ -401,6 +401,7 @@ impl Agent {
                 Timer::Idle(at) => self.look(at),
                 Timer::Hard(at) => self.expire(at),
                 Timer::Report(at) => self.report_due(at),
+                Timer::Remove(at, part) => self.remove_again(at, part),
                 Timer::Drained(at) => self.drained(at),
                 Timer::Criteria(service) => self.criteria_due(service),
                 Timer::Neighbour(address) => self.neighbour_due(address),

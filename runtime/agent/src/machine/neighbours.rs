@@ -176,6 +176,24 @@ impl Agent {
             .map(|(_, port, via)| (port, via))
     }
 
+    /// Whether a port leads to an address.
+    pub(super) fn reaches(&self, to: IpAddr) -> bool {
+        self.next_hop(to).is_some()
+    }
+
+    /// Whether all of these next hops can have ids.
+    pub(super) fn neighbours_have_room(&self, to: &[IpAddr]) -> bool {
+        let known = &self.neighbours.by_address;
+        let mut new: Vec<IpAddr> = (to.iter())
+            .filter_map(|to| self.next_hop(*to))
+            .map(|(_, via)| via)
+            .filter(|via| !known.contains_key(via))
+            .collect();
+        new.sort();
+        new.dedup();
+        known.len() + new.len() <= MAX
+    }
+
     /// The id of the neighbour that packets for `to` go to; asks for it if nobody has.
     pub(super) fn next_hop_id(&mut self, to: IpAddr) -> Option<u16> {
         let (port, via) = self.next_hop(to)?;

@@ -15,6 +15,9 @@ use crate::entry::Cell;
 use crate::flow::{FlowKey, Part};
 use crate::message::{AgentBody, FixedAffinity, InstalledAffinity, Report, ReportCause, Totals};
 
+/// Before cells that could not be read are tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why a flow's cells are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -101,21 +104,26 @@ impl Agent {
         };
         let mut totals = totals.iter().copied();
         for item in items {
+            let mut complete = true;
             for (part, cell) in [(Part::Forward, item.forward), (Part::Reply, item.reply)] {
-                if cell.is_some()
-                    && let Some(Some(holds)) = totals.next()
-                    && let Some(d) =
-                        (self.store.get_mut(item.at)).and_then(|f| f.direction_mut(part))
-                {
+                if cell.is_none() {
+                    continue;
+                }
+                let Some(Some(holds)) = totals.next() else {
+                    complete = false;
+                    continue;
+                };
+                if let Some(d) = (self.store.get_mut(item.at)).and_then(|f| f.direction_mut(part)) {
                     d.holds = holds;
                     d.totals = totals_of(&self.target, d);
                 }
             }
             match item.purpose {
-                Purpose::Look => self.looked(item.at),
+                Purpose::Look if complete => self.looked(item.at),
+                Purpose::Look => self.look_failed(item.at),
                 Purpose::Report(ReportCause::Closed) => self.closed_at(item.at),
                 Purpose::Report(cause) => self.report(item.at, cause, false),
-                Purpose::Last => self.finish(item.at),
+                Purpose::Last => self.last_read(item.at, complete),
                 Purpose::Refresh => {}
             }
         }
@@ -129,7 +137,7 @@ impl Agent {
         };
         let Some(lease) = flow.lease() else { return };
         let look = (now + lease / 2)
-            .min(flow.active + lease)
+            .min(flow.resting_since() + lease)
             .max(now + Duration::from_millis(1));
         flow.look = look;
         self.timers.at(look, Timer::Idle(at));
@@ -145,6 +153,17 @@ impl Agent {
         }
         flow.looking = true;
         self.read_cells(at, Purpose::Look);
+    }
+
+    /// Its cells could not be read: what nobody has seen resting does not end for it.
+    fn look_failed(&mut self, at: FlowRef) {
+        let look = self.now + LOOK_AGAIN;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        flow.looking = false;
+        flow.look = look;
+        self.timers.at(look, Timer::Idle(at));
     }
 
     fn looked(&mut self, at: FlowRef) {
@@ -169,8 +188,10 @@ impl Agent {
             flow.progress = Progress::Established;
             self.counters.half_open.sub(1);
         }
-        let idle = (self.store.get(at))
-            .is_some_and(|f| f.lease().is_some_and(|lease| now >= f.active + lease));
+        let idle = (self.store.get(at)).is_some_and(|f| {
+            f.lease()
+                .is_some_and(|lease| now >= f.resting_since() + lease)
+        });
         if idle {
             self.expire(at);
         } else {

@@ -36,6 +36,8 @@ pub struct World {
     pub closed: Vec<SessionId>,
     /// Lines for the operator.
     pub lines: Vec<String>,
+    /// Counter cells cannot be read.
+    pub unreadable: bool,
     /// Writes wait here while the switch is slow.
     pub slow: bool,
     waiting: Vec<Output>,
@@ -78,6 +80,7 @@ impl World {
             said: Vec::new(),
             closed: Vec::new(),
             lines: Vec::new(),
+            unreadable: false,
             slow: false,
             waiting: Vec::new(),
         }
@@ -106,7 +109,9 @@ impl World {
             }
             Output::Read { read, cells } => {
                 let cell = |c| self.switch.cells.get(c).copied().unwrap_or_default();
-                let totals = cells.iter().map(|c| Some(cell(c))).collect();
+                let totals = (cells.iter())
+                    .map(|c| (!self.unreadable).then(|| cell(c)))
+                    .collect();
                 self.feed(Input::ReadDone { read, totals });
             }
             Output::Reconcile(desired) => {

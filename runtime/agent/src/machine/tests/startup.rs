@@ -94,3 +94,32 @@ fn a_decision_made_while_the_switch_went_away_goes_in_when_it_is_back() {
     assert_eq!(w.switch.fixed.len(), 2);
     assert_eq!(w.agent.counters().held.now, 0);
 }
+
+#[test]
+fn a_flow_decided_while_the_switch_went_away_has_its_hard_lease_and_its_reports() {
+    let mut w = served();
+    w.slow = true;
+    let flow = client(9, 1000);
+    let mut list = balanced(flow, 1, SERVER);
+    for a in &mut list {
+        a.leases.hard_ms = Some(5000);
+        a.statistics.every_ms = Some(1000);
+    }
+    let body = ManagerBody::Install {
+        request: 1,
+        affinities: list,
+    };
+    say(&mut w, LB, 1, body);
+    let reason = "gone".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    w.slow = false;
+    w.switch_up();
+    assert_eq!(w.switch.fixed.len(), 2);
+    for _ in 0..6 {
+        w.receive(2, &tcp(2, &to_server(flow).reversed(), flags::ACK, b"x"));
+        w.advance(S);
+    }
+    assert!(reports(&w).len() >= 4);
+    assert!(w.switch.fixed.is_empty());
+    assert!(w.agent.flows().is_empty());
+}
