@@ -219,12 +219,6 @@ impl Agent {
         self.link == Link::Ready
     }
 
-    /// Whether no write or read is under way or waiting.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.writer.is_idle() && self.reads.is_idle()
-    }
-
     /// What it has counted.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -60,8 +60,8 @@ impl Agent {
                 self.link = Link::Ready;
                 self.out.push(Output::Ready);
             }
-            Err(error) => self.out.push(Output::Log(format!(
-                "the pipeline stays shut: the switch refused the ready entry: {error}"
+            Err(error) => self.out.push(Output::Unusable(format!(
+                "the switch refused the entry that opens the pipeline: {error}"
             ))),
         }
     }
@@ -73,7 +73,9 @@ impl Agent {
         self.link = Link::Down;
         self.counters.switch_lost += 1;
         self.writer.clear();
-        self.reads.clear();
+        for _ in 0..self.reads.clear() {
+            self.out.push(Output::Refreshed);
+        }
         self.criteria_pending = 0;
         self.drop_held();
         self.drop_waiting();

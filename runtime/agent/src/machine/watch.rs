@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
-use super::{Agent, totals_of};
+use super::{Agent, Link, Output, totals_of};
 use crate::entry::Cell;
 use crate::flow::{FlowKey, Part};
 use crate::message::{AgentBody, FixedAffinity, InstalledAffinity, Report, ReportCause, Totals};
@@ -31,6 +31,8 @@ pub(super) enum Purpose {
 struct Item {
     at: FlowRef,
     purpose: Purpose,
+    /// The last of a refresh.
+    refreshed: bool,
     forward: Option<Cell>,
     reply: Option<Cell>,
 }
@@ -63,13 +65,14 @@ impl Reads {
         Some((self.next, cells))
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.under_way.is_none()
-    }
-
-    pub fn clear(&mut self) {
-        self.queue.clear();
-        self.under_way = None;
+    /// Forgets everything: the switch is gone. Says how many refreshes were under way.
+    pub fn clear(&mut self) -> usize {
+        let under_way = self
+            .under_way
+            .take()
+            .map_or_else(Vec::new, |(_, items)| items);
+        let all = under_way.into_iter().chain(self.queue.drain(..));
+        all.filter(|item| item.refreshed).count()
     }
 }
 
@@ -85,6 +88,7 @@ impl Agent {
         self.reads.queue.push_back(Item {
             at,
             purpose,
+            refreshed: false,
             forward: cell(Part::Forward),
             reply: cell(Part::Reply),
         });
@@ -125,6 +129,9 @@ impl Agent {
                 Purpose::Report(cause) => self.report(item.at, cause, false),
                 Purpose::Last => self.last_read(item.at, complete),
                 Purpose::Refresh => {}
+            }
+            if item.refreshed {
+                self.out.push(Output::Refreshed);
             }
         }
     }
@@ -297,11 +304,27 @@ impl Agent {
     }
 
     pub(super) fn refresh(&mut self) {
+        if self.link == Link::Down {
+            return self.out.push(Output::Refreshed);
+        }
+        let mut any = false;
         for at in self.store.refs() {
-            let live = self.store.get(at).is_some_and(|f| f.phase == Phase::Live);
-            if live {
+            let counted = (self.store.get(at))
+                .filter(|f| f.phase == Phase::Live)
+                .is_some_and(|f| {
+                    [&f.forward, &f.reply]
+                        .into_iter()
+                        .flatten()
+                        .any(|d| d.slot != 0)
+                });
+            if counted {
                 self.read_cells(at, Purpose::Refresh);
+                any = true;
             }
+        }
+        match self.reads.queue.back_mut() {
+            Some(item) if any => item.refreshed = true,
+            _ => self.out.push(Output::Refreshed),
         }
     }
 

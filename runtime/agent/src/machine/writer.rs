@@ -91,9 +91,4 @@ impl Writer {
         self.queue.clear();
         self.under_way = None;
     }
-
-    /// Whether nothing waits and nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.under_way.is_none()
-    }
 }

@@ -36,8 +36,14 @@ pub struct World {
     pub closed: Vec<SessionId>,
     /// Lines for the operator.
     pub lines: Vec<String>,
+    /// Why the agent will not have this switch.
+    pub unusable: Option<String>,
+    /// Refreshes that are done.
+    pub refreshed: usize,
     /// Counter cells cannot be read.
     pub unreadable: bool,
+    /// Reads are not answered.
+    pub slow_reads: bool,
     /// Writes wait here while the switch is slow.
     pub slow: bool,
     waiting: Vec<Output>,
@@ -80,6 +86,9 @@ impl World {
             said: Vec::new(),
             closed: Vec::new(),
             lines: Vec::new(),
+            unusable: None,
+            refreshed: 0,
+            slow_reads: false,
             unreadable: false,
             slow: false,
             waiting: Vec::new(),
@@ -107,6 +116,7 @@ impl World {
                 let results = updates.iter().map(|u| self.switch.apply(u)).collect();
                 self.feed(Input::WriteDone { batch, results });
             }
+            Output::Read { .. } if self.slow_reads => self.waiting.push(output),
             Output::Read { read, cells } => {
                 let cell = |c| self.switch.cells.get(c).copied().unwrap_or_default();
                 let totals = (cells.iter())
@@ -125,6 +135,8 @@ impl World {
             Output::Message(session, message) => self.said.push((session, message)),
             Output::CloseSession(session) => self.closed.push(session),
             Output::Ready => {}
+            Output::Refreshed => self.refreshed += 1,
+            Output::Unusable(reason) => self.unusable = Some(reason),
             Output::Log(line) => self.lines.push(line),
         }
     }
