@@ -6,6 +6,7 @@
 //! their leases), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
 
+mod arp;
 mod criteria;
 mod ending;
 mod host;
