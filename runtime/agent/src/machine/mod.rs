@@ -119,8 +119,7 @@ pub struct Agent {
     /// Criteria by entry id: service and the manager's own number.
     criteria_ids: FxHashMap<u32, (u8, u32)>,
     next_criterion: u32,
-    /// Criteria that the switch has not acknowledged.
-    criteria_pending: usize,
+    criteria_changes: u64,
     neighbours: Neighbours,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
@@ -171,7 +170,7 @@ impl Agent {
             next_request: 0,
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
-            criteria_pending: 0,
+            criteria_changes: 0,
             injected: FxHashMap::default(),
             counters: Counters::default(),
         }
@@ -380,7 +379,9 @@ impl Agent {
                 Token::Install(at, part) => self.installed(at, part, result),
                 Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
-                Token::Criterion(service, id) => self.criterion_written(service, id, &result),
+                Token::Criterion(service, manager, number) => {
+                    self.criterion_written(service, &manager, number, result);
+                }
                 Token::Ready => self.opened(&result),
             }
         }

@@ -76,7 +76,7 @@ impl Agent {
         for _ in 0..self.reads.clear() {
             self.out.push(Output::Refreshed);
         }
-        self.criteria_pending = 0;
+        self.criteria_cut_short();
         self.drop_held();
         self.drop_waiting();
         for at in self.store.refs() {

@@ -183,3 +183,89 @@ fn a_request_of_two_flows_of_which_the_switch_refuses_one_has_no_effect() {
     assert!(w.agent.flows().is_empty());
     assert_eq!(denials(&w).first(), Some(&(7, Reason::TableFull)));
 }
+
+/// The plan's criteria with something else instead of the first server's.
+fn without_the_first_server(version: u64) -> Criteria {
+    let mut c = criteria(&plan(), version);
+    c.list.remove(1);
+    c.list[0].count = true;
+    c.list[0].interest.packet_events = flags::SYN.into();
+    c.list[1].priority += 1;
+    c
+}
+
+#[test]
+fn criteria_of_which_the_switch_refuses_one_leave_the_old_version_in_force() {
+    let mut w = served();
+    let before = w.switch.criteria.clone();
+    w.switch.refuses = |u| {
+        let raised = matches!(&u.entry, Entry::Criterion(c) if c.priority == 1001);
+        (raised && u.change == Change::Insert).then_some(REFUSED)
+    };
+    let new = without_the_first_server(2);
+    say(&mut w, LB, 1, ManagerBody::Criteria(new.clone()));
+    assert_eq!(denials(&w), [(2, Reason::TableFull)]);
+    let in_order = |w: &World| {
+        let mut list = w.switch.criteria.clone();
+        list.sort_by_key(|c| (c.part, c.entry, format!("{:?}", c.cube)));
+        list
+    };
+    assert_eq!(in_order(&w), {
+        let mut list = before;
+        list.sort_by_key(|c| (c.part, c.entry, format!("{:?}", c.cube)));
+        list
+    });
+    assert_eq!(w.agent.counters().criteria.now, 4);
+
+    w.said.clear();
+    beat(&mut w, 2);
+    let resync = |m: &AgentBody| matches!(m, AgentBody::Resync { have_version: 1 });
+    assert!(
+        w.said.iter().any(|(_, m)| resync(&m.body)),
+        "not acknowledged"
+    );
+    w.switch.refuses = |_| None;
+    say(&mut w, LB, 1, ManagerBody::Criteria(new));
+    assert_eq!(w.switch.criteria.len(), 3);
+    assert!(w.switch.criteria.iter().any(|c| c.priority == 1001));
+}
+
+#[test]
+fn the_newest_of_the_versions_that_come_while_one_goes_in_is_the_one_in_force() {
+    let mut w = served();
+    w.slow = true;
+    for version in [2, 4, 3] {
+        let mut c = without_the_first_server(version);
+        c.list.truncate(version as usize - 1);
+        say(&mut w, LB, 1, ManagerBody::Criteria(c));
+    }
+    w.release();
+    assert_eq!(w.switch.criteria.len(), 3);
+    w.said.clear();
+    beat(&mut w, 4);
+    assert!(matches!(w.said[0].1.body, AgentBody::HeartbeatAck(_)));
+}
+
+#[test]
+fn one_managers_lease_does_not_end_what_another_wants_too() {
+    let mut p = plan();
+    let mut second = p.managers[0].clone();
+    second.name = "lb-2".into();
+    p.managers.push(second);
+    let mut w = served_with(p.clone());
+    w.advance(2 * S);
+    w.feed(Input::SessionOpened(2));
+    say(&mut w, 2, 2, hello("lb-2", 2));
+    say(&mut w, 2, 2, ManagerBody::Criteria(criteria(&p, 1)));
+    assert_eq!(w.switch.criteria.len(), 4);
+    w.advance(2 * S);
+    assert_eq!(w.switch.criteria.len(), 4, "the first one's lease is over");
+    w.receive(1, &tcp(1, &client(9, 1000), flags::SYN, b""));
+    assert_eq!(interests(&mut w).len(), 1);
+    let reason = "restart".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    w.switch_up();
+    assert_eq!(w.switch.criteria.len(), 4);
+    w.advance(2 * S);
+    assert!(w.switch.criteria.is_empty(), "nothing outlives its lease");
+}
