@@ -484,7 +484,7 @@ pub enum Reason {
     /// The policy has no such manager.
     UnknownManager,
     /// Another flow that is alive has one of the tuples.
-    TupleTaken,
+    Conflict,
 }
 
 /// A request had no effect.

@@ -124,7 +124,7 @@ impl Agent {
                     && Some(forward) != flow.forward_tuple()
                 {
                     return Err((
-                        Reason::TupleTaken,
+                        Reason::Conflict,
                         format!("`{}` belongs to `{forward}`, which is alive", a.tuple),
                     ));
                 }

@@ -18,7 +18,6 @@ use super::writer::Token;
 use super::{Agent, Output, WriteError};
 use crate::counters::Drop;
 use crate::entry::{Change, Entry, Packet, PacketMeta, packet_in, packet_out};
-use crate::flow::Part;
 use crate::packet;
 
 /// Between two requests for one neighbour.
@@ -38,8 +37,6 @@ const QUEUE: usize = 32;
 const QUEUE_ALL: usize = 2048;
 /// Neighbours at once; the pipeline's tables hold 16,384.
 const MAX: usize = 16_000;
-/// Past every stage, before the route: the pipeline numbers stages to 32.
-const AFTER_STAGES: u8 = 63;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -75,7 +72,7 @@ enum Entries {
 /// What waits for a neighbour.
 #[derive(Debug)]
 enum Waiting {
-    /// Resumes before the route.
+    /// Goes on at the route.
     Pipeline(Packet),
     /// An IP packet of our own.
     Own(Bytes),
@@ -249,13 +246,7 @@ impl Agent {
             return self.counters.drop(Drop::NotWanted, 1);
         }
         // It goes on where the route is looked up again.
-        packet.meta = PacketMeta {
-            part: Part::Forward as u8,
-            stage: AFTER_STAGES,
-            next_hop: 0,
-            answered: false,
-            ..packet.meta
-        };
+        packet.meta.next_hop = 0;
         self.wait(address, port, Waiting::Pipeline(packet));
     }
 
@@ -323,7 +314,7 @@ impl Agent {
     fn dispatch_waiting(&mut self, port: u16, mac: Option<[u8; 6]>, what: Waiting) {
         match what {
             Waiting::Pipeline(mut packet) => {
-                packet.meta.kind = packet_out::RESUME;
+                packet.meta.kind = packet_out::ROUTE;
                 self.packet_out(packet);
             }
             Waiting::Own(ip) => {

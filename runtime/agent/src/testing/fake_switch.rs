@@ -239,11 +239,14 @@ impl FakeSwitch {
                 frame: packet.bytes,
             }];
         }
-        let part = Part::from_number(meta.part);
-        let (Some(part), Some(view)) = (part, packet::view(&packet.bytes)) else {
+        let at = match (meta.kind, Part::from_number(meta.part)) {
+            (packet_out::ROUTE, _) => Some(ROUTING),
+            (packet_out::RESUME, Some(part)) => Some(place(part, meta.stage)),
+            _ => None,
+        };
+        let (Some(at), Some(view)) = (at, packet::view(&packet.bytes)) else {
             return vec![Fate::Dropped("bad packet-out")];
         };
-        let at = place(part, meta.stage);
         let extra = if self.counts_packet_out_header {
             crate::target::PACKET_OUT_HEADER
         } else {
@@ -422,6 +425,9 @@ impl FakeSwitch {
         }
     }
 }
+
+/// Past every stage.
+const ROUTING: i32 = 128;
 
 fn place(part: Part, stage: u8) -> i32 {
     match part {

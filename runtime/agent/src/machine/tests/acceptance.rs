@@ -146,7 +146,7 @@ fn a_second_connection_of_a_client_does_not_end_the_first_when_the_server_sees_t
     let second = Tuple { dport: 80, ..flow };
     let elsewhere = ([10, 0, 2, 10], 8080);
     install(&mut w, balanced(second, 2, SERVER));
-    assert_eq!(denials(&w), [(77, Reason::TupleTaken)]);
+    assert_eq!(denials(&w), [(77, Reason::Conflict)]);
     w.receive(2, &tcp(2, &back, flags::ACK, b"data"));
     assert_eq!(w.take_left(), [(1, flow.reversed())]);
     w.receive(1, &tcp(1, &flow, flags::ACK, b"data"));
