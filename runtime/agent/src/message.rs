@@ -302,7 +302,7 @@ pub enum Action {
 /// How long a flow lives, in milliseconds; `None` means without that lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leases {
-    /// Idle lease until the other side has answered.
+    /// Until the other side has answered; a TCP flow's is not renewed by the asker's packets.
     pub half_open_ms: Option<u64>,
     /// Idle lease of an established flow.
     pub idle_ms: Option<u64>,
