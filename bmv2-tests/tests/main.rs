@@ -9,6 +9,8 @@
     reason = "test code: a failure is to stop the test with its place"
 )]
 
+mod naming;
+
 use std::collections::BTreeMap;
 
 use bmv2_tests::differential::{Draw, Pair, policy};

@@ -76,6 +76,8 @@ control Admission(inout headers_t hdr, inout metadata_t meta, inout standard_met
     action restore(bit<8> place) {
         meta.place = place;
         meta.in_port = hdr.packet_out.port[8:0];
+        meta.part = hdr.packet_out.part;
+        meta.stage = hdr.packet_out.stage;
         meta.reply = hdr.packet_out.reply;
         meta.mark_set = hdr.packet_out.mark_set;
         meta.mark = hdr.packet_out.mark;
@@ -94,8 +96,11 @@ control Admission(inout headers_t hdr, inout metadata_t meta, inout standard_met
             if (hdr.packet_out.isValid()) {
                 if (hdr.packet_out.kind == SEND) {
                     send();
-                } else if (hdr.packet_out.kind != RESUME || meta.class != CLASS_IP
-                           || std.parser_error != error.NoError) {
+                } else if (meta.class != CLASS_IP || std.parser_error != error.NoError) {
+                    refuse(BAD_PACKET_OUT);
+                } else if (hdr.packet_out.kind == ROUTE) {
+                    restore(ROUTING);
+                } else if (hdr.packet_out.kind != RESUME) {
                     refuse(BAD_PACKET_OUT);
                 } else if (hdr.packet_out.part == REPLY) {
                     restore(MIDDLE - (bit<8>) hdr.packet_out.stage);

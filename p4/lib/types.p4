@@ -54,6 +54,7 @@ const bit<7> UNRESOLVED = 10;
 // packet_out.kind: what the agent wants. Zero is no order: a packet-out without metadata reads so.
 const bit<7> RESUME = 1;
 const bit<7> SEND = 2;
+const bit<7> ROUTE = 3; // as RESUME, but past every stage; part and stage stay those of the notice
 
 // The two parts of the cascade, as packet_in and packet_out say them.
 const bit<2> REPLY = 1;

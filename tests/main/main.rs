@@ -12,6 +12,7 @@
 )]
 
 mod commands;
+mod flood;
 mod in_process;
 mod lab;
 #[path = "../../bmv2-tests/src/needs.rs"]

@@ -64,6 +64,8 @@ pub enum Drop {
     NoRoute,
     /// The switch is away.
     NoSwitch,
+    /// The switch sends more than the agent can take.
+    Overrun,
 }
 
 /// Everything an agent counts.

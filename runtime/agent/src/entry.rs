@@ -201,6 +201,8 @@ pub mod packet_out {
     pub const RESUME: u8 = 1;
     /// Straight out of `port`.
     pub const SEND: u8 = 2;
+    /// Restore the carried state and go on at the route, past every stage.
+    pub const ROUTE: u8 = 3;
 }
 
 /// The header of packet-in and packet-out: the same fields in both.

@@ -302,7 +302,7 @@ pub enum Action {
 /// How long a flow lives, in milliseconds; `None` means without that lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leases {
-    /// Idle lease until the other side has answered.
+    /// Until the other side has answered; a TCP flow's is not renewed by the asker's packets.
     pub half_open_ms: Option<u64>,
     /// Idle lease of an established flow.
     pub idle_ms: Option<u64>,
@@ -483,6 +483,8 @@ pub enum Reason {
     WrongPlan,
     /// The policy has no such manager.
     UnknownManager,
+    /// Another flow that is alive has one of the tuples.
+    Conflict,
 }
 
 /// A request had no effect.

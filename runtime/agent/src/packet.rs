@@ -15,6 +15,8 @@ pub const TYPE_IPV4: u16 = 0x0800;
 pub const TYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const TYPE_IPV6: u16 = 0x86dd;
+/// An IPv6 extension header with this length field, or a greater one, is not read.
+const LONG: usize = 32;
 /// IP protocol numbers.
 pub mod proto {
     /// ICMP.
@@ -130,30 +132,43 @@ fn view_v6(frame: &[u8]) -> Option<View> {
     let mut next = u8_at(frame, ip + 6)?;
     let src = IpAddr::V6(v6_at(frame, ip + 8)?);
     let dst = IpAddr::V6(v6_at(frame, ip + 24)?);
+    if is_mapped(src) || is_mapped(dst) {
+        // It would look like IPv4 to every stage, so the pipeline drops it.
+        return None;
+    }
     let mut at = ip + 40;
     let mut kind = PacketKind::Whole;
+    // At most four extension headers; what has more, or a longer one than is in use, keeps the extension's
+    // number as its protocol and has no transport header.
     for _ in 0..4 {
-        match next {
-            0 | 43 | 60 => {
-                let following = u8_at(frame, at)?;
-                at += 8 + 8 * usize::from(u8_at(frame, at + 1)?);
-                next = following;
-            }
-            44 => {
-                let following = u8_at(frame, at)?;
-                let word = u16_at(frame, at + 2)?;
-                kind = match (word & 0xfff8, word & 1) {
-                    (0, 0) => kind,
-                    (0, _) => PacketKind::FirstFragment,
-                    _ => PacketKind::LaterFragment,
-                };
-                at += 8;
-                next = following;
-            }
+        let length = || u8_at(frame, at + 1).map(usize::from);
+        let size = match next {
+            44 => 8,
+            0 | 43 | 51 | 60 if length()? >= LONG => break,
+            0 | 43 | 60 => 8 * length()? + 8,
+            51 => 4 * length()? + 8,
             _ => break,
+        };
+        let following = u8_at(frame, at)?;
+        if next == 44 {
+            let word = u16_at(frame, at + 2)?;
+            kind = match (word & 0xfff8, word & 1) {
+                (0, 0) => kind,
+                (0, _) => PacketKind::FirstFragment,
+                _ => PacketKind::LaterFragment,
+            };
+        }
+        next = following;
+        at += size;
+        if kind == PacketKind::LaterFragment {
+            break;
         }
     }
     Some(transport(frame, src, dst, next, kind, at, end))
+}
+
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if a.to_ipv4_mapped().is_some())
 }
 
 fn transport(
@@ -202,7 +217,7 @@ fn transport(
             v.tuple.dport = u16_at(frame, l4 + 2).unwrap_or(0);
             v.events |= events::DATA | events::FIRST_DATA;
         }
-        proto::ICMP | proto::ICMPV6 => {
+        proto::ICMP | proto::ICMPV6 if (proto == proto::ICMP) == src.is_ipv4() => {
             v.icmp = u8_at(frame, l4).unwrap_or(0);
             let identifier = u16_at(frame, l4 + 4).unwrap_or(0);
             match (proto, v.icmp) {

@@ -206,7 +206,8 @@ fn a_packet_out_that_makes_no_sense_is_dropped() {
     let arp = [&[0xff; 6], &HOST[..], &[8, 6], &[0; 28]].concat();
     for (meta, packet) in [
         (Meta::default(), syn()),
-        (Meta { kind: 3, ..resume }, syn()),
+        (Meta { kind: 4, ..resume }, syn()),
+        (Meta { kind: 3, ..resume }, arp.clone()),
         (Meta { part: 0, ..resume }, syn()),
         (Meta { part: 3, ..resume }, syn()),
         (resume, arp),

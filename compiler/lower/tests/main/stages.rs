@@ -251,6 +251,35 @@ fn a_notice_is_a_cut_copy_and_the_packet_goes_on() {
 }
 
 #[test]
+fn a_notice_keeps_its_place_while_its_packet_waits_for_a_neighbour() {
+    let mut rig = Rig::new(WEB);
+    rig.translate("web_lb", flow(40_000).0, flow(40_000).1, (0, 4));
+    let rst = client(40_000, 20, b"x");
+    let (gleaned, bytes) = rig.diverted(1, &rst);
+    let carried = Meta {
+        part: 2,
+        stage: 2,
+        port: 1,
+        notices: 2,
+        entry: 5,
+        ..Meta::default()
+    };
+    let expected = Meta {
+        kind: 9,
+        next_hop: 2,
+        ..carried
+    };
+    assert_eq!(gleaned, expected);
+    rig.route("10.0.1.10/32", 7, 2);
+    let on = Meta { kind: 3, ..carried };
+    let out = rig.packet_out(on, &bytes);
+    let notice = Meta { kind: 2, ..carried };
+    let is_notice = |o: &Out| matches!(o, Out::Agent(meta, _) if *meta == notice);
+    assert!(out.iter().any(is_notice), "{out:?}");
+    assert!(out.iter().any(|o| matches!(o, Out::Port(2, _))));
+}
+
+#[test]
 fn fixed_actions_do_what_they_say() {
     let mut rig = routed();
     let static_ones = &tail((0, 0), 0)[2..];
@@ -312,9 +341,7 @@ fn the_agent_resolves_neighbours() {
         }
     );
     let resume = Meta {
-        kind: 1,
-        part: 2,
-        stage: 63,
+        kind: 3,
         ..unresolved
     };
     assert_eq!(rig.packet_out(resume, &bytes), []);

@@ -1,7 +1,9 @@
 //! Wildcard affinities: what managers want to be asked about, and for how long.
 //!
 //! One heartbeat renews all criteria of (manager, service); the floor beneath is a static entry and not
-//! kept here, so that nothing can remove it.
+//! kept here, so that nothing can remove it. A new version comes into force whole: the old one's entries go
+//! when all of the new one's are in, and come back when the switch refuses one. Two managers may ask for
+//! the same packets; the switch then holds one entry for both, until the last of them lets it go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,42 @@ pub(super) struct CriteriaSet {
     pub version: u64,
     pub until: Duration,
     pub entries: Vec<CriterionEntry>,
+    /// What was in force before, while the switch has not yet taken all of `entries`.
+    change: Option<Former>,
+}
+
+/// A version on its way out.
+#[derive(Debug)]
+struct Former {
+    /// Tells the switch's answers for this change from those for an earlier one.
+    number: u64,
+    version: u64,
+    entries: Vec<CriterionEntry>,
+    /// Updates that the switch has not answered, and what it has refused.
+    awaited: usize,
+    refused: Option<WriteError>,
+    /// A yet newer version that came meanwhile, and from whom.
+    next: Option<(SessionId, Criteria)>,
+}
+
+impl CriteriaSet {
+    fn find(&self, e: &CriterionEntry) -> Option<&CriterionEntry> {
+        find(&self.entries, e)
+    }
+
+    /// Entries that the switch has not acknowledged.
+    fn pending(&self) -> usize {
+        (self.change.as_ref()).map_or(0, |c| c.awaited.min(self.entries.len()))
+    }
+}
+
+/// The entry of a list that matches the same packets at the same priority.
+fn find<'a>(list: &'a [CriterionEntry], e: &CriterionEntry) -> Option<&'a CriterionEntry> {
+    list.iter().find(|o| is_same(o, e))
+}
+
+fn is_same(a: &CriterionEntry, b: &CriterionEntry) -> bool {
+    a.part == b.part && a.priority == b.priority && a.cube == b.cube
 }
 
 impl Agent {
@@ -87,77 +125,168 @@ impl Agent {
         if let Err((reason, text)) = self.check_criteria(service, &new.list) {
             return self.deny(id, service, new.version, reason, text);
         }
-        let mut old = self
+        let under_way = (self.service(service))
+            .and_then(|s| s.criteria.get_mut(manager))
+            .and_then(|set| set.change.as_mut());
+        if let Some(change) = under_way {
+            let newest = change
+                .next
+                .as_ref()
+                .is_none_or(|(_, c)| c.version < new.version);
+            if newest {
+                change.next = Some((id, new.clone()));
+            }
+            return;
+        }
+        let former = self
             .service(service)
             .and_then(|s| s.criteria.remove(manager))
-            .unwrap_or_default()
-            .entries;
+            .unwrap_or_default();
         let mut entries = Vec::new();
-        let mut added = Vec::new();
+        let mut changed = Vec::new();
         for criterion in &new.list {
+            let action = act(criterion);
             // Cubes of one criterion share an id.
             let mut entry_id = None;
             for cube in &criterion.cubes {
-                let kept = old.iter().position(|e| {
-                    e.part == criterion.part && e.priority == criterion.priority && e.cube == *cube
-                });
-                let mut entry = match kept {
-                    Some(at) => old.swap_remove(at),
-                    None => CriterionEntry {
-                        service,
-                        part: criterion.part,
-                        cube: cube.clone(),
-                        priority: criterion.priority,
-                        action: CriterionAct::Pass,
-                        entry: 0,
-                        slot: 0,
-                    },
+                let mut entry = CriterionEntry {
+                    service,
+                    part: criterion.part,
+                    cube: cube.clone(),
+                    priority: criterion.priority,
+                    action,
+                    entry: 0,
+                    slot: 0,
                 };
-                let number = *entry_id.get_or_insert(if entry.entry == 0 {
-                    self.new_criterion_id()
-                } else {
-                    entry.entry
+                let kept = find(&former.entries, &entry);
+                let number = *entry_id.get_or_insert_with(|| {
+                    kept.map_or_else(|| self.new_criterion_id(), |k| k.entry)
                 });
-                let action = act(criterion);
-                let change = match kept {
-                    None => Some(Change::Insert),
-                    Some(_) if entry.action != action || entry.entry != number => {
-                        Some(Change::Modify)
-                    }
-                    Some(_) => None,
-                };
-                entry.action = action;
                 entry.entry = number;
                 self.criteria_ids.insert(number, (service, criterion.id));
-                if let Some(change) = change {
-                    added.push((change, entry.clone()));
+                if kept != Some(&entry) {
+                    changed.push((kept.is_some(), entry.clone()));
                 }
                 entries.push(entry);
             }
         }
         // New ones first: nothing that both versions ask for is missed meanwhile.
-        for (change, entry) in added {
-            self.criteria_pending += 1;
-            let token = Token::Criterion(service, entry.entry);
-            self.writer.push(change, Entry::Criterion(entry), token);
-        }
-        for entry in old {
-            self.writer
-                .push(Change::Delete, Entry::Criterion(entry), Token::None);
+        let awaited = changed.len();
+        self.criteria_changes += 1;
+        let number = self.criteria_changes;
+        for (is_there, entry) in changed {
+            let token = Token::Criterion(service, manager.clone(), number);
+            self.put_criterion(is_there, entry, token);
         }
         let until = self.now + self.criteria_lease(service);
+        let set = CriteriaSet {
+            version: new.version,
+            until,
+            entries,
+            change: Some(Former {
+                number,
+                version: former.version,
+                entries: former.entries,
+                awaited,
+                refused: None,
+                next: None,
+            }),
+        };
         if let Some(s) = self.service(service) {
-            s.criteria.insert(
-                manager.clone(),
-                CriteriaSet {
-                    version: new.version,
-                    until,
-                    entries,
-                },
-            );
+            s.criteria.insert(manager.clone(), set);
         }
         self.timers.at(until, Timer::Criteria(service));
+        if awaited == 0 {
+            self.criteria_settled(service, manager);
+        }
         self.count_criteria();
+    }
+
+    /// Another manager's entry for the same packets.
+    fn twin(&self, entry: &CriterionEntry) -> Option<CriterionEntry> {
+        (self
+            .services
+            .get(usize::from(entry.service))?
+            .criteria
+            .values())
+        .find_map(|set| set.find(entry))
+        .cloned()
+    }
+
+    /// Writes an entry of a set that is not among the service's sets at this moment.
+    fn put_criterion(&mut self, is_there: bool, entry: CriterionEntry, token: Token) {
+        let change = if is_there || self.twin(&entry).is_some() {
+            Change::Modify
+        } else {
+            Change::Insert
+        };
+        self.writer.push(change, Entry::Criterion(entry), token);
+    }
+
+    /// Lets go of an entry of a set that is not among the service's sets at this moment: it goes, or is
+    /// another manager's alone from now on.
+    fn drop_criterion(&mut self, entry: CriterionEntry) {
+        let (change, entry) = match self.twin(&entry) {
+            Some(twin) => (Change::Modify, twin),
+            None => (Change::Delete, entry),
+        };
+        self.writer
+            .push(change, Entry::Criterion(entry), Token::None);
+    }
+
+    /// The switch has answered for all that a new version needs: the old one goes, or comes back.
+    fn criteria_settled(&mut self, service: u8, manager: &Arc<str>) {
+        let set = (self.service(service)).and_then(|s| s.criteria.remove(manager));
+        let Some(mut set) = set else { return };
+        let Some(former) = set.change.take() else {
+            return;
+        };
+        let request = set.version;
+        let gone = if former.refused.is_some() {
+            let gone = std::mem::replace(&mut set.entries, former.entries);
+            set.version = former.version;
+            for entry in &set.entries {
+                // What the new version has changed is again what it was.
+                if find(&gone, entry).is_some_and(|g| g != entry) {
+                    self.put_criterion(true, entry.clone(), Token::None);
+                }
+            }
+            gone
+        } else {
+            former.entries
+        };
+        for entry in gone {
+            if set.entries.iter().all(|e| e.entry != entry.entry) {
+                self.criteria_ids.remove(&entry.entry);
+            }
+            if set.find(&entry).is_none() {
+                self.drop_criterion(entry);
+            }
+        }
+        if let Some(s) = self.service(service)
+            && (set.version != 0 || !set.entries.is_empty())
+        {
+            s.criteria.insert(manager.clone(), set);
+        }
+        if let Some(error) = former.refused {
+            let reason = match error {
+                WriteError::Full => Reason::TableFull,
+                _ => Reason::TargetRefused,
+            };
+            self.denied(reason);
+            let text = format!("a criterion was not installed: {error}");
+            self.tell(
+                service,
+                AgentBody::Denied(crate::message::Denied {
+                    request,
+                    reason,
+                    text,
+                }),
+            );
+        }
+        if let Some((id, next)) = former.next {
+            self.criteria(id, service, manager, &next);
+        }
     }
 
     fn new_criterion_id(&mut self) -> u32 {
@@ -242,14 +371,16 @@ impl Agent {
         let mut gone = Vec::new();
         for manager in over {
             if let Some(set) = state.criteria.remove(&manager) {
+                let former = set.change.map_or_else(Vec::new, |c| c.entries);
+                let only_former = |e: &CriterionEntry| find(&set.entries, e).is_none();
+                gone.extend(former.into_iter().filter(only_former));
                 gone.extend(set.entries);
             }
         }
         self.counters.leases_expired += gone.len() as u64;
         for entry in gone {
             self.criteria_ids.remove(&entry.entry);
-            self.writer
-                .push(Change::Delete, Entry::Criterion(entry), Token::None);
+            self.drop_criterion(entry);
         }
         if let Some(next) = next {
             self.timers.at(next, Timer::Criteria(service));
@@ -260,53 +391,67 @@ impl Agent {
     /// Those count that the switch has acknowledged.
     pub(super) fn count_criteria(&mut self) {
         let now: usize = (self.services.iter().flat_map(|s| s.criteria.values()))
-            .map(|set| set.entries.len())
+            .map(|set| set.entries.len() - set.pending())
             .sum();
-        let now = now.saturating_sub(self.criteria_pending);
         self.counters.criteria.set(now);
     }
 
-    /// Every criterion that should be on the switch.
+    /// Every criterion that should be on the switch; one entry for those of two managers.
     pub(super) fn criteria_entries(&self) -> Vec<Entry> {
-        (self.services.iter().flat_map(|s| s.criteria.values()))
-            .flat_map(|set| set.entries.iter().cloned().map(Entry::Criterion))
-            .collect()
+        let mut list: Vec<&CriterionEntry> = Vec::new();
+        for service in &self.services {
+            let first = list.len();
+            let several = service.criteria.len() > 1;
+            for entry in service.criteria.values().flat_map(|set| &set.entries) {
+                let others = list.get(first..).unwrap_or_default();
+                if !several || others.iter().all(|o| !is_same(o, entry)) {
+                    list.push(entry);
+                }
+            }
+        }
+        (list.into_iter().cloned().map(Entry::Criterion)).collect()
+    }
+
+    /// The switch is gone: what was on its way is as good as in, for the next one gets it all.
+    pub(super) fn criteria_cut_short(&mut self) {
+        let sets = |s: &mut super::Service| {
+            let open = s
+                .criteria
+                .iter_mut()
+                .filter(|(_, set)| set.change.is_some());
+            open.map(|(manager, _)| manager.clone()).collect::<Vec<_>>()
+        };
+        let open: Vec<(u8, Vec<Arc<str>>)> = (0u8..)
+            .zip(&mut self.services)
+            .map(|(i, s)| (i, sets(s)))
+            .collect();
+        for (service, managers) in open {
+            for manager in managers {
+                self.criteria_settled(service, &manager);
+            }
+        }
     }
 
     pub(super) fn criterion_written(
         &mut self,
         service: u8,
-        entry: u32,
-        result: &Result<(), WriteError>,
+        manager: &Arc<str>,
+        number: u64,
+        result: Result<(), WriteError>,
     ) {
-        self.criteria_pending = self.criteria_pending.saturating_sub(1);
-        let Err(error) = result else {
-            return self.count_criteria();
-        };
-        let reason = match error {
-            WriteError::Full => Reason::TableFull,
-            _ => Reason::TargetRefused,
-        };
-        let text = format!("a criterion was not installed: {error}");
-        let mut version = 0;
-        if let Some(state) = self.service(service) {
-            for set in state.criteria.values_mut() {
-                if set.entries.iter().any(|e| e.entry == entry) {
-                    set.entries.retain(|e| e.entry != entry);
-                    version = set.version;
-                }
-            }
+        let change = (self.service(service))
+            .and_then(|s| s.criteria.get_mut(manager))
+            .and_then(|set| set.change.as_mut())
+            .filter(|change| change.number == number);
+        let Some(change) = change else { return };
+        change.awaited = change.awaited.saturating_sub(1);
+        if let Err(error) = result {
+            change.refused.get_or_insert(error);
+        }
+        if change.awaited == 0 {
+            self.criteria_settled(service, manager);
         }
         self.count_criteria();
-        self.denied(reason);
-        self.tell(
-            service,
-            AgentBody::Denied(crate::message::Denied {
-                request: version,
-                reason,
-                text,
-            }),
-        );
     }
 }
 

@@ -3,14 +3,21 @@
 //! P4Runtime cannot read and delete at once; packets that met the entry just before it went are counted a
 //! moment later, so the last report waits for them.
 
+use std::time::Duration;
+
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
 use super::watch::Purpose;
 use super::writer::Token;
-use super::{Agent, Link};
+use super::{Agent, Link, Output, WriteError};
 use crate::entry::{Change, FixedAction};
 use crate::flow::{FlowKey, Part};
 use crate::message::{Action, AgentBody, Ended, ReportCause, Tunnel, Which};
+
+/// Before the second attempt at what the switch would not do; it doubles, up to 32 of them.
+const RETRY: Duration = Duration::from_secs(1);
+/// Attempts to read a flow's cells for the last time.
+const LAST_READS: u8 = 5;
 
 impl Agent {
     pub(super) fn expire(&mut self, at: FlowRef) {
@@ -51,15 +58,58 @@ impl Agent {
         }
         // Forward first: with the way out shut, nothing new can ask for the way back.
         for part in parts {
-            if let Some(entry) = self.store.get(at).and_then(|f| f.entry(at, part)) {
-                self.writer
-                    .push(Change::Delete, entry, Token::Remove(at, part));
-            }
+            self.delete_direction(at, part);
         }
     }
 
-    /// One of its entries is gone (or the switch would not let it go; it is not ours any more either way).
-    pub(super) fn removed(&mut self, at: FlowRef) {
+    pub(super) fn delete_direction(&mut self, at: FlowRef, part: Part) {
+        if let Some(entry) = self.store.get(at).and_then(|f| f.entry(at, part)) {
+            self.writer
+                .push(Change::Delete, entry, Token::Remove(at, part));
+        }
+    }
+
+    /// The switch has answered a deletion. What it would not delete is still there, and counts into its
+    /// slot: it is tried again until it goes.
+    pub(super) fn removed(&mut self, at: FlowRef, part: Part, result: &Result<(), WriteError>) {
+        let now = self.now;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        if let Err(error) = result {
+            if flow.retries == 0 {
+                let line = format!("the switch would not delete an entry: {error}");
+                self.out.push(Output::Log(line));
+            }
+            let pause = RETRY * (1 << flow.retries.min(5));
+            flow.retries = flow.retries.saturating_add(1);
+            return self.timers.at(now + pause, Timer::Remove(at, part));
+        }
+        self.entry_gone(at);
+    }
+
+    /// Time to delete again what the switch would not delete.
+    pub(super) fn remove_again(&mut self, at: FlowRef, part: Part) {
+        let Some(flow) = self.store.get(at) else {
+            return;
+        };
+        if !matches!(flow.phase, Phase::Ending { .. }) || self.link == Link::Down {
+            return;
+        }
+        let successor = (flow.key(part))
+            .and_then(|key| self.store.find(&key))
+            .and_then(|at| self.store.get(at))
+            .map(|f| f.phase);
+        match successor {
+            None => self.delete_direction(at, part),
+            // Its successor's entry has overwritten it.
+            Some(Phase::Live) => self.entry_gone(at),
+            Some(_) => self.timers.at(self.now + RETRY, Timer::Remove(at, part)),
+        }
+    }
+
+    /// One of its entries is gone.
+    fn entry_gone(&mut self, at: FlowRef) {
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
@@ -80,6 +130,7 @@ impl Agent {
             return;
         }
         flow.phase = Phase::Draining { cause, request };
+        flow.retries = 0;
         self.timers
             .at(self.now + self.target.drain, Timer::Drained(at));
     }
@@ -98,6 +149,39 @@ impl Agent {
         }
     }
 
+    /// A flow's cells have been read for the last time, or could not be.
+    pub(super) fn last_read(&mut self, at: FlowRef, complete: bool) {
+        let now = self.now;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        if complete || flow.retries >= LAST_READS {
+            if !complete {
+                self.hold_back_slots(at);
+            }
+            return self.finish(at);
+        }
+        flow.retries += 1;
+        self.timers.at(now + RETRY, Timer::Drained(at));
+    }
+
+    /// Nobody knows what its cells hold: they are not given out before the switch is read anew.
+    fn hold_back_slots(&mut self, at: FlowRef) {
+        for part in [Part::Forward, Part::Reply] {
+            let Some(flow) = self.store.get_mut(at) else {
+                return;
+            };
+            let service = flow.service;
+            let Some(d) = flow.direction_mut(part) else {
+                continue;
+            };
+            let slot = std::mem::take(&mut d.slot);
+            if let Some(s) = self.service(service) {
+                s.slots(part).hold_back(slot);
+            }
+        }
+    }
+
     /// The last words about a flow.
     pub(super) fn finish(&mut self, at: FlowRef) {
         let Some(Phase::Ending { cause, request, .. } | Phase::Draining { cause, request }) =
@@ -105,8 +189,8 @@ impl Agent {
         else {
             return;
         };
-        let counted = self.store.get(at).is_some_and(|f| f.statistics.count);
-        if counted {
+        let reported = (self.store.get(at)).is_some_and(|f| f.statistics.count && !f.refused);
+        if reported {
             self.report(at, cause, true);
         }
         let Some(flow) = self.store.remove(at) else {
@@ -115,6 +199,9 @@ impl Agent {
         self.release(&flow);
         for d in [&flow.forward, &flow.reply].into_iter().flatten() {
             self.counters.hits += d.totals.packets;
+        }
+        if flow.refused {
+            return;
         }
         let ended = Ended {
             flow: flow.number,

@@ -2,14 +2,19 @@
 
 use std::net::IpAddr;
 
+use signalbox_lower::entries::AGENT_PORTS;
+
 use super::{Agent, SessionId};
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_out};
+use crate::flow::PacketKind;
 use crate::message::{AgentBody, Inject, Place, Reason};
 use crate::packet::{self, ETHERNET, View, proto};
 
 /// TTL or hop limit of what the agent sends.
 const TTL: u8 = 64;
+
+type Refusal = (Reason, String);
 
 impl Agent {
     /// A packet for an address of ours.
@@ -17,6 +22,10 @@ impl Agent {
         let Some(view) = packet::view(&packet.bytes) else {
             return self.counters.drop(Drop::Malformed, 1);
         };
+        if view.kind != PacketKind::Whole {
+            // The end of the datagram is in another fragment, and so is what its checksum covers.
+            return self.counters.drop(Drop::Fragment, 1);
+        }
         if view.end > packet.bytes.len() {
             return self.counters.drop(Drop::Malformed, 1);
         }
@@ -47,29 +56,33 @@ impl Agent {
         self.send(session, service, body);
     }
 
-    pub(super) fn inject(&mut self, id: SessionId, service: u8, inject: &Inject) {
+    pub(super) fn inject(&mut self, id: SessionId, service: u8, manager: &str, inject: &Inject) {
+        if let Err((reason, text)) = self.injected(id, manager, inject) {
+            self.deny(id, service, 0, reason, text);
+        }
+    }
+
+    fn injected(&mut self, id: SessionId, manager: &str, inject: &Inject) -> Result<(), Refusal> {
         let ip = &inject.packet;
         let Some((src, _, ether_type)) = packet::addresses(ip) else {
-            return self.deny(
-                id,
-                service,
-                0,
+            return Err((
                 Reason::Malformed,
                 "an injected packet begins with its IP header".into(),
-            );
+            ));
+        };
+        let port_mac = |port| {
+            (self.port_mac(port))
+                .ok_or_else(|| (Reason::Malformed, format!("there is no port {port}")))
         };
         match inject.place {
             Place::Port(port) => {
-                if self.port_mac(port).is_none() || !self.own_source(id, service, src, ip) {
-                    return;
-                }
+                port_mac(port)?;
+                self.own_source(id, src, ip)?;
                 self.counters.injected += 1;
                 self.send_ip(Some(port), ip.clone());
             }
             Place::Route => {
-                if !self.own_source(id, service, src, ip) {
-                    return;
-                }
+                self.own_source(id, src, ip)?;
                 self.counters.injected += 1;
                 self.send_ip(None, ip.clone());
             }
@@ -78,15 +91,18 @@ impl Agent {
                 part,
                 ingress_port,
             } => {
-                let Some(mac) = self.port_mac(ingress_port) else {
-                    return self.deny(
-                        id,
-                        service,
-                        0,
-                        Reason::Malformed,
-                        format!("there is no port {ingress_port}"),
-                    );
+                let mac = port_mac(ingress_port)?;
+                let at = (self.plan.services.iter().position(|s| s.stage == stage))
+                    .and_then(|at| u8::try_from(at).ok())
+                    .filter(|at| self.part_plan(*at, part).is_some());
+                let Some(at) = at else {
+                    let text = format!("no service has that part at stage {stage}");
+                    return Err((Reason::Malformed, text));
                 };
+                if !self.serves(manager, at) {
+                    let text = format!("`{manager}` does not serve the service at stage {stage}");
+                    return Err((Reason::NotServing, text));
+                }
                 self.counters.injected += 1;
                 let bytes = packet::frame(mac, mac, ether_type, ip).into();
                 self.packet_out(Packet {
@@ -101,25 +117,26 @@ impl Agent {
                 });
             }
         }
+        Ok(())
     }
 
-    /// Notes whose connection this is. Only the switch's own addresses may be a source.
-    fn own_source(&mut self, id: SessionId, service: u8, src: IpAddr, ip: &[u8]) -> bool {
+    /// Notes whose connection this is. Only the switch's own addresses may be a source, and only the ports
+    /// whose answers the pipeline brings to the agent.
+    fn own_source(&mut self, id: SessionId, src: IpAddr, ip: &[u8]) -> Result<(), Refusal> {
         let frame = packet::frame([0; 6], [0; 6], ether_type_of(src), ip);
-        let view = packet::view(&frame);
-        let (Some(view), true) = (view, self.is_own(src)) else {
-            self.deny(
-                id,
-                service,
-                0,
-                Reason::NotCovered,
-                format!("`{src}` is no address of the switch"),
-            );
-            return false;
+        let Some(view) = packet::view(&frame).filter(|_| self.is_own(src)) else {
+            let text = format!("`{src}` is no address of the switch");
+            return Err((Reason::NotCovered, text));
         };
-        let port = view.tuple.sport;
-        self.injected.insert((src, view.tuple.proto, port), id);
-        true
+        let (proto, port) = (view.tuple.proto, view.tuple.sport);
+        if matches!(proto, proto::TCP | proto::UDP) && port < AGENT_PORTS {
+            let text = format!(
+                "answers to port {port} would not come back: injected packets have {AGENT_PORTS} or above"
+            );
+            return Err((Reason::NotCovered, text));
+        }
+        self.injected.insert((src, proto, port), id);
+        Ok(())
     }
 }
 

@@ -67,7 +67,7 @@ pub enum Input {
     SessionClosed(SessionId),
     /// A manager has said something.
     Message(SessionId, ToAgent),
-    /// Reads every counter cell in use, so that listings are fresh.
+    /// Reads every counter cell in use, so that listings are fresh; [`Output::Refreshed`] answers.
     Refresh,
     /// Time has passed.
     Tick,
@@ -101,6 +101,10 @@ pub enum Output {
     CloseSession(SessionId),
     /// The switch forwards: everything is in.
     Ready,
+    /// A [`Input::Refresh`] is done: all is read, or the switch is gone.
+    Refreshed,
+    /// The switch refuses what it cannot go without. Take it for lost: [`Input::SwitchDown`] follows.
+    Unusable(String),
     /// One line for the operator.
     Log(String),
 }

@@ -6,6 +6,7 @@
 //! their leases), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
 
+mod arp;
 mod criteria;
 mod ending;
 mod host;
@@ -118,8 +119,7 @@ pub struct Agent {
     /// Criteria by entry id: service and the manager's own number.
     criteria_ids: FxHashMap<u32, (u8, u32)>,
     next_criterion: u32,
-    /// Criteria that the switch has not acknowledged.
-    criteria_pending: usize,
+    criteria_changes: u64,
     neighbours: Neighbours,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
@@ -170,7 +170,7 @@ impl Agent {
             next_request: 0,
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
-            criteria_pending: 0,
+            criteria_changes: 0,
             injected: FxHashMap::default(),
             counters: Counters::default(),
         }
@@ -217,12 +217,6 @@ impl Agent {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.link == Link::Ready
-    }
-
-    /// Whether no write or read is under way or waiting.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.writer.is_idle() && self.reads.is_idle()
     }
 
     /// What it has counted.
@@ -383,9 +377,11 @@ impl Agent {
                     }
                 }
                 Token::Install(at, part) => self.installed(at, part, result),
-                Token::Remove(at, _) => self.removed(at),
+                Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
-                Token::Criterion(service, id) => self.criterion_written(service, id, &result),
+                Token::Criterion(service, manager, number) => {
+                    self.criterion_written(service, &manager, number, result);
+                }
                 Token::Ready => self.opened(&result),
             }
         }
@@ -401,6 +397,7 @@ impl Agent {
                 Timer::Idle(at) => self.look(at),
                 Timer::Hard(at) => self.expire(at),
                 Timer::Report(at) => self.report_due(at),
+                Timer::Remove(at, part) => self.remove_again(at, part),
                 Timer::Drained(at) => self.drained(at),
                 Timer::Criteria(service) => self.criteria_due(service),
                 Timer::Neighbour(address) => self.neighbour_due(address),

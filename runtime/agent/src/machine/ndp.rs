@@ -1,5 +1,6 @@
 //! Neighbour discovery (RFC 4861) as far as a router's host side needs it: solicitations are answered for
-//! our addresses, and advertisements believed when they were asked for.
+//! our addresses, advertisements believed when they were asked for, and a known neighbour that says it
+//! has moved is followed.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -15,6 +16,7 @@ const TARGET_OPTION: u8 = 2;
 /// Router, solicited, override.
 const FLAGS: u8 = 0xe0;
 const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
 
 impl Agent {
     pub(super) fn ndp(&mut self, packet: &Packet) {
@@ -37,6 +39,12 @@ impl Agent {
         match packet::u8_at(body, 0) {
             Some(SOLICITATION) if self.answers_for(port, target.into()) => {
                 let asker = option(body, 24, SOURCE_OPTION).or_else(|| packet::mac_at(b, 6));
+                if let Some(theirs) = option(body, 24, SOURCE_OPTION)
+                    && !self.is_own(src.into())
+                {
+                    // RFC 4861, 7.2.3.
+                    self.heard(port, src.into(), theirs);
+                }
                 let frame = if src.is_unspecified() {
                     // Somebody checks whether the address is taken (RFC 4862, 5.4).
                     let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -52,6 +60,15 @@ impl Agent {
                 match option(body, 24, TARGET_OPTION).or_else(|| packet::mac_at(b, 6)) {
                     Some(theirs) => self.answered(port, target.into(), theirs),
                     None => self.counters.drop(Drop::Malformed, 1),
+                }
+            }
+            // RFC 4861, 7.2.6: unsolicited, from somebody whose address has changed.
+            Some(ADVERTISEMENT) if body.get(4).is_some_and(|f| f & OVERRIDE != 0) => {
+                match option(body, 24, TARGET_OPTION) {
+                    Some(theirs) if !self.answers_for(port, target.into()) => {
+                        self.heard(port, target.into(), theirs);
+                    }
+                    _ => self.counters.drop(Drop::NotWanted, 1),
                 }
             }
             _ => self.counters.drop(Drop::NotWanted, 1),

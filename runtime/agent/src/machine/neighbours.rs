@@ -1,10 +1,11 @@
 //! Who is where on the attached networks: resolution, ageing, and the packets that wait for it.
 //!
 //! A neighbour has an id in the `next_hop` table and a host route to it. Both go in when it has answered
-//! and out when it no longer does; the packets that asked for it wait in a short queue.
+//! and out when it no longer does; the packets that asked for it wait in a short queue. How one is asked
+//! and answers is the business of `arp` and `ndp`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +18,7 @@ use super::writer::Token;
 use super::{Agent, Output, WriteError};
 use crate::counters::Drop;
 use crate::entry::{Change, Entry, Packet, PacketMeta, packet_in, packet_out};
-use crate::flow::Part;
-use crate::packet::{self, TYPE_ARP, TYPE_IPV4};
+use crate::packet;
 
 /// Between two requests for one neighbour.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,14 +26,17 @@ const RETRY: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
 /// How long an answer is believed.
 const AGE: Duration = Duration::from_secs(300);
+/// After this time the switch is asked again to take a neighbour's entries that it refused.
+const REFUSED_RETRY: Duration = Duration::from_secs(10);
+/// Packets that may come back from a switch that has had the neighbour's entries for long: they were on
+/// their way when it got them. More than that, and it has them no longer.
+const ON_THEIR_WAY: u32 = 256;
 /// Packets that wait for one neighbour.
 const QUEUE: usize = 32;
 /// Packets that wait for all of them.
 const QUEUE_ALL: usize = 2048;
 /// Neighbours at once; the pipeline's tables hold 16,384.
 const MAX: usize = 16_000;
-/// Past every stage, before the route: the pipeline numbers stages to 32.
-const AFTER_STAGES: u8 = 63;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -49,10 +52,27 @@ enum State {
     Probing(u8),
 }
 
+/// A neighbour's two entries on the switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    Out,
+    /// So many answers of the switch are awaited; whether it has refused one.
+    Going {
+        awaited: u8,
+        refused: bool,
+    },
+    /// Both are in; so many packets have come back all the same.
+    In {
+        returned: u32,
+    },
+    /// The switch would not take one: packets are dropped until it does.
+    Refused,
+}
+
 /// What waits for a neighbour.
 #[derive(Debug)]
 enum Waiting {
-    /// Resumes before the route.
+    /// Goes on at the route.
     Pipeline(Packet),
     /// An IP packet of our own.
     Own(Bytes),
@@ -64,8 +84,7 @@ struct Neighbour {
     port: u16,
     mac: Option<[u8; 6]>,
     state: State,
-    /// Its entries are on the switch.
-    installed: bool,
+    entries: Entries,
     /// A route or an affinity names its id: it keeps it.
     named: bool,
     waiting: VecDeque<Waiting>,
@@ -128,7 +147,7 @@ impl Neighbours {
                 port,
                 mac: None,
                 state: State::Unknown,
-                installed: false,
+                entries: Entries::Out,
                 named: false,
                 waiting: VecDeque::new(),
                 due: Duration::ZERO,
@@ -176,6 +195,29 @@ impl Agent {
             .map(|(_, port, via)| (port, via))
     }
 
+    #[cfg(test)]
+    pub(super) fn neighbours_known(&self) -> usize {
+        self.neighbours.by_address.len()
+    }
+
+    /// Whether a port leads to an address.
+    pub(super) fn reaches(&self, to: IpAddr) -> bool {
+        self.next_hop(to).is_some()
+    }
+
+    /// Whether all of these next hops can have ids.
+    pub(super) fn neighbours_have_room(&self, to: &[IpAddr]) -> bool {
+        let known = &self.neighbours.by_address;
+        let mut new: Vec<IpAddr> = (to.iter())
+            .filter_map(|to| self.next_hop(*to))
+            .map(|(_, via)| via)
+            .filter(|via| !known.contains_key(via))
+            .collect();
+        new.sort();
+        new.dedup();
+        known.len() + new.len() <= MAX
+    }
+
     /// The id of the neighbour that packets for `to` go to; asks for it if nobody has.
     pub(super) fn next_hop_id(&mut self, to: IpAddr) -> Option<u16> {
         let (port, via) = self.next_hop(to)?;
@@ -204,13 +246,7 @@ impl Agent {
             return self.counters.drop(Drop::NotWanted, 1);
         }
         // It goes on where the route is looked up again.
-        packet.meta = PacketMeta {
-            part: Part::Forward as u8,
-            stage: AFTER_STAGES,
-            next_hop: 0,
-            answered: false,
-            ..packet.meta
-        };
+        packet.meta.next_hop = 0;
         self.wait(address, port, Waiting::Pipeline(packet));
     }
 
@@ -231,19 +267,33 @@ impl Agent {
     }
 
     fn wait(&mut self, address: IpAddr, port: u16, what: Waiting) {
-        let total = self.neighbours.waiting;
+        // Nobody is made known for a packet that cannot wait: an entry that nobody asks for would stay.
+        let full = self.neighbours.waiting >= QUEUE_ALL;
+        if full && !self.neighbours.by_address.contains_key(&address) {
+            return self.counters.drop(Drop::NeighbourQueueFull, 1);
+        }
         let Some(neighbour) = self.neighbours.add(address, port) else {
             return self.counters.drop(Drop::NeighbourQueueFull, 1);
         };
-        let ready = match &what {
-            Waiting::Pipeline(_) => neighbour.installed,
-            Waiting::Own(_) => neighbour.mac.is_some(),
+        let ready = match (&what, &mut neighbour.entries) {
+            (Waiting::Own(_), _) => neighbour.mac.is_some(),
+            (Waiting::Pipeline(_), Entries::In { returned }) => {
+                *returned += 1;
+                if *returned > ON_THEIR_WAY {
+                    return self.entries_lost(address);
+                }
+                true
+            }
+            (Waiting::Pipeline(_), Entries::Refused) => {
+                return self.counters.drop(Drop::Unresolved, 1);
+            }
+            (Waiting::Pipeline(_), Entries::Out | Entries::Going { .. }) => false,
         };
         if ready {
             let (port, mac) = (neighbour.port, neighbour.mac);
             return self.dispatch_waiting(port, mac, what);
         }
-        if neighbour.waiting.len() >= QUEUE || total >= QUEUE_ALL {
+        if full || neighbour.waiting.len() >= QUEUE {
             return self.counters.drop(Drop::NeighbourQueueFull, 1);
         }
         neighbour.waiting.push_back(what);
@@ -254,10 +304,17 @@ impl Agent {
         }
     }
 
+    /// Packets go on and come back: whatever the switch has said, the entries are not there. They are
+    /// written again; the packet that showed it ends here, or it would go round for ever.
+    fn entries_lost(&mut self, address: IpAddr) {
+        self.counters.drop(Drop::Unresolved, 1);
+        self.write_entries(address);
+    }
+
     fn dispatch_waiting(&mut self, port: u16, mac: Option<[u8; 6]>, what: Waiting) {
         match what {
             Waiting::Pipeline(mut packet) => {
-                packet.meta.kind = packet_out::RESUME;
+                packet.meta.kind = packet_out::ROUTE;
                 self.packet_out(packet);
             }
             Waiting::Own(ip) => {
@@ -306,7 +363,7 @@ impl Agent {
                 let Some(IpAddr::V4(own)) = self.source_for(port, address) else {
                     return;
                 };
-                arp_frame(1, [0xff; 6], mac, own, [0; 6], target)
+                super::arp::arp_frame(1, [0xff; 6], mac, own, [0; 6], target)
             }
             IpAddr::V6(target) => {
                 let Some(IpAddr::V6(own)) = self.source_for(port, address) else {
@@ -335,6 +392,14 @@ impl Agent {
         if now < neighbour.due {
             return;
         }
+        if let (State::Known { until }, Entries::Refused) = (neighbour.state, neighbour.entries) {
+            neighbour.due = until;
+            self.timers.at(until, Timer::Neighbour(address));
+            if until > now {
+                return self.write_entries(address);
+            }
+            return self.ask(address);
+        }
         match neighbour.state {
             State::Asking(n) | State::Probing(n) if n >= TRIES => self.gone(address),
             State::Asking(_) | State::Probing(_) => self.ask(address),
@@ -350,11 +415,12 @@ impl Agent {
         };
         let dropped = neighbour.waiting.len();
         neighbour.waiting.clear();
-        let entries = neighbour
-            .installed
-            .then(|| entries_of(address, neighbour))
-            .flatten();
-        neighbour.installed = false;
+        let there = matches!(
+            neighbour.entries,
+            Entries::In { .. } | Entries::Going { .. }
+        );
+        let entries = there.then(|| entries_of(address, neighbour)).flatten();
+        neighbour.entries = Entries::Out;
         neighbour.mac = None;
         neighbour.state = State::Unknown;
         let (id, named) = (neighbour.id, neighbour.named);
@@ -374,7 +440,6 @@ impl Agent {
 
     /// A neighbour that was asked has answered.
     pub(super) fn answered(&mut self, port: u16, address: IpAddr, mac: [u8; 6]) {
-        let now = self.now;
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
@@ -382,32 +447,70 @@ impl Agent {
         if !asked || neighbour.port != port || mac.first().is_none_or(|b| b & 1 == 1) {
             return;
         }
-        let changed = neighbour.mac != Some(mac);
-        let first = !neighbour.installed;
-        neighbour.mac = Some(mac);
-        neighbour.state = State::Known { until: now + AGE };
-        neighbour.due = now + AGE;
-        self.timers.at(now + AGE, Timer::Neighbour(address));
+        self.known(address, mac);
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
         let (own, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut neighbour.waiting)
             .into_iter()
             .partition(|w| matches!(w, Waiting::Own(_)));
         neighbour.waiting = rest;
-        let id = neighbour.id;
         self.neighbours.waiting -= own.len().min(self.neighbours.waiting);
         for what in own {
             self.dispatch_waiting(port, Some(mac), what);
         }
-        if !changed {
-            return;
-        }
-        let Some([next_hop, route]) = self.neighbour_entries(address) else {
+    }
+
+    /// A neighbour that is known has been heard to say where it is, unasked (RFC 826: a pair that is in
+    /// the table already is brought up to date, whatever the packet wants).
+    pub(super) fn heard(&mut self, port: u16, address: IpAddr, mac: [u8; 6]) {
+        let Some(neighbour) = self.neighbours.by_address.get(&address) else {
             return;
         };
-        if first {
-            self.insert(next_hop, Token::None);
-            self.insert(route, Token::Neighbour(id));
-        } else {
-            self.writer.push(Change::Modify, next_hop, Token::None);
+        let known = matches!(neighbour.state, State::Known { .. } | State::Probing(_));
+        let moved = neighbour.mac.is_some_and(|old| old != mac);
+        if known && moved && neighbour.port == port && mac.first().is_some_and(|b| b & 1 == 0) {
+            self.known(address, mac);
+        }
+    }
+
+    /// Where a neighbour is; the switch learns it too.
+    fn known(&mut self, address: IpAddr, mac: [u8; 6]) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        let changed = neighbour.mac.replace(mac) != Some(mac);
+        neighbour.state = State::Known { until: now + AGE };
+        neighbour.due = now + AGE;
+        let entries = neighbour.entries;
+        self.timers.at(now + AGE, Timer::Neighbour(address));
+        match entries {
+            Entries::Out | Entries::Refused => self.write_entries(address),
+            Entries::Going { .. } | Entries::In { .. } if changed => {
+                if let Some([next_hop, _]) = self.neighbour_entries(address) {
+                    self.writer.push(Change::Modify, next_hop, Token::None);
+                }
+            }
+            Entries::Going { .. } | Entries::In { .. } => {}
+        }
+    }
+
+    /// Puts a neighbour's entries onto the switch; those that are there already stay.
+    fn write_entries(&mut self, address: IpAddr) {
+        let Some(entries) = self.neighbour_entries(address) else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
+            return;
+        };
+        neighbour.entries = Entries::Going {
+            awaited: 2,
+            refused: false,
+        };
+        let id = neighbour.id;
+        for entry in entries {
+            self.insert(entry, Token::Neighbour(id));
         }
     }
 
@@ -427,17 +530,36 @@ impl Agent {
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
-        let waiting = std::mem::take(&mut neighbour.waiting);
-        let (port, mac) = (neighbour.port, neighbour.mac);
-        neighbour.installed = result.is_ok();
-        self.neighbours.waiting -= waiting.len().min(self.neighbours.waiting);
+        let Entries::Going { awaited, refused } = neighbour.entries else {
+            return;
+        };
+        let refused = refused || result.is_err();
         if let Err(error) = result {
-            self.counters.drop(Drop::Unresolved, waiting.len() as u64);
-            self.out.push(Output::Log(format!(
-                "no route to neighbour {address}: {error}"
-            )));
+            let line = format!("no route to neighbour {address}: {error}");
+            self.out.push(Output::Log(line));
+        }
+        if awaited > 1 {
+            let awaited = awaited - 1;
+            neighbour.entries = Entries::Going { awaited, refused };
             return;
         }
+        let waiting = std::mem::take(&mut neighbour.waiting);
+        let (port, mac) = (neighbour.port, neighbour.mac);
+        self.neighbours.waiting -= waiting.len().min(self.neighbours.waiting);
+        if refused {
+            // A route to a next hop that is not there would send every packet round and round.
+            let due = self.now + REFUSED_RETRY;
+            neighbour.entries = Entries::Refused;
+            neighbour.due = due;
+            self.timers.at(due, Timer::Neighbour(address));
+            if let Some([next_hop, route]) = self.neighbour_entries(address) {
+                for entry in [route, next_hop] {
+                    self.writer.push(Change::Delete, entry, Token::None);
+                }
+            }
+            return self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+        }
+        neighbour.entries = Entries::In { returned: 0 };
         for what in waiting {
             self.dispatch_waiting(port, mac, what);
         }
@@ -451,7 +573,7 @@ impl Agent {
             if let Some(pair) = self.neighbour_entries(address) {
                 entries.extend(pair);
                 if let Some(n) = self.neighbours.by_address.get_mut(&address) {
-                    n.installed = true;
+                    n.entries = Entries::In { returned: 0 };
                 }
             }
         }
@@ -518,46 +640,10 @@ impl Agent {
         for n in self.neighbours.by_address.values_mut() {
             dropped += n.waiting.len();
             n.waiting.clear();
-            n.installed = false;
+            n.entries = Entries::Out;
         }
         self.neighbours.waiting = 0;
         self.counters.drop(Drop::NoSwitch, dropped as u64);
-    }
-
-    /// ARP (RFC 826): answers for our addresses; believes only answers that were asked for.
-    pub(super) fn arp(&mut self, packet: &Packet) {
-        let b = &packet.bytes;
-        let at = packet::ETHERNET;
-        let port = packet.meta.port;
-        let fields = (|| {
-            let sane = packet::u16_at(b, at)? == 1
-                && packet::u16_at(b, at + 2)? == TYPE_IPV4
-                && packet::u16_at(b, at + 4)? == 0x0604;
-            sane.then_some(())?;
-            Some((
-                packet::u16_at(b, at + 6)?,
-                packet::mac_at(b, at + 8)?,
-                packet::v4_at(b, at + 14)?,
-                packet::v4_at(b, at + 24)?,
-                packet::mac_at(b, 0)?,
-            ))
-        })();
-        let Some((operation, sender_mac, sender, target, to)) = fields else {
-            return self.counters.drop(Drop::Malformed, 1);
-        };
-        let Some(mac) = self.port_mac(port) else {
-            return self.counters.drop(Drop::NotWanted, 1);
-        };
-        match operation {
-            1 if self.answers_for(port, target.into()) && !self.is_own(sender.into()) => {
-                self.send_frame(
-                    port,
-                    arp_frame(2, sender_mac, mac, target, sender_mac, sender),
-                );
-            }
-            2 if to == mac => self.answered(port, sender.into(), sender_mac),
-            _ => self.counters.drop(Drop::NotWanted, 1),
-        }
     }
 }
 
@@ -584,22 +670,4 @@ fn is_broadcast(plan: &Plan, port: u16, address: IpAddr) -> bool {
         .any(|net| {
             net.prefix_len() < 31 && (net.broadcast() == address || net.network() == address)
         })
-}
-
-fn arp_frame(
-    operation: u16,
-    to: [u8; 6],
-    mac: [u8; 6],
-    own: Ipv4Addr,
-    target_mac: [u8; 6],
-    target: Ipv4Addr,
-) -> Vec<u8> {
-    let mut b = Vec::with_capacity(28);
-    b.extend_from_slice(&[0, 1, 8, 0, 6, 4]);
-    b.extend_from_slice(&operation.to_be_bytes());
-    b.extend_from_slice(&mac);
-    b.extend_from_slice(&own.octets());
-    b.extend_from_slice(&target_mac);
-    b.extend_from_slice(&target.octets());
-    packet::frame(to, mac, TYPE_ARP, &b)
 }

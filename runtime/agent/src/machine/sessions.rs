@@ -75,7 +75,7 @@ impl Agent {
                 self.install(id, service, &manager, request, &affinities);
             }
             ManagerBody::Delete { request, which } => self.delete(service, request, which),
-            ManagerBody::Inject(inject) => self.inject(id, service, &inject),
+            ManagerBody::Inject(inject) => self.inject(id, service, &manager, &inject),
             ManagerBody::ListAffinities { request } => self.list(id, service, request),
         }
     }
@@ -85,7 +85,7 @@ impl Agent {
         u8::try_from(index).ok()
     }
 
-    fn serves(&self, manager: &str, service: u8) -> bool {
+    pub(super) fn serves(&self, manager: &str, service: u8) -> bool {
         self.plan
             .services
             .get(usize::from(service))

@@ -24,6 +24,7 @@ impl Agent {
         self.link = Link::Reconciling;
         self.forget_ended();
         let cells: FxHashMap<Cell, Totals> = found.cells.into_iter().collect();
+        self.found_cells(&cells);
         if self.store.len() == 0 {
             self.adopt(&found.fixed, &cells);
         } else {
@@ -59,8 +60,8 @@ impl Agent {
                 self.link = Link::Ready;
                 self.out.push(Output::Ready);
             }
-            Err(error) => self.out.push(Output::Log(format!(
-                "the pipeline stays shut: the switch refused the ready entry: {error}"
+            Err(error) => self.out.push(Output::Unusable(format!(
+                "the switch refused the entry that opens the pipeline: {error}"
             ))),
         }
     }
@@ -72,8 +73,10 @@ impl Agent {
         self.link = Link::Down;
         self.counters.switch_lost += 1;
         self.writer.clear();
-        self.reads.clear();
-        self.criteria_pending = 0;
+        for _ in 0..self.reads.clear() {
+            self.out.push(Output::Refreshed);
+        }
+        self.criteria_cut_short();
         self.drop_held();
         self.drop_waiting();
         for at in self.store.refs() {
@@ -86,9 +89,11 @@ impl Agent {
                 flow.phase = Phase::Live;
                 let held = std::mem::take(&mut flow.held);
                 let service = flow.service;
+                self.counters.flows += 1;
                 if flow.progress == Progress::HalfOpen {
                     self.counters.half_open.add(1);
                 }
+                self.start_timers(at);
                 self.unreserve(&held, service);
                 self.counters
                     .drop(crate::counters::Drop::NoSwitch, held.len() as u64);
@@ -107,6 +112,18 @@ impl Agent {
                 .is_some_and(|f| matches!(f.phase, Phase::Ending { .. } | Phase::Draining { .. }));
             if ended {
                 self.finish(at);
+            }
+        }
+    }
+
+    /// What the switch's cells hold, those that are free included: their next flows count from there.
+    fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
+        for slots in self.services.iter_mut().flat_map(|s| &mut s.slots) {
+            slots.forget();
+        }
+        for (cell, holds) in cells {
+            if let Some(s) = self.services.get_mut(usize::from(cell.service)) {
+                s.slots(cell.part).found(cell.slot, *holds);
             }
         }
     }
@@ -166,11 +183,6 @@ impl Agent {
                     .push(e.slot);
             }
             flows.push((*forward, **reply));
-        }
-        for (cell, holds) in cells {
-            if let Some(s) = self.services.get_mut(usize::from(cell.service)) {
-                s.slots(cell.part).found(cell.slot, *holds);
-            }
         }
         for ((service, part), slots) in &used {
             if let Some(s) = self.service(*service) {
@@ -235,6 +247,9 @@ impl Agent {
                 on_close: true,
             },
             request: 0,
+            together: false,
+            refused: false,
+            retries: 0,
             created: self.now,
             active: self.now,
             look: Duration::ZERO,

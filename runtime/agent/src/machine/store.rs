@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::entry::{Entry, FixedAction, FixedEntry, Packet};
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 use crate::message::{InterestMask, Leases, ReportCause, Statistics, Totals};
+use crate::packet::proto;
 
 /// Names a flow of the store; stale ones are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +96,12 @@ pub(crate) struct Flow {
     pub statistics: Statistics,
     /// The request that installs it; named in a denial.
     pub request: u64,
+    /// Other flows came in the same request: they go if the switch refuses this one.
+    pub together: bool,
+    /// The switch has refused it, or one of its request: its manager knows, and hears no more of it.
+    pub refused: bool,
+    /// Attempts in vain to delete its entries or to read its cells for the last time.
+    pub retries: u8,
     pub created: Duration,
     /// The latest time at which it may have been active.
     pub active: Duration,
@@ -139,6 +146,19 @@ impl Flow {
             Progress::Closed => self.leases.closed_ms.or(self.leases.idle_ms),
         };
         ms.map(Duration::from_millis)
+    }
+
+    /// From when its lease counts. The asker's own packets do not keep a TCP flow half open: without an
+    /// answer it ends, however often they are repeated.
+    pub fn resting_since(&self) -> Duration {
+        let tcp = (self.forward.as_ref()).is_some_and(|d| d.tuple.proto == proto::TCP);
+        let unanswered =
+            self.progress == Progress::HalfOpen && self.leases.half_open_ms.is_some() && tcp;
+        if unanswered {
+            self.created
+        } else {
+            self.active
+        }
     }
 
     /// The entry of one direction as it should be on the switch now.
@@ -308,6 +328,8 @@ pub(super) struct Slots {
     next: u32,
     end: u32,
     values: FxHashMap<u32, Totals>,
+    /// Not in use, but nobody knows what they hold.
+    doubtful: Vec<u32>,
 }
 
 impl Slots {
@@ -340,6 +362,24 @@ impl Slots {
             self.values.insert(slot, holds);
             self.free.push(slot);
         }
+    }
+
+    /// Keeps back a cell whose last value could not be read: its next flow would count wrong.
+    pub fn hold_back(&mut self, slot: u32) {
+        if slot != 0 {
+            self.doubtful.push(slot);
+        }
+    }
+
+    /// How many cells are free.
+    pub fn room(&self) -> usize {
+        self.free.len() + (self.end - self.next) as usize
+    }
+
+    /// Forgets what the cells held: all of them are about to be read.
+    pub fn forget(&mut self) {
+        self.values.clear();
+        self.free.append(&mut self.doubtful);
     }
 
     /// Notes what a cell was found to hold.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::store::FlowRef;
+use crate::flow::Part;
 
 /// What a deadline is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub(super) enum Timer {
     Hard(FlowRef),
     /// A flow's periodic report.
     Report(FlowRef),
+    /// An entry that the switch would not delete is tried again.
+    Remove(FlowRef, Part),
     /// A removed flow has left the pipeline.
     Drained(FlowRef),
     /// Criteria leases of a service.

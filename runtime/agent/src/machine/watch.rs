@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
-use super::{Agent, totals_of};
+use super::{Agent, Link, Output, totals_of};
 use crate::entry::Cell;
 use crate::flow::{FlowKey, Part};
 use crate::message::{AgentBody, FixedAffinity, InstalledAffinity, Report, ReportCause, Totals};
+
+/// Before cells that could not be read are tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a flow's cells are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(super) enum Purpose {
 struct Item {
     at: FlowRef,
     purpose: Purpose,
+    /// The last of a refresh.
+    refreshed: bool,
     forward: Option<Cell>,
     reply: Option<Cell>,
 }
@@ -60,13 +65,14 @@ impl Reads {
         Some((self.next, cells))
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.under_way.is_none()
-    }
-
-    pub fn clear(&mut self) {
-        self.queue.clear();
-        self.under_way = None;
+    /// Forgets everything: the switch is gone. Says how many refreshes were under way.
+    pub fn clear(&mut self) -> usize {
+        let under_way = self
+            .under_way
+            .take()
+            .map_or_else(Vec::new, |(_, items)| items);
+        let all = under_way.into_iter().chain(self.queue.drain(..));
+        all.filter(|item| item.refreshed).count()
     }
 }
 
@@ -82,6 +88,7 @@ impl Agent {
         self.reads.queue.push_back(Item {
             at,
             purpose,
+            refreshed: false,
             forward: cell(Part::Forward),
             reply: cell(Part::Reply),
         });
@@ -101,22 +108,30 @@ impl Agent {
         };
         let mut totals = totals.iter().copied();
         for item in items {
+            let mut complete = true;
             for (part, cell) in [(Part::Forward, item.forward), (Part::Reply, item.reply)] {
-                if cell.is_some()
-                    && let Some(Some(holds)) = totals.next()
-                    && let Some(d) =
-                        (self.store.get_mut(item.at)).and_then(|f| f.direction_mut(part))
-                {
+                if cell.is_none() {
+                    continue;
+                }
+                let Some(Some(holds)) = totals.next() else {
+                    complete = false;
+                    continue;
+                };
+                if let Some(d) = (self.store.get_mut(item.at)).and_then(|f| f.direction_mut(part)) {
                     d.holds = holds;
                     d.totals = totals_of(&self.target, d);
                 }
             }
             match item.purpose {
-                Purpose::Look => self.looked(item.at),
+                Purpose::Look if complete => self.looked(item.at),
+                Purpose::Look => self.look_failed(item.at),
                 Purpose::Report(ReportCause::Closed) => self.closed_at(item.at),
                 Purpose::Report(cause) => self.report(item.at, cause, false),
-                Purpose::Last => self.finish(item.at),
+                Purpose::Last => self.last_read(item.at, complete),
                 Purpose::Refresh => {}
+            }
+            if item.refreshed {
+                self.out.push(Output::Refreshed);
             }
         }
     }
@@ -129,7 +144,7 @@ impl Agent {
         };
         let Some(lease) = flow.lease() else { return };
         let look = (now + lease / 2)
-            .min(flow.active + lease)
+            .min(flow.resting_since() + lease)
             .max(now + Duration::from_millis(1));
         flow.look = look;
         self.timers.at(look, Timer::Idle(at));
@@ -145,6 +160,17 @@ impl Agent {
         }
         flow.looking = true;
         self.read_cells(at, Purpose::Look);
+    }
+
+    /// Its cells could not be read: what nobody has seen resting does not end for it.
+    fn look_failed(&mut self, at: FlowRef) {
+        let look = self.now + LOOK_AGAIN;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        flow.looking = false;
+        flow.look = look;
+        self.timers.at(look, Timer::Idle(at));
     }
 
     fn looked(&mut self, at: FlowRef) {
@@ -169,8 +195,10 @@ impl Agent {
             flow.progress = Progress::Established;
             self.counters.half_open.sub(1);
         }
-        let idle = (self.store.get(at))
-            .is_some_and(|f| f.lease().is_some_and(|lease| now >= f.active + lease));
+        let idle = (self.store.get(at)).is_some_and(|f| {
+            f.lease()
+                .is_some_and(|lease| now >= f.resting_since() + lease)
+        });
         if idle {
             self.expire(at);
         } else {
@@ -276,11 +304,27 @@ impl Agent {
     }
 
     pub(super) fn refresh(&mut self) {
+        if self.link == Link::Down {
+            return self.out.push(Output::Refreshed);
+        }
+        let mut any = false;
         for at in self.store.refs() {
-            let live = self.store.get(at).is_some_and(|f| f.phase == Phase::Live);
-            if live {
+            let counted = (self.store.get(at))
+                .filter(|f| f.phase == Phase::Live)
+                .is_some_and(|f| {
+                    [&f.forward, &f.reply]
+                        .into_iter()
+                        .flatten()
+                        .any(|d| d.slot != 0)
+                });
+            if counted {
                 self.read_cells(at, Purpose::Refresh);
+                any = true;
             }
+        }
+        match self.reads.queue.back_mut() {
+            Some(item) if any => item.refreshed = true,
+            _ => self.out.push(Output::Refreshed),
         }
     }
 

@@ -5,6 +5,7 @@
 //! the updates of a batch as it likes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
@@ -13,7 +14,7 @@ use crate::entry::{Change, Entry, Update};
 use crate::flow::Part;
 
 /// Whom the result of an update concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
     /// Nobody waits.
     None,
@@ -23,8 +24,8 @@ pub(super) enum Token {
     Remove(FlowRef, Part),
     /// A neighbour's entries are in, packets may go.
     Neighbour(u16),
-    /// A criterion of a service, by its entry id.
-    Criterion(u8, u32),
+    /// A criterion of a service, in a change of a manager's by its number.
+    Criterion(u8, Arc<str>, u64),
     /// The ready entry.
     Ready,
 }
@@ -90,10 +91,5 @@ impl Writer {
     pub fn clear(&mut self) {
         self.queue.clear();
         self.under_way = None;
-    }
-
-    /// Whether nothing waits and nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.under_way.is_none()
     }
 }

@@ -15,7 +15,7 @@ use signalbox_p4runtime::{
 };
 use tokio::sync::mpsc;
 
-use super::events::Event;
+use super::events::{Ear, Event, Heard};
 use super::{Options, Pipeline};
 use crate::encode::{Encoder, of_table, totals};
 use crate::entry::{Cell, Entry, Packet, Update};
@@ -60,6 +60,7 @@ pub(super) struct Device {
     transport: Arc<dyn Transport>,
     encoder: Encoder,
     events: mpsc::UnboundedSender<Event>,
+    ear: Ear,
     session: Session,
     pipeline: Pipeline,
     p4info: P4Info,
@@ -76,11 +77,13 @@ impl Device {
         transport: Arc<dyn Transport>,
         encoder: Encoder,
         events: mpsc::UnboundedSender<Event>,
+        ear: Ear,
     ) -> Self {
         Self {
             transport,
             encoder,
             events,
+            ear,
             session: Session::new(options.device_id, options.election_id),
             pipeline: options.pipeline.clone(),
             p4info: options.p4info.clone(),
@@ -99,6 +102,7 @@ impl Device {
             transport: self.transport.clone(),
             encoder: self.encoder.clone(),
             events: self.events.clone(),
+            ear: self.ear.clone(),
             session: self.session.clone(),
             pipeline: self.pipeline.clone(),
             p4info: self.p4info.clone(),
@@ -129,14 +133,17 @@ impl Device {
         true
     }
 
+    /// Ends the connection from this side: the switch is not as it must be.
+    pub fn give_up(&self, reason: String) {
+        let generation = self.generation;
+        let _ = self.events.send(Event::Lost { generation, reason });
+    }
+
     pub fn is_current(&self, generation: u64) -> bool {
         generation == self.generation
     }
 
-    pub fn packet_in(&self, generation: u64, packet: PacketIn) -> Option<Packet> {
-        if !self.is_current(generation) {
-            return None;
-        }
+    pub fn packet_in(&self, packet: PacketIn) -> Option<Packet> {
         match self.encoder.packet_in(packet) {
             Ok(packet) => Some(packet),
             Err(error) => {
@@ -178,7 +185,6 @@ impl Device {
                         Lost::Switch(text) => text,
                         Lost::Program(error) => error.to_string(),
                     };
-                    let reason = ClientError::Rpc(RpcError::new(Code::FailedPrecondition, reason));
                     let _ = events.send(Event::Lost { generation, reason });
                 }
             }
@@ -265,6 +271,7 @@ struct Approach {
     transport: Arc<dyn Transport>,
     encoder: Encoder,
     events: mpsc::UnboundedSender<Event>,
+    ear: Ear,
     session: Session,
     pipeline: Pipeline,
     p4info: P4Info,
@@ -292,6 +299,7 @@ impl Approach {
             self.encoder,
             self.generation,
             self.events,
+            self.ear,
         ));
         Ok(Up {
             client,
@@ -422,26 +430,28 @@ async fn listen(
     encoder: Encoder,
     generation: u64,
     events: mpsc::UnboundedSender<Event>,
+    ear: Ear,
 ) {
     loop {
-        let event = match from_switch.next().await {
-            Ok(FromSwitch::Packet(packet)) => Event::Packet { generation, packet },
-            Ok(FromSwitch::Idle(entries)) => Event::Idle {
-                generation,
-                keys: entries
-                    .iter()
+        match from_switch.next().await {
+            Ok(FromSwitch::Packet(packet)) => ear.hear(generation, Heard::Packet(packet)),
+            Ok(FromSwitch::Idle(entries)) => {
+                let keys = (entries.iter())
                     .filter_map(|e| encoder.decode_key(e))
-                    .collect(),
-            },
+                    .collect();
+                ear.hear(generation, Heard::Idle(keys));
+            }
             Ok(FromSwitch::Refused(error)) => {
                 tracing::warn!(message = error.message, "the switch refused a packet");
-                continue;
             }
-            Ok(FromSwitch::Standing(_) | FromSwitch::Digest(_)) => continue,
-            Err(reason) => Event::Lost { generation, reason },
-        };
-        let last = matches!(event, Event::Lost { .. });
-        if events.send(event).is_err() || last {
+            Ok(FromSwitch::Standing(_) | FromSwitch::Digest(_)) => {}
+            Err(error) => {
+                let reason = error.to_string();
+                let _ = events.send(Event::Lost { generation, reason });
+                return;
+            }
+        }
+        if events.is_closed() {
             return;
         }
     }

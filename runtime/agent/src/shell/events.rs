@@ -1,8 +1,12 @@
-//! What reaches the shell's one task.
+//! What reaches the shell's one task, by two ways. What the switch sends of its own accord can be any
+//! amount, and waits in a short queue that drops what does not fit; answers, managers' words and
+//! questions have one of their own, so that no flood keeps them waiting.
 
-use signalbox_p4runtime::ClientError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use signalbox_p4runtime::proto::p4::v1::PacketIn;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Status;
 use super::device::{Lost, Up};
@@ -16,15 +20,7 @@ pub(super) enum Event {
     Connected(Box<Result<Up, Lost>>),
     Lost {
         generation: u64,
-        reason: ClientError,
-    },
-    Packet {
-        generation: u64,
-        packet: PacketIn,
-    },
-    Idle {
-        generation: u64,
-        keys: Vec<FlowKey>,
+        reason: String,
     },
     Reconciled {
         generation: u64,
@@ -48,4 +44,43 @@ pub(super) enum Event {
     Flows {
         reply: oneshot::Sender<Vec<FlowStatus>>,
     },
+}
+
+/// What the switch sends unasked.
+pub(super) enum Heard {
+    Packet(PacketIn),
+    Idle(Vec<FlowKey>),
+}
+
+/// Packets and notices that wait for the agent; more are dropped and counted. The agent takes some
+/// 20,000 a second, so this is the twentieth of a second that a question may take at most.
+const WAITING: usize = 1024;
+
+/// The switch's end of the short queue.
+#[derive(Clone)]
+pub(super) struct Ear {
+    sender: mpsc::Sender<(u64, Heard)>,
+    overrun: Arc<AtomicU64>,
+}
+
+impl Ear {
+    pub fn new() -> (Self, mpsc::Receiver<(u64, Heard)>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let overrun = Arc::default();
+        (Self { sender, overrun }, receiver)
+    }
+
+    /// Passes on what a connection has brought, if there is room.
+    pub fn hear(&self, generation: u64, heard: Heard) {
+        if let Err(error) = self.sender.try_send((generation, heard))
+            && let (_, Heard::Packet(_)) = error.into_inner()
+        {
+            self.overrun.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Packets for which there was no room.
+    pub fn overrun(&self) -> u64 {
+        self.overrun.load(Ordering::Relaxed)
+    }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::channel::{AgentChannel, Sender};
-use crate::counters::Counters;
+use crate::counters::{Counters, Drop};
 use crate::encode::Encoder;
 use crate::listing::FlowStatus;
 use crate::machine::{Agent, Input, Output, SessionId};
@@ -27,7 +27,7 @@ use crate::message::ToManager;
 use crate::target::Target;
 
 use device::{Device, Lost};
-use events::Event;
+use events::{Ear, Event, Heard};
 
 /// Whether the agent gives the switch its pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,19 +184,23 @@ pub fn start(
         ready,
         _alive: Arc::new(alive),
     };
+    let (ear, heard) = Ear::new();
     let shell = Shell {
         agent: Agent::new(&options.name, options.plan.clone(), options.target.clone()),
         start: Instant::now(),
-        device: Device::new(&options, transport, encoder, events_tx.clone()),
+        device: Device::new(&options, transport, encoder, events_tx.clone(), ear.clone()),
         events_tx,
+        ear,
         managers: BTreeMap::new(),
         next_session: 0,
         ready: ready_tx,
         was_ready: false,
         queries: Vec::new(),
+        next_queries: Vec::new(),
+        refreshed: false,
         options,
     };
-    let task = tokio::spawn(shell.run(events, sessions, gone));
+    let task = tokio::spawn(shell.run(events, heard, sessions, gone));
     Ok((handle, task))
 }
 
@@ -205,12 +209,17 @@ struct Shell {
     start: Instant,
     device: Device,
     events_tx: mpsc::UnboundedSender<Event>,
+    ear: Ear,
     managers: BTreeMap<SessionId, Box<dyn Sender<ToManager>>>,
     next_session: SessionId,
     ready: watch::Sender<bool>,
     was_ready: bool,
-    /// Questions that wait for fresh counters.
+    /// Questions that wait for the counters that are being read.
     queries: Vec<Event>,
+    /// Those that came meanwhile wait for the next reading, all for the same one.
+    next_queries: Vec<Event>,
+    /// The reading is done.
+    refreshed: bool,
     options: Options,
 }
 
@@ -221,11 +230,13 @@ impl Shell {
     async fn run(
         mut self,
         mut events: mpsc::UnboundedReceiver<Event>,
+        mut heard: mpsc::Receiver<(u64, Heard)>,
         mut sessions: mpsc::UnboundedReceiver<AgentChannel>,
         mut gone: watch::Receiver<()>,
     ) -> Result<(), AgentError> {
         self.device.connect(Duration::ZERO);
         let mut gathered = Vec::with_capacity(GATHER);
+        let mut arrived = Vec::with_capacity(GATHER);
         loop {
             let deadline = self.agent.next_deadline();
             let at = deadline.map_or_else(
@@ -241,6 +252,11 @@ impl Shell {
                         self.event(event).await?;
                     }
                 }
+                _ = heard.recv_many(&mut arrived, GATHER) => {
+                    for (generation, heard) in arrived.drain(..) {
+                        self.heard(generation, heard).await;
+                    }
+                }
                 Some(channel) = sessions.recv() => self.attach(channel).await,
                 () = tokio::time::sleep_until(at) => self.feed(Input::Tick).await,
                 changed = gone.changed() => {
@@ -249,7 +265,23 @@ impl Shell {
                     }
                 }
             }
-            self.answer_queries();
+            if std::mem::take(&mut self.refreshed) {
+                self.answer_queries().await;
+            }
+        }
+    }
+
+    async fn heard(&mut self, generation: u64, heard: Heard) {
+        if !self.device.is_current(generation) {
+            return;
+        }
+        match heard {
+            Heard::Packet(packet) => {
+                if let Some(packet) = self.device.packet_in(packet) {
+                    self.feed(Input::PacketIn(packet)).await;
+                }
+            }
+            Heard::Idle(keys) => self.feed(Input::IdleNotice(keys)).await,
         }
     }
 
@@ -287,22 +319,11 @@ impl Shell {
             Event::Lost { generation, reason } => {
                 if self.device.lost(generation) {
                     let _ = self.ready.send(false);
-                    let reason = reason.to_string();
                     if !self.was_ready {
                         return Err(AgentError::Switch(reason));
                     }
                     self.feed(Input::SwitchDown { reason }).await;
                     self.device.connect(device::RETRY);
-                }
-            }
-            Event::Packet { generation, packet } => {
-                if let Some(packet) = self.device.packet_in(generation, packet) {
-                    self.feed(Input::PacketIn(packet)).await;
-                }
-            }
-            Event::Idle { generation, keys } => {
-                if self.device.is_current(generation) {
-                    self.feed(Input::IdleNotice(keys)).await;
                 }
             }
             Event::Reconciled { generation } => {
@@ -334,8 +355,12 @@ impl Shell {
                 self.feed(Input::SessionClosed(id)).await;
             }
             Event::Status { fresh: true, .. } | Event::Flows { .. } if self.agent.is_ready() => {
-                self.feed(Input::Refresh).await;
-                self.queries.push(event);
+                if self.queries.is_empty() {
+                    self.queries.push(event);
+                    self.feed(Input::Refresh).await;
+                } else {
+                    self.next_queries.push(event);
+                }
             }
             Event::Status { .. } | Event::Flows { .. } => self.answer(event),
         }
@@ -363,29 +388,35 @@ impl Shell {
                     self.was_ready = true;
                     let _ = self.ready.send(true);
                 }
+                Output::Refreshed => self.refreshed = true,
+                Output::Unusable(reason) => self.device.give_up(reason),
                 Output::Log(line) => tracing::warn!(agent = %self.options.name, "{line}"),
             }
         }
     }
 
-    fn answer_queries(&mut self) {
-        if self.queries.is_empty() || (self.agent.is_ready() && !self.agent.is_settled()) {
-            return;
-        }
+    /// The counters have been read, or the switch is gone and they cannot be.
+    async fn answer_queries(&mut self) {
         for query in std::mem::take(&mut self.queries) {
             self.answer(query);
+        }
+        self.queries = std::mem::take(&mut self.next_queries);
+        if !self.queries.is_empty() {
+            self.feed(Input::Refresh).await;
         }
     }
 
     fn answer(&self, query: Event) {
         match query {
             Event::Status { reply, .. } => {
+                let mut counters = self.agent.counters();
+                counters.drop(Drop::Overrun, self.ear.overrun());
                 let _ = reply.send(Status {
                     agent: self.options.name.clone(),
                     policy: self.options.plan.policy.clone(),
                     ready: self.agent.is_ready(),
                     managers: self.managers.len(),
-                    counters: self.agent.counters(),
+                    counters,
                 });
             }
             Event::Flows { reply } => {

@@ -52,6 +52,8 @@ pub struct FakeSwitch {
     pub ready: bool,
     /// The fixed tables' true size, all together.
     pub fixed_size: usize,
+    /// What it refuses, and how; for tests of what happens then.
+    pub refuses: fn(&Update) -> Option<WriteError>,
     /// Updates applied, in order.
     pub log: Vec<Update>,
     /// Byte counters include packet-out headers.
@@ -79,6 +81,7 @@ impl FakeSwitch {
             cells: BTreeMap::new(),
             ready: false,
             fixed_size: 1 << 20,
+            refuses: |_| None,
             log: Vec::new(),
             counts_packet_out_header: false,
         }
@@ -143,6 +146,9 @@ impl FakeSwitch {
             Ok(())
         }
         self.log.push(update.clone());
+        if let Some(error) = (self.refuses)(update) {
+            return Err(error);
+        }
         match &update.entry {
             Entry::Fixed(e) => {
                 if update.change == Change::Insert && self.fixed.len() >= self.fixed_size {
@@ -233,11 +239,14 @@ impl FakeSwitch {
                 frame: packet.bytes,
             }];
         }
-        let part = Part::from_number(meta.part);
-        let (Some(part), Some(view)) = (part, packet::view(&packet.bytes)) else {
+        let at = match (meta.kind, Part::from_number(meta.part)) {
+            (packet_out::ROUTE, _) => Some(ROUTING),
+            (packet_out::RESUME, Some(part)) => Some(place(part, meta.stage)),
+            _ => None,
+        };
+        let (Some(at), Some(view)) = (at, packet::view(&packet.bytes)) else {
             return vec![Fate::Dropped("bad packet-out")];
         };
-        let at = place(part, meta.stage);
         let extra = if self.counts_packet_out_header {
             crate::target::PACKET_OUT_HEADER
         } else {
@@ -416,6 +425,9 @@ impl FakeSwitch {
         }
     }
 }
+
+/// Past every stage.
+const ROUTING: i32 = 128;
 
 fn place(part: Part, stage: u8) -> i32 {
     match part {

@@ -36,6 +36,14 @@ pub struct World {
     pub closed: Vec<SessionId>,
     /// Lines for the operator.
     pub lines: Vec<String>,
+    /// Why the agent will not have this switch.
+    pub unusable: Option<String>,
+    /// Refreshes that are done.
+    pub refreshed: usize,
+    /// Counter cells cannot be read.
+    pub unreadable: bool,
+    /// Reads are not answered.
+    pub slow_reads: bool,
     /// Writes wait here while the switch is slow.
     pub slow: bool,
     waiting: Vec<Output>,
@@ -78,6 +86,10 @@ impl World {
             said: Vec::new(),
             closed: Vec::new(),
             lines: Vec::new(),
+            unusable: None,
+            refreshed: 0,
+            slow_reads: false,
+            unreadable: false,
             slow: false,
             waiting: Vec::new(),
         }
@@ -104,9 +116,12 @@ impl World {
                 let results = updates.iter().map(|u| self.switch.apply(u)).collect();
                 self.feed(Input::WriteDone { batch, results });
             }
+            Output::Read { .. } if self.slow_reads => self.waiting.push(output),
             Output::Read { read, cells } => {
                 let cell = |c| self.switch.cells.get(c).copied().unwrap_or_default();
-                let totals = cells.iter().map(|c| Some(cell(c))).collect();
+                let totals = (cells.iter())
+                    .map(|c| (!self.unreadable).then(|| cell(c)))
+                    .collect();
                 self.feed(Input::ReadDone { read, totals });
             }
             Output::Reconcile(desired) => {
@@ -120,6 +135,8 @@ impl World {
             Output::Message(session, message) => self.said.push((session, message)),
             Output::CloseSession(session) => self.closed.push(session),
             Output::Ready => {}
+            Output::Refreshed => self.refreshed += 1,
+            Output::Unusable(reason) => self.unusable = Some(reason),
             Output::Log(line) => self.lines.push(line),
         }
     }

@@ -355,6 +355,7 @@ const REASONS: &[(Reason, pb::Reason)] = &[
     (Reason::WrongVersion, pb::Reason::WrongVersion),
     (Reason::WrongPlan, pb::Reason::WrongPlan),
     (Reason::UnknownManager, pb::Reason::UnknownManager),
+    (Reason::Conflict, pb::Reason::Conflict),
 ];
 
 pub(super) fn write_reason(r: Reason) -> i32 {

@@ -123,6 +123,101 @@ fn a1_7_installing_again_loses_and_doubles_nothing() {
     assert_eq!(w.agent.counters().fixed.now, 2);
 }
 
+/// A plan whose service listens on two ports.
+fn two_doors() -> Plan {
+    let mut p = plan();
+    let mut cube = p.services[0].forward.criteria[0].cubes[0].clone();
+    cube.dport = Some(signalbox_lower::plan::Masked {
+        value: 80,
+        mask: 0xffff,
+    });
+    p.services[0].forward.criteria[0].cubes.push(cube);
+    p
+}
+
+#[test]
+fn a_second_connection_of_a_client_does_not_end_the_first_when_the_server_sees_them_alike() {
+    // Same client port, same server, another port of the service: the replies look the same.
+    let mut w = served_with(two_doors());
+    let flow = connect(&mut w, 1000);
+    let back = to_server(flow).reversed();
+    w.receive(2, &tcp(2, &back, flags::SYN | flags::ACK, b""));
+    w.take_left();
+    let second = Tuple { dport: 80, ..flow };
+    let elsewhere = ([10, 0, 2, 10], 8080);
+    install(&mut w, balanced(second, 2, SERVER));
+    assert_eq!(denials(&w), [(77, Reason::Conflict)]);
+    w.receive(2, &tcp(2, &back, flags::ACK, b"data"));
+    assert_eq!(w.take_left(), [(1, flow.reversed())]);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"data"));
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+
+    install(&mut w, balanced(second, 2, elsewhere));
+    assert_eq!(w.agent.flows().len(), 2);
+
+    // Once the first has closed, its tuple is free.
+    w.receive(1, &tcp(1, &flow, flags::RST, b""));
+    w.said.clear();
+    let third = client(9, 1000);
+    install(&mut w, balanced(third, 3, SERVER));
+    assert_eq!(denials(&w), []);
+}
+
+#[test]
+fn a_request_that_is_denied_for_its_second_flow_has_not_installed_the_first() {
+    let mut p = plan();
+    p.services[0].forward.fixed_size = 1;
+    let mut w = served_with(p);
+    let mut list = balanced(client(9, 1000), 1, SERVER);
+    list.extend(balanced(client(9, 2000), 2, SERVER));
+    install(&mut w, list);
+    assert_denied(&mut w, Reason::TableFull);
+    install(&mut w, balanced(client(9, 1000), 1, SERVER));
+    assert_eq!(w.switch.fixed.len(), 2, "no slot has leaked");
+}
+
+#[test]
+fn two_flows_of_a_request_cannot_want_one_tuple() {
+    let mut w = served_with(two_doors());
+    let flow = client(9, 1000);
+    let mut list = balanced(flow, 1, SERVER);
+    list.extend(balanced(Tuple { dport: 80, ..flow }, 2, SERVER));
+    install(&mut w, list);
+    assert_denied(&mut w, Reason::Malformed);
+}
+
+#[test]
+fn a_decision_for_which_there_is_no_room_leaves_the_old_one_in_force() {
+    let mut p = plan();
+    p.services[0].forward.fixed_size = 1;
+    let mut w = served_with(p);
+    let flow = connect(&mut w, 1000);
+    let other = ([10, 0, 2, 10], 8080);
+    install(&mut w, balanced(flow, 2, other));
+    assert_eq!(denials(&w), [(77, Reason::TableFull)]);
+    w.take_left();
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"x"));
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+}
+
+#[test]
+fn a_denied_dispatch_pins_no_neighbour() {
+    let mut w = served();
+    let mut list = balanced(client(9, 1000), 1, SERVER);
+    let next_hop = IpAddr::from([10, 0, 2, 77]);
+    let tunnel = Tunnel::None;
+    list[0].actions = vec![Action::Dispatch { next_hop, tunnel }];
+    list[1].actions = vec![Action::MarkDscp(1)];
+    let asked = w.switch.log.len();
+    install(&mut w, list);
+    assert_denied(&mut w, Reason::Unsupported);
+    assert_eq!(w.switch.log.len(), asked);
+    assert!(
+        w.agent.next_deadline().is_none_or(|d| d > w.now + 2 * S),
+        "nobody is asked for"
+    );
+}
+
 #[test]
 fn another_protocol_version_and_another_plan_are_refused() {
     for (version, plan_hash, reason) in [

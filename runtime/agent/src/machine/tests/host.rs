@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::counters::Drop;
+use crate::entry::Entry;
+use crate::machine::WriteError;
 use crate::packet::{self, checksum};
 use crate::testing::{port_mac, tcp};
 
@@ -68,6 +70,134 @@ fn an_answer_that_nobody_asked_for_is_not_believed() {
     assert!(w.switch.next_hops.is_empty());
 }
 
+/// The MAC addresses of what left by port 2, after a packet to the server.
+fn goes_to(w: &mut World, flow: &Tuple) -> [u8; 6] {
+    w.take_left();
+    w.receive(1, &tcp(1, flow, flags::ACK, b""));
+    assert_eq!(w.take_left(), [(2, to_server(*flow))]);
+    *w.switch
+        .next_hops
+        .values()
+        .map(|(_, mac)| mac)
+        .next()
+        .unwrap()
+}
+
+#[test]
+fn a_neighbour_that_announces_a_new_mac_is_followed_at_once() {
+    let server = [10, 0, 1, 10];
+    let ours = [10, 0, 1, 1];
+    for (n, (operation, to, target)) in [
+        (1, [0xff; 6], server),
+        (1, [0xff; 6], ours),
+        (1, [0xff; 6], [10, 0, 1, 77]),
+        (2, [0xff; 6], server),
+        (2, port_mac(2), ours),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut w = served();
+        let flow = connect(&mut w, 1000);
+        assert_ne!(goes_to(&mut w, &flow), CLIENT_MAC);
+        let announcement = arp(operation, to, server, target);
+        w.receive(1, &announcement);
+        assert_ne!(goes_to(&mut w, &flow), CLIENT_MAC, "{n}: the wrong port");
+        w.receive(2, &announcement);
+        assert_eq!(goes_to(&mut w, &flow), CLIENT_MAC, "{n}");
+    }
+}
+
+#[test]
+fn nobody_takes_an_address_of_ours_or_a_group_address_for_its_mac() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    let mut group = arp(1, [0xff; 6], [10, 0, 1, 10], [10, 0, 1, 10]).to_vec();
+    group[22] |= 1;
+    w.receive(2, &group.into());
+    w.receive(2, &arp(1, [0xff; 6], [10, 0, 1, 1], [10, 0, 1, 1]));
+    w.receive(2, &arp(1, [0xff; 6], [203, 0, 113, 80], [10, 0, 1, 99]));
+    assert_eq!(goes_to(&mut w, &flow)[0], 4);
+    assert_eq!(w.switch.next_hops.len(), 1);
+}
+
+#[test]
+fn a_neighbour_whose_entry_the_switch_refuses_sends_no_packet_in_circles() {
+    for refused in [true, false] {
+        let mut w = served();
+        w.switch.refuses = if refused {
+            |u| matches!(u.entry, Entry::NextHop { .. }).then_some(WriteError::Full)
+        } else {
+            |u| matches!(u.entry, Entry::Route { .. }).then_some(WriteError::Full)
+        };
+        let flow = connect(&mut w, 1000);
+        assert!(w.take_left().is_empty());
+        assert!(
+            w.switch.next_hops.is_empty() && w.switch.routes.keys().all(|r| r.prefix_len() < 32)
+        );
+        assert_eq!(w.agent.counters().drops[&Drop::Unresolved], 1);
+        let log = w.switch.log.len();
+        for _ in 0..100 {
+            w.receive(1, &tcp(1, &flow, flags::ACK, b""));
+        }
+        assert_eq!(
+            w.switch.log.len(),
+            log,
+            "the switch is left in peace for a while"
+        );
+        assert_eq!(w.agent.counters().drops[&Drop::Unresolved], 101);
+
+        w.switch.refuses = |_| None;
+        let back = to_server(flow).reversed();
+        w.receive(2, &tcp(2, &back, flags::SYN | flags::ACK, b""));
+        w.advance(9 * S);
+        beat(&mut w, 1);
+        w.advance(2 * S);
+        w.receive(1, &tcp(1, &flow, flags::ACK, b""));
+        let left = w.take_left();
+        assert_eq!(
+            left.last(),
+            Some(&(2, to_server(flow))),
+            "later it may take it"
+        );
+    }
+}
+
+#[test]
+fn entries_that_somebody_took_away_are_written_again_and_no_packet_circles() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    w.take_left();
+    w.switch.next_hops.clear();
+    w.receive(1, &tcp(1, &flow, flags::ACK, b""));
+    assert_eq!(w.agent.counters().drops[&Drop::Unresolved], 1);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b""));
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+}
+
+#[test]
+fn an_address_for_which_no_packet_could_wait_is_not_remembered() {
+    let mut w = World::new(plan());
+    let to = |n: u16| Tuple {
+        dst: IpAddr::from([10, 0, 2, 20 + (n % 200) as u8]),
+        ..client(9, n)
+    };
+    let [a, b] = [Tuple { dport: 1, ..to(0) }, Tuple { dport: 2, ..to(0) }];
+    // 64 neighbours with 32 packets each fill the queue.
+    for n in 0..64 {
+        for _ in 0..32 {
+            w.receive(1, &tcp(1, &to(n), flags::ACK, b""));
+        }
+    }
+    let late = to(150);
+    w.receive(1, &tcp(1, &late, flags::ACK, b""));
+    w.receive(1, &tcp(1, &a, flags::ACK, b""));
+    w.receive(1, &tcp(1, &b, flags::ACK, b""));
+    assert_eq!(w.agent.counters().drops[&Drop::NeighbourQueueFull], 3);
+    w.advance(5 * S);
+    assert_eq!(w.agent.neighbours_known(), 1, "only the router of the plan");
+}
+
 #[test]
 fn a_silent_neighbour_ages_and_goes() {
     let mut w = served();
@@ -116,6 +246,69 @@ fn echo_to_the_services_address_is_answered() {
     assert_eq!(checksum(&[&answer[14..34]]), 0);
     assert_eq!(checksum(&[&answer[34..]]), 0);
     assert!(answer.ends_with(b"hello"));
+}
+
+#[test]
+fn the_first_fragment_of_a_big_ping_gets_no_broken_answer() {
+    let mut w = World::new(plan());
+    let mut ip = vec![0x45, 0, 0, 33, 0, 1, 0x20, 0, 64, 1, 0, 0];
+    ip.extend_from_slice(&[203, 0, 113, 9, 203, 0, 113, 80]);
+    ip.extend_from_slice(&[8, 0, 0, 0, 0x12, 0x34, 0, 1]);
+    ip.extend_from_slice(b"hello");
+    let f = packet::frame(port_mac(1), CLIENT_MAC, packet::TYPE_IPV4, &ip);
+    w.receive(1, &f.into());
+    assert!(w.left.is_empty());
+    assert_eq!(w.agent.counters().drops[&Drop::Fragment], 1);
+}
+
+#[test]
+fn a_packet_that_cannot_be_injected_is_denied_with_a_reason() {
+    let mut w = served();
+    let out = Tuple {
+        src: IpAddr::from([10, 0, 1, 1]),
+        dst: IpAddr::from([10, 0, 1, 10]),
+        proto: 6,
+        sport: 61_441,
+        dport: 8080,
+    };
+    let low = Tuple { sport: 1024, ..out };
+    let stage = |stage, part, ingress_port| Place::Stage {
+        stage,
+        part,
+        ingress_port,
+    };
+    for (tuple, place, reason) in [
+        (out, Place::Port(9), Reason::Malformed),
+        (low, Place::Port(2), Reason::NotCovered),
+        (low, Place::Route, Reason::NotCovered),
+        (out, stage(2, Part::Forward, 1), Reason::Malformed),
+        (out, stage(1, Part::Forward, 9), Reason::Malformed),
+    ] {
+        w.said.clear();
+        let packet = tcp(2, &tuple, flags::SYN, b"").slice(packet::ETHERNET..);
+        say(&mut w, LB, 1, ManagerBody::Inject(Inject { packet, place }));
+        assert_eq!(denials(&w), [(0, reason)], "{place:?}");
+        assert!(w.take_left().is_empty());
+    }
+}
+
+#[test]
+fn a_manager_injects_only_into_a_stage_that_it_serves() {
+    let mut p = plan();
+    let mut other = p.services[0].clone();
+    other.name = "other".into();
+    other.stage = 2;
+    other.manager = None;
+    p.services.push(other);
+    let mut w = served_with(p);
+    let packet = tcp(1, &client(9, 1000), flags::SYN, b"").slice(packet::ETHERNET..);
+    let place = Place::Stage {
+        stage: 2,
+        part: Part::Forward,
+        ingress_port: 1,
+    };
+    say(&mut w, LB, 1, ManagerBody::Inject(Inject { packet, place }));
+    assert_eq!(denials(&w), [(0, Reason::NotServing)]);
 }
 
 #[test]

@@ -65,6 +65,17 @@ fn a_flow_that_nobody_answers_ends_with_the_half_open_lease() {
 }
 
 #[test]
+fn a_half_open_flow_is_not_kept_alive_by_the_one_who_asks() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    for _ in 0..11 {
+        w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+        w.advance(S);
+    }
+    assert!(w.agent.flows().is_empty());
+}
+
+#[test]
 fn a_flow_is_idle_only_when_both_directions_are() {
     let mut w = served();
     let flow = connect(&mut w, 1000);

@@ -4,6 +4,7 @@ mod acceptance;
 mod host;
 mod interests;
 mod leases;
+mod refusals;
 mod startup;
 mod statistics;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::Entry;
+use crate::machine::WriteError;
 use crate::target::Target;
 
 #[test]
@@ -93,4 +94,68 @@ fn a_decision_made_while_the_switch_went_away_goes_in_when_it_is_back() {
     w.switch_up();
     assert_eq!(w.switch.fixed.len(), 2);
     assert_eq!(w.agent.counters().held.now, 0);
+}
+
+#[test]
+fn a_flow_decided_while_the_switch_went_away_has_its_hard_lease_and_its_reports() {
+    let mut w = served();
+    w.slow = true;
+    let flow = client(9, 1000);
+    let mut list = balanced(flow, 1, SERVER);
+    for a in &mut list {
+        a.leases.hard_ms = Some(5000);
+        a.statistics.every_ms = Some(1000);
+    }
+    let body = ManagerBody::Install {
+        request: 1,
+        affinities: list,
+    };
+    say(&mut w, LB, 1, body);
+    let reason = "gone".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    w.slow = false;
+    w.switch_up();
+    assert_eq!(w.switch.fixed.len(), 2);
+    for _ in 0..6 {
+        w.receive(2, &tcp(2, &to_server(flow).reversed(), flags::ACK, b"x"));
+        w.advance(S);
+    }
+    assert!(reports(&w).len() >= 4);
+    assert!(w.switch.fixed.is_empty());
+    assert!(w.agent.flows().is_empty());
+}
+
+#[test]
+fn a_switch_that_refuses_to_open_is_given_up_in_one_clear_line() {
+    let mut w = World::down(plan(), Target::switch());
+    w.switch.refuses = |u| {
+        let why = || WriteError::Refused("no such action".into());
+        (u.entry == Entry::Ready).then(why)
+    };
+    w.switch_up();
+    assert!(!w.agent.is_ready());
+    let why = "the switch refused the entry that opens the pipeline: no such action";
+    assert_eq!(w.unusable.as_deref(), Some(why));
+}
+
+#[test]
+fn a_refresh_is_answered_when_its_own_reads_are_done_and_when_they_never_will_be() {
+    let mut w = served();
+    w.feed(Input::Refresh);
+    assert_eq!(w.refreshed, 1, "nothing to read");
+    connect(&mut w, 1000);
+    w.slow = true;
+    // A write is under way all the time, as in a flood.
+    w.receive(1, &tcp(1, &client(9, 2000), flags::SYN, b""));
+    let asked = interests(&mut w);
+    let affinities = balanced(client(9, 2000), 2, SERVER);
+    verdict(&mut w, asked[0].request, Decision::Resume, affinities);
+    w.feed(Input::Refresh);
+    assert_eq!(w.refreshed, 2);
+    w.slow_reads = true;
+    w.feed(Input::Refresh);
+    assert_eq!(w.refreshed, 2);
+    let reason = "gone".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    assert_eq!(w.refreshed, 3);
 }
