@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use signalbox_agent::channel;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
 use signalbox_balance::Balance;
-use signalbox_lower::plan::{Kind, ManagerPlan, Plan};
+use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
 use signalbox_switch::ports::{Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
@@ -165,6 +165,7 @@ impl Service {
         if self.view.plan.managers.is_empty() {
             return Ok(());
         }
+        let wanted = criteria_entries(&self.view.plan);
         let deadline = Instant::now() + START;
         loop {
             let status = self
@@ -173,7 +174,8 @@ impl Service {
                 .status(false)
                 .await
                 .map_err(Failure::failed)?;
-            if status.managers == self.view.plan.managers.len() && status.counters.criteria.now > 0
+            if status.managers == self.view.plan.managers.len()
+                && status.counters.criteria.now >= wanted
             {
                 return Ok(());
             }
@@ -185,6 +187,21 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// How many entries the managers of a plan install for their criteria: one a cube, of every service
+/// that one of them serves.
+fn criteria_entries(plan: &Plan) -> u64 {
+    let served = plan.services.iter().filter(|service| {
+        let mut managers = plan.managers.iter();
+        managers.any(|manager| manager.serves.contains(&service.name))
+    });
+    served
+        .flat_map(|service| std::iter::once(&service.forward).chain(&service.reply))
+        .flat_map(|part| &part.criteria)
+        .filter(|criterion| matches!(criterion.action, CriterionAction::Ask { .. }))
+        .map(|criterion| criterion.cubes.len() as u64)
+        .sum()
 }
 
 /// Later starts have higher numbers, so that a new agent takes over from one that hangs.

@@ -12,7 +12,6 @@
 )]
 
 mod commands;
-mod in_process;
 mod lab;
 #[path = "../../bmv2-tests/src/needs.rs"]
 mod needs;
