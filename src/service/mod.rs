@@ -4,6 +4,8 @@
 
 pub mod policy_test;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,7 +167,6 @@ impl Service {
         if self.view.plan.managers.is_empty() {
             return Ok(());
         }
-        let wanted = criteria_entries(&self.view.plan);
         let deadline = Instant::now() + START;
         loop {
             let status = self
@@ -174,9 +175,8 @@ impl Service {
                 .status(false)
                 .await
                 .map_err(Failure::failed)?;
-            if status.managers == self.view.plan.managers.len()
-                && status.counters.criteria.now >= wanted
-            {
+            let entries = status.counters.criteria.now;
+            if criteria_are_in(&self.view.plan, status.managers, entries) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -189,19 +189,20 @@ impl Service {
     }
 }
 
-/// How many entries the managers of a plan install for their criteria: one a cube, of every service
-/// that one of them serves.
-fn criteria_entries(plan: &Plan) -> u64 {
+/// Whether so many managers and entries of theirs are all that a plan has: an entry a cube of each
+/// criterion, for every service that a manager serves.
+fn criteria_are_in(plan: &Plan, managers: usize, entries: u64) -> bool {
     let served = plan.services.iter().filter(|service| {
         let mut managers = plan.managers.iter();
         managers.any(|manager| manager.serves.contains(&service.name))
     });
-    served
+    let wanted: usize = served
         .flat_map(|service| std::iter::once(&service.forward).chain(&service.reply))
         .flat_map(|part| &part.criteria)
         .filter(|criterion| matches!(criterion.action, CriterionAction::Ask { .. }))
-        .map(|criterion| criterion.cubes.len() as u64)
-        .sum()
+        .map(|criterion| criterion.cubes.len())
+        .sum();
+    managers == plan.managers.len() && entries >= wanted as u64
 }
 
 /// Later starts have higher numbers, so that a new agent takes over from one that hangs.

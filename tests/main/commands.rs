@@ -235,7 +235,7 @@ fn has_pipeline(port: u16) -> bool {
     runtime.block_on(async {
         let address = format!("127.0.0.1:{port}");
         let grpc = Grpc::connect(&address, None, Duration::from_secs(5)).await;
-        let session = Session::new(1, 1);
+        let session = Session::new(0, 1);
         let (client, _events) = Client::open(Arc::new(grpc.unwrap()), session)
             .await
             .unwrap();

@@ -23,11 +23,7 @@ fn compare(
 
 /// Random policies to try; many more with `SOAK=1`.
 fn cases() -> u32 {
-    if std::env::var("SOAK").is_ok_and(|value| value == "1") {
-        2_000
-    } else {
-        48
-    }
+    if crate::soaks() { 2_000 } else { 48 }
 }
 
 #[test]

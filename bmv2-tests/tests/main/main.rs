@@ -27,3 +27,8 @@ fn can_run(test: &str, target: Target, compiler: Compiler) -> bool {
     }
     has(test, &programs)
 }
+
+/// Whether the long versions of the tests were asked for.
+fn soaks() -> bool {
+    std::env::var("SOAK").is_ok_and(|value| value == "1")
+}
