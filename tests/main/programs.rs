@@ -12,8 +12,8 @@ use crate::needs::has;
 use crate::process::wait_until;
 use site::{Fetched, SERVERS, Site};
 
-const NEEDS: [&str; 8] = [
-    "root", "ip", "curl", "python3", "tcpdump", "ping", "ethtool", "sysctl",
+const NEEDS: [&str; 9] = [
+    "root", "ip", "curl", "python3", "tcpdump", "ping", "ethtool", "sysctl", "kill",
 ];
 
 /// The share in percent that the weights 2:1:1 promise to each server.
