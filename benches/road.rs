@@ -1,6 +1,13 @@
 //! The whole road: policy text to image, and the set-up of flows through switch, agent and manager in
 //! one process.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench that cannot run is to stop with its place"
+)]
+
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,22 +4,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signalbox_lower::entries::{Match, PlannedEntry, Value as Planned, prefix_number};
 use signalbox_lower::plan::Criterion;
 use signalbox_p4runtime::proto::p4::config::v1::P4Info;
 use signalbox_p4runtime::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
+use signalbox_p4runtime::proto::p4::v1::write_request::Atomicity;
 use signalbox_p4runtime::proto::p4::v1::{
     CloneSessionEntry, CounterEntry, Entity, Index, PacketIn, PacketReplicationEngineEntry,
     Replica, TableEntry, Update, entity, packet_replication_engine_entry, replica, update,
 };
 use signalbox_p4runtime::value::Value;
-use signalbox_p4runtime::{Catalog, Client, Event, RpcError, Session, Standing, WriteError};
+use signalbox_p4runtime::{
+    Catalog, Client, Event, RpcError, Session, Standing, WriteError, WriteOptions,
+};
 use signalbox_switch::runner::SwitchHandle;
+use signalbox_switch::trace::Event as Traced;
 use signalbox_switch::{Output, Switch};
 use tokio::runtime::Runtime;
 
+pub use crate::carried::{Carried, drop, kind};
 use crate::image::Image;
 use crate::targets::{Packets, Started, Target};
 use crate::world::{Neighbour, World};
@@ -27,146 +32,15 @@ use crate::world::{Neighbour, World};
 /// How long something that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The numbers of `packet_in.kind` that scenarios look for.
-#[allow(missing_docs, reason = "the names say it")]
-pub mod kind {
-    pub const INTEREST: u64 = 1;
-    pub const NOTICE: u64 = 2;
-    pub const LOCAL: u64 = 3;
-    pub const ARP: u64 = 4;
-    pub const FRAGMENT: u64 = 6;
-    pub const ICMP_ERROR: u64 = 7;
-    pub const TTL: u64 = 8;
-    pub const GLEAN: u64 = 9;
-    pub const UNRESOLVED: u64 = 10;
-}
-
-/// The cells of the counter `drops`.
-#[allow(missing_docs, reason = "the names say it")]
-pub mod drop {
-    pub const NOT_READY: i64 = 1;
-    pub const BAD_PACKET_OUT: i64 = 2;
-    pub const UNKNOWN_PORT: i64 = 3;
-    pub const NOT_IP: i64 = 4;
-    pub const MALFORMED: i64 = 5;
-    pub const WRONG_MAC: i64 = 6;
-    pub const NO_ROUTE: i64 = 7;
-    pub const NOT_SERVED: i64 = 9;
-    pub const SERVICE: i64 = 10;
-}
-
-/// What crosses the CPU port with a packet, in the order of the header.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "the fields of p4/lib's packet_in and packet_out"
-)]
-pub struct Carried {
-    pub kind: u64,
-    pub part: u64,
-    pub reply: u64,
-    pub answered: u64,
-    pub mark_set: u64,
-    pub mark: u64,
-    pub stage: u64,
-    pub port: u64,
-    pub next_hop: u64,
-    pub tunnel: u64,
-    pub notices: u64,
-    pub entry: u64,
-}
-
-impl Carried {
-    fn names() -> [&'static str; 12] {
-        [
-            "kind", "part", "reply", "answered", "mark_set", "mark", "stage", "port", "next_hop",
-            "tunnel", "notices", "entry",
-        ]
-    }
-
-    fn values(&self) -> [u64; 12] {
-        [
-            self.kind,
-            self.part,
-            self.reply,
-            self.answered,
-            self.mark_set,
-            self.mark,
-            self.stage,
-            self.port,
-            self.next_hop,
-            self.tunnel,
-            self.notices,
-            self.entry,
-        ]
-    }
-
-    /// The header of a packet-in, and the frame after it.
-    pub fn parse(bytes: &[u8]) -> (Carried, &[u8]) {
-        let mut number = 0u128;
-        let mut carried = Carried::default();
-        for byte in &bytes[1..HEADER] {
-            number = number << 8 | u128::from(*byte);
-        }
-        // The header's 136 bits are one byte more than a number has.
-        let mut at = 128;
-        let mut take = |width: u32| {
-            at -= width;
-            (number >> at) as u64 & ((1 << width) - 1)
-        };
-        carried.kind = u64::from(bytes[0] >> 1);
-        carried.part = u64::from(bytes[0] & 1) << 1 | take(1);
-        for (field, width) in [
-            (&mut carried.reply, 1),
-            (&mut carried.answered, 1),
-            (&mut carried.mark_set, 1),
-            (&mut carried.mark, 6),
-            (&mut carried.stage, 6),
-            (&mut carried.port, 16),
-            (&mut carried.next_hop, 16),
-            (&mut carried.tunnel, 16),
-            (&mut carried.notices, 32),
-            (&mut carried.entry, 32),
-        ] {
-            *field = take(width);
-        }
-        (carried, &bytes[HEADER..])
-    }
-
-    /// The header of a packet-out.
-    pub fn bytes(&self) -> [u8; HEADER] {
-        let widths = [7, 2, 1, 1, 1, 6, 6, 16, 16, 16, 32, 32];
-        let (mut bytes, mut at) = ([0; HEADER], 0);
-        for (value, width) in self.values().into_iter().zip(widths) {
-            for bit in (0..width).rev() {
-                bytes[at / 8] |= ((value >> bit & 1) as u8) << (7 - at % 8);
-                at += 1;
-            }
-        }
-        bytes
-    }
-
-    /// As the answer to this packet: go on where it was diverted, without diverting there again.
-    #[must_use]
-    pub fn resumed(self) -> Carried {
-        Carried {
-            kind: 1,
-            answered: 1,
-            ..self
-        }
-    }
-}
-
-/// The length of `packet_in` and `packet_out`, in bytes.
-const HEADER: usize = 17;
-
-/// What one packet came to on the embedded switch, counted packets included.
+/// What one packet came to, counted packets included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
     /// What left, each with its port; the CPU port's begin with their header.
     pub out: Vec<(u16, Vec<u8>)>,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<i64, u64>,
+    /// The P4 control that said so, where a service dropped it and the switch is in this process.
+    pub dropped_by: Option<String>,
 }
 
 /// One target with a pipeline.
@@ -189,7 +63,7 @@ pub struct Bench {
 
 impl Bench {
     /// Starts a target and loads the image; nothing is installed yet.
-    pub fn bare(target: Target, image: &Image) -> Bench {
+    pub fn bare(target: Target, image: &Image, world: &World) -> Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -226,7 +100,7 @@ impl Bench {
         runtime.block_on(load).unwrap();
         let Packets { send, sent } = runtime.block_on(ports);
         Bench {
-            world: World::of(&image.plan),
+            world: world.clone(),
             target,
             catalog: Catalog::shared(image.p4info.clone()).unwrap(),
             client,
@@ -243,16 +117,20 @@ impl Bench {
     /// As [`Bench::bare`], with everything installed that an agent and its managers install at start-up:
     /// the plan's entries, next hops and routes to the client and the servers, the managers'
     /// criteria, the clone session, and `ready`.
-    pub fn ready(target: Target, image: &Image) -> Bench {
-        let world = World::of(&image.plan);
+    pub fn ready(target: Target, image: &Image, world: &World) -> Bench {
         let mut neighbours = vec![world.client];
         neighbours.extend(&world.servers);
-        Bench::ready_with(target, image, &neighbours)
+        Bench::ready_with(target, image, world, &neighbours)
     }
 
     /// The same with other neighbours; static routes lead to those of their routers that are among them.
-    pub fn ready_with(target: Target, image: &Image, neighbours: &[Neighbour]) -> Bench {
-        let bench = Bench::bare(target, image);
+    pub fn ready_with(
+        target: Target,
+        image: &Image,
+        world: &World,
+        neighbours: &[Neighbour],
+    ) -> Bench {
+        let bench = Bench::bare(target, image, world);
         let plan = &bench.world.plan;
         let mut entries = plan.static_entries();
         for neighbour in neighbours {
@@ -287,6 +165,35 @@ impl Bench {
         }
     }
 
+    /// Inserts entries that the target is to report when no packet has met them for so long.
+    pub fn install_ageing(&self, entries: &[PlannedEntry], after: Duration) {
+        let after = i64::try_from(after.as_nanos()).unwrap();
+        let updates = entries.iter().map(|entry| TableEntry {
+            idle_timeout_ns: after,
+            ..self.encode(entry)
+        });
+        let updates = updates.map(|entry| update(update::Type::Insert, entry));
+        let written = self.client.write(updates.collect());
+        if let Err(error) = self.runtime.block_on(written) {
+            panic!("{}", error.explain(&self.catalog, 5));
+        }
+    }
+
+    /// Inserts all entries, or none.
+    ///
+    /// # Errors
+    /// The target's refusal.
+    pub fn install_as_one(&self, entries: &[PlannedEntry]) -> Result<(), WriteError> {
+        let updates = entries.iter().map(|entry| self.encode(entry));
+        let updates = updates.map(|entry| update(update::Type::Insert, entry));
+        let options = WriteOptions {
+            atomicity: Atomicity::RollbackOnError,
+            ..WriteOptions::default()
+        };
+        self.runtime
+            .block_on(self.client.write_with(updates.collect(), options))
+    }
+
     /// Deletes entries.
     pub fn remove(&self, entries: &[PlannedEntry]) {
         let result = self.write(update::Type::Delete, entries);
@@ -302,12 +209,7 @@ impl Bench {
     pub fn write(&self, how: update::Type, entries: &[PlannedEntry]) -> Result<(), WriteError> {
         let updates = entries
             .iter()
-            .map(|entry| Update {
-                r#type: how as i32,
-                entity: Some(Entity {
-                    entity: Some(entity::Entity::TableEntry(self.encode(entry))),
-                }),
-            })
+            .map(|entry| update(how, self.encode(entry)))
             .collect();
         self.runtime.block_on(self.client.write(updates))
     }
@@ -389,13 +291,18 @@ impl Bench {
 
     /// The next packet for the agent.
     pub fn expect_to_agent(&self) -> (Carried, Vec<u8>) {
-        let Ok(packet) = self.to_agent.recv_timeout(PATIENCE) else {
-            panic!(
+        match self.to_agent.recv_timeout(PATIENCE) {
+            Ok(packet) => self.carried(&packet),
+            Err(_) => panic!(
                 "nothing came to the agent; dropped: {:?}, left: {:?}",
                 self.drops(),
                 self.sent.try_recv()
-            );
-        };
+            ),
+        }
+    }
+
+    /// What a packet for the agent carries, and the packet.
+    fn carried(&self, packet: &PacketIn) -> (Carried, Vec<u8>) {
         let header = self.catalog.header("packet_in").unwrap();
         let of = |name: &str| {
             let value = header.get(&packet.metadata, name).unwrap();
@@ -418,36 +325,57 @@ impl Bench {
         (carried, packet.payload.to_vec())
     }
 
-    /// Takes one frame through the embedded switch at once, past ports and P4Runtime.
+    /// Lets one frame arrive and says what it came to: on the embedded switch at once, past ports and
+    /// P4Runtime, else by waiting for what comes out or is counted. At port 510 the frame begins with
+    /// the header of a packet-out.
     pub fn pass(&self, port: u16, frame: &[u8]) -> Pass {
-        let switch = self.switch.as_ref().expect("the embedded switch");
-        let frame = frame.to_vec();
-        let pass = switch.call_blocking(move |switch, now| {
-            let counter = switch.schema().counter("Ingress.drops").unwrap();
-            let drops = |switch: &Switch| {
-                let cell = |cell| switch.counter_read(counter, cell).unwrap().packets;
-                (0..16).map(cell).collect::<Vec<_>>()
-            };
-            let before = drops(switch);
-            let mut output = Output::new();
-            switch.step(now, port, &frame, &mut output);
-            let after = drops(switch);
-            let counted = after
-                .iter()
-                .zip(before)
-                .map(|(after, before)| after - before);
-            Pass {
-                out: output
-                    .packets()
-                    .map(|one| (one.port, one.bytes.to_vec()))
-                    .collect(),
-                drops: (0..)
-                    .zip(counted)
-                    .filter(|(_, packets)| *packets > 0)
-                    .collect(),
+        match &self.switch {
+            Some(switch) => {
+                let frame = frame.to_vec();
+                let pass = switch.call_blocking(move |switch, now| step(switch, now, port, &frame));
+                pass.unwrap()
             }
-        });
-        pass.unwrap()
+            None => self.pass_by_ports(port, frame),
+        }
+    }
+
+    fn pass_by_ports(&self, port: u16, frame: &[u8]) -> Pass {
+        let before: BTreeMap<i64, i64> = self.drops().into_iter().collect();
+        if port == self.world.plan.cpu_port {
+            let (carried, packet) = Carried::parse(frame);
+            self.packet_out(&carried, packet);
+        } else {
+            self.send(port, frame);
+        }
+        let mut pass = Pass {
+            out: Vec::new(),
+            drops: BTreeMap::new(),
+            dropped_by: None,
+        };
+        let end = Instant::now() + PATIENCE;
+        while pass.out.is_empty() && pass.drops.is_empty() {
+            assert!(
+                Instant::now() < end,
+                "port {port}: nothing became of {frame:02x?}"
+            );
+            pass.out
+                .extend(self.sent.recv_timeout(Duration::from_millis(3)));
+            while let Ok(packet) = self.to_agent.try_recv() {
+                let (carried, packet) = self.carried(&packet);
+                let bytes = [&carried.bytes()[..], &packet].concat();
+                pass.out.push((self.world.plan.cpu_port, bytes));
+            }
+            if pass.out.is_empty() {
+                pass.drops = self
+                    .drops()
+                    .into_iter()
+                    .map(|(reason, after)| (reason, after - before.get(&reason).unwrap_or(&0)))
+                    .filter(|(_, packets)| *packets > 0)
+                    .map(|(reason, packets)| (reason, packets.unsigned_abs()))
+                    .collect();
+            }
+        }
+        pass
     }
 
     /// Fails if anything comes out by a port or to the agent.
@@ -483,17 +411,8 @@ impl Bench {
     /// Packets and bytes in one cell of a counter.
     pub fn counter(&self, name: &str, index: i64) -> (i64, i64) {
         let counter_id = self.catalog.counters.named(name).unwrap().id;
-        let filter = Entity {
-            entity: Some(entity::Entity::CounterEntry(CounterEntry {
-                counter_id,
-                index: Some(Index { index }),
-                data: None,
-            })),
-        };
-        let found = self
-            .runtime
-            .block_on(self.client.read_all(vec![filter]))
-            .unwrap();
+        let filter = vec![counter_cell(counter_id, index)];
+        let found = self.runtime.block_on(self.client.read_all(filter)).unwrap();
         match found.into_iter().next().and_then(|one| one.entity) {
             Some(entity::Entity::CounterEntry(entry)) => {
                 let data = entry.data.unwrap_or_default();
@@ -505,8 +424,18 @@ impl Bench {
 
     /// Packets dropped, by reason.
     pub fn drops(&self) -> Vec<(i64, i64)> {
-        (1..=10)
-            .map(|reason| (reason, self.counter("Ingress.drops", reason).0))
+        let counter_id = self.catalog.counters.named("Ingress.drops").unwrap().id;
+        let filters = (1..=10).map(|index| counter_cell(counter_id, index));
+        let read = self.client.read_all(filters.collect());
+        let found = self.runtime.block_on(read).unwrap();
+        found
+            .into_iter()
+            .filter_map(|one| match one.entity {
+                Some(entity::Entity::CounterEntry(cell)) => {
+                    Some((cell.index?.index, cell.data?.packet_count))
+                }
+                _ => None,
+            })
             .filter(|(_, packets)| *packets > 0)
             .collect()
     }
@@ -515,15 +444,100 @@ impl Bench {
     pub fn expect_drop(&self, port: u16, frame: &[u8], reason: i64) {
         let before = self.counter("Ingress.drops", reason).0;
         self.send(port, frame);
-        self.expect_nothing();
-        let after = self.counter("Ingress.drops", reason).0;
+        let end = Instant::now() + PATIENCE;
+        let mut after = before;
+        while after == before && Instant::now() < end {
+            after = self.counter("Ingress.drops", reason).0;
+        }
         assert_eq!(after, before + 1, "dropped: {:?}", self.drops());
+        // What is counted has left ingress; nothing may follow it out.
+        match self.sent.recv_timeout(Duration::from_millis(20)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            other => panic!("something left: {other:02x?}"),
+        }
+        if let Ok(packet) = self.to_agent.try_recv() {
+            panic!("something came to the agent: {packet:02x?}");
+        }
     }
 
-    /// The idle entries of the next notice.
-    pub fn expect_idle(&self) -> Vec<TableEntry> {
-        self.idle.recv_timeout(PATIENCE).expect("an idle notice")
+    /// Waits until the target has reported all of these entries as idle.
+    pub fn expect_idle(&self, entries: &[PlannedEntry]) {
+        let end = Instant::now() + PATIENCE;
+        let mut awaited: Vec<TableEntry> = entries.iter().map(|one| self.encode(one)).collect();
+        while !awaited.is_empty() {
+            assert!(Instant::now() < end, "not reported: {awaited:?}");
+            if let Ok(notice) = self.idle.recv_timeout(Duration::from_millis(100)) {
+                awaited.retain(|one| {
+                    let of_it = |idle: &TableEntry| {
+                        (idle.table_id, &idle.r#match) == (one.table_id, &one.r#match)
+                    };
+                    !notice.iter().any(of_it)
+                });
+            }
+        }
     }
+}
+
+fn update(how: update::Type, entry: TableEntry) -> Update {
+    Update {
+        r#type: how as i32,
+        entity: Some(Entity {
+            entity: Some(entity::Entity::TableEntry(entry)),
+        }),
+    }
+}
+
+fn counter_cell(counter_id: u32, index: i64) -> Entity {
+    Entity {
+        entity: Some(entity::Entity::CounterEntry(CounterEntry {
+            counter_id,
+            index: Some(Index { index }),
+            data: None,
+        })),
+    }
+}
+
+/// One frame through a switch, and the drops that it counted.
+fn step(switch: &mut Switch, now: u64, port: u16, frame: &[u8]) -> Pass {
+    let counter = switch.schema().counter("Ingress.drops").unwrap();
+    let drops = |switch: &Switch| {
+        let cell = |cell| switch.counter_read(counter, cell).unwrap().packets;
+        (0..16).map(cell).collect::<Vec<_>>()
+    };
+    let before = drops(switch);
+    let mut output = Output::new();
+    switch.step(now, port, frame, &mut output);
+    let after = drops(switch);
+    let counted = after
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after - before);
+    let drops: BTreeMap<i64, u64> = (0..)
+        .zip(counted)
+        .filter(|(_, packets)| *packets > 0)
+        .collect();
+    let out = output.packets().map(|one| (one.port, one.bytes.to_vec()));
+    let out = out.collect();
+    let dropped_by = drops
+        .contains_key(&drop::SERVICE)
+        .then(|| dropping_control(switch, now, port, frame));
+    Pass {
+        out,
+        drops,
+        dropped_by,
+    }
+}
+
+/// The control whose action was the last one of a service, on the way of a frame that one dropped.
+fn dropping_control(switch: &mut Switch, now: u64, port: u16, frame: &[u8]) -> String {
+    let trace = switch.step_traced(now, port, frame, None, &mut Output::new());
+    let mut actions = trace.events.iter().rev().filter_map(|event| match event {
+        Traced::Action { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    let last = actions.find(|name| name.ends_with(".discard") || name.ends_with(".ask"));
+    let (control, _) = last.expect("a service's action").rsplit_once('.').unwrap();
+    control.to_owned()
 }
 
 async fn load(client: &Client, p4info: &P4Info, json: &[u8]) -> Result<(), RpcError> {

@@ -11,11 +11,13 @@ use signalbox_policy::eval::{Evaluator, FlowKey, Outcome, Part, Resume};
 use signalbox_policy::model::{Mac, ServiceIndex, ServiceKind};
 
 use crate::bench::{Bench, Carried, kind};
-use crate::frames::{Path, arp_request, flags};
+use crate::frames::{
+    Path, arp_request, extend, flags, fragment_header, neighbour_message, options,
+};
 use crate::image::Image;
 use crate::scenarios::flow_entries;
 use crate::targets::Target;
-use crate::world::{Neighbour, host_of, neighbour};
+use crate::world::{Neighbour, World, host_of, neighbour};
 
 /// A source of numbers (xorshift64*, Vigna 2016).
 #[derive(Debug, Clone)]
@@ -156,10 +158,16 @@ pub struct Pair<'i> {
 }
 
 impl<'i> Pair<'i> {
-    /// Starts both and decides a few random flows.
+    /// The evaluator and the embedded switch, with a few random flows decided.
     pub fn new(image: &'i Image, draw: &mut Draw) -> Pair<'i> {
+        Pair::on(Target::Embedded, image, draw)
+    }
+
+    /// The same on another target.
+    pub fn on(target: Target, image: &'i Image, draw: &mut Draw) -> Pair<'i> {
         let hosts = hosts(image);
-        let bench = Bench::ready_with(Target::Embedded, image, &hosts);
+        let world = &World::all(image)[0];
+        let bench = Bench::ready_with(target, image, world, &hosts);
         let mut evaluator = Evaluator::new(&image.policy);
         for host in &hosts {
             evaluator.learn(host.address, host.port, Mac(host.mac));
@@ -292,13 +300,29 @@ impl<'i> Pair<'i> {
                 path.tcp(draw.pick(&all), &payload)
             }
             7..=9 => path.udp(&payload),
-            10 if path.from.is_ipv4() => path.echo(draw.pick(&ports), &payload),
-            10 => path.udp(b""),
+            10 => {
+                let mut frame = path.echo(draw.pick(&ports), &payload);
+                // Other types: replies, errors, and what has no meaning.
+                if draw.once_in(2) {
+                    let icmp = if path.from.is_ipv4() { 34 } else { 54 };
+                    frame[icmp] = draw.pick(&[0, 1, 3, 4, 5, 11, 12, 13, 129, 135, 200]);
+                }
+                frame
+            }
             _ => match (path.from.ip(), path.to.ip()) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => arp_request(path.from_mac, from, to),
-                _ => path.tcp(flags::SYN, &payload),
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    let kind = draw.pick(&[133, 134, 135, 135, 136, 137, 143]);
+                    neighbour_message(kind, path.from_mac, from, to)
+                }
+                _ => unreachable!("of one family"),
             },
         };
+        if frame[12..14] == [0x86, 0xdd] && draw.once_in(3) {
+            let headers: Vec<(u8, Vec<u8>)> =
+                (0..1 + draw.below(5)).map(|_| extension(draw)).collect();
+            frame = extend(&frame, &headers);
+        }
         self.damage(draw, &mut frame);
         (in_port, frame)
     }
@@ -310,8 +334,11 @@ impl<'i> Pair<'i> {
         }
         if !frame.is_empty() && draw.once_in(8) {
             for _ in 0..1 + draw.below(2) {
-                let at = draw.below(frame.len().min(60));
-                frame[at] = draw.pick(&[0, 1, 6, 17, 0x45, 0x46, 0x55, 0xff, 0x20, 8]);
+                let at = draw.below(frame.len().min(100));
+                let values = [
+                    0, 1, 6, 17, 0x45, 0x46, 0x55, 0xff, 0x20, 8, 43, 44, 51, 58, 60, 0x60,
+                ];
+                frame[at] = draw.pick(&values);
             }
             if frame.len() > 34 && frame[12..14] == [8, 0] && draw.below(4) > 0 {
                 mend_header_checksum(frame);
@@ -362,8 +389,14 @@ impl<'i> Pair<'i> {
 
     fn judge(&self, expected: &Outcome, found: &Outcome) -> Result<(), String> {
         let same = match (expected, found) {
-            // The switch counts a service's drops by reason alone.
-            (Outcome::Drop { reason: a, .. }, Outcome::Drop { reason: b, .. }) => a == b,
+            // Over P4Runtime a service's drops are seen by reason alone.
+            (
+                Outcome::Drop { reason: a, .. },
+                Outcome::Drop {
+                    reason: b,
+                    service: None,
+                },
+            ) if self.bench.target != Target::Embedded => a == b,
             _ => expected == found,
         };
         if same {
@@ -372,6 +405,16 @@ impl<'i> Pair<'i> {
         Err(format!(
             "evaluator: {expected:02x?}\nswitch:    {found:02x?}"
         ))
+    }
+
+    /// The service that a P4 control stands for.
+    fn service_of(&self, control: &str) -> ServiceIndex {
+        let services = &self.image.plan.services;
+        let place = services.iter().position(|service| {
+            let mut parts = std::iter::once(&service.forward).chain(&service.reply);
+            parts.any(|part| part.criteria_table.rsplit_once('.').unwrap().0 == control)
+        });
+        ServiceIndex(place.unwrap_or_else(|| panic!("`{control}` is no service's")))
     }
 
     /// One pass through the switch, told in the evaluator's words.
@@ -383,13 +426,8 @@ impl<'i> Pair<'i> {
                     .into_iter()
                     .find(|reason| pass.drops.contains_key(&(*reason as i64)))
                     .unwrap_or_else(|| panic!("a drop without a reason: {frame:02x?}"));
-                (
-                    Outcome::Drop {
-                        reason,
-                        service: None,
-                    },
-                    None,
-                )
+                let service = pass.dropped_by.map(|control| self.service_of(&control));
+                (Outcome::Drop { reason, service }, None)
             }
             [(510, bytes)] => {
                 let (carried, packet) = Carried::parse(bytes);
@@ -417,6 +455,24 @@ impl<'i> Pair<'i> {
             ),
             several => panic!("{} packets came of one", several.len()),
         }
+    }
+}
+
+/// A random extension header: padding of any length, a fragment, authentication, or none that is known.
+fn extension(draw: &mut Draw) -> (u8, Vec<u8>) {
+    match draw.below(8) {
+        0..=4 => {
+            let units = draw.pick(&[1, 1, 1, 2, 5, 32, 33]);
+            options(draw.pick(&[0, 43, 60]), units)
+        }
+        5 => fragment_header(draw.pick(&[0, 0, 8]), draw.once_in(2)),
+        6 => {
+            // RFC 4302, 2.2: the length in units of four bytes, less two.
+            let mut bytes = vec![0; 15];
+            bytes[0] = 2;
+            (51, bytes)
+        }
+        _ => (draw.pick(&[50, 59, 135, 253]), vec![0; 7]),
     }
 }
 

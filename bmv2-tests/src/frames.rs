@@ -1,6 +1,6 @@
 //! Frames as a host would send them, and an independent look at those that come out (etherparse).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
 
@@ -79,15 +79,20 @@ impl Path {
 
     /// An ICMP echo request; the ports do not matter.
     pub fn echo(&self, identifier: u16, payload: &[u8]) -> Vec<u8> {
-        let (IpAddr::V4(from), IpAddr::V4(to)) = (self.from.ip(), self.to.ip()) else {
-            panic!("{self:?} is not IPv4");
-        };
+        let builder = PacketBuilder::ethernet2(self.from_mac, self.to_mac);
         let mut frame = Vec::new();
-        PacketBuilder::ethernet2(self.from_mac, self.to_mac)
-            .ipv4(from.octets(), to.octets(), self.ttl)
-            .icmpv4_echo_request(identifier, 1)
-            .write(&mut frame, payload)
-            .unwrap();
+        match (self.from.ip(), self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => builder
+                .ipv4(from.octets(), to.octets(), self.ttl)
+                .icmpv4_echo_request(identifier, 1)
+                .write(&mut frame, payload),
+            (IpAddr::V6(from), IpAddr::V6(to)) => builder
+                .ipv6(from.octets(), to.octets(), self.ttl)
+                .icmpv6_echo_request(identifier, 1)
+                .write(&mut frame, payload),
+            _ => panic!("{self:?} mixes families"),
+        }
+        .unwrap();
         frame
     }
 
@@ -114,6 +119,71 @@ pub fn arp_request(from_mac: [u8; 6], from: Ipv4Addr, target: Ipv4Addr) -> Vec<u
     frame.extend([0; 6]);
     frame.extend(target.octets());
     frame
+}
+
+/// A neighbour solicitation for `target` from a host (RFC 4861, 4.3), or with type 136 the advertisement.
+pub fn neighbour_message(
+    icmp_type: u8,
+    from_mac: [u8; 6],
+    from: Ipv6Addr,
+    target: Ipv6Addr,
+) -> Vec<u8> {
+    let low = &target.octets()[13..];
+    let group: [u8; 16] = [&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff], low]
+        .concat()
+        .try_into()
+        .unwrap();
+    let mut body = target.octets().to_vec();
+    // The sender's link-layer address.
+    body.extend([if icmp_type == 136 { 2 } else { 1 }, 1]);
+    body.extend(from_mac);
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(from_mac, [0x33, 0x33, 0xff, low[0], low[1], low[2]])
+        .ipv6(from.octets(), group, 255)
+        .icmpv6_raw(icmp_type, 0, [0; 4])
+        .write(&mut frame, &body)
+        .unwrap();
+    frame
+}
+
+/// Puts extension headers before the payload of an IPv6 frame: each its protocol number and its bytes
+/// but for the first, which names the next header.
+pub fn extend(frame: &[u8], headers: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for (index, (_, bytes)) in headers.iter().enumerate() {
+        chain.push(headers.get(index + 1).map_or(frame[20], |(next, _)| *next));
+        chain.extend_from_slice(bytes);
+    }
+    let mut extended = [&frame[..54], &chain, &frame[54..]].concat();
+    if let Some((first, _)) = headers.first() {
+        extended[20] = *first;
+    }
+    let length = u16::from_be_bytes([frame[18], frame[19]]) + chain.len() as u16;
+    extended[18..20].copy_from_slice(&length.to_be_bytes());
+    extended
+}
+
+/// Hop-by-hop (0), routing (43) or destination options (60) of `units` times eight bytes, all padding.
+pub fn options(protocol: u8, units: u8) -> (u8, Vec<u8>) {
+    let mut bytes = vec![0; usize::from(units) * 8 - 1];
+    bytes[0] = units - 1;
+    if protocol != 43 {
+        // PadN over all the rest, in pieces of at most 255 bytes.
+        let mut at = 1;
+        while at < bytes.len() {
+            let length = (bytes.len() - at - 2).min(255);
+            bytes[at] = 1;
+            bytes[at + 1] = length as u8;
+            at += 2 + length;
+        }
+    }
+    (protocol, bytes)
+}
+
+/// A fragment header (RFC 8200, 4.5): offset in units of eight bytes, and whether more follow.
+pub fn fragment_header(offset: u16, more: bool) -> (u8, Vec<u8>) {
+    let field = (offset << 3 | u16::from(more)).to_be_bytes();
+    (44, vec![0, field[0], field[1], 0, 0, 0, 7])
 }
 
 /// A frame taken apart, with every checksum verified.
@@ -181,6 +251,17 @@ pub fn look(frame: &[u8]) -> Seen {
         Some(TransportHeader::Icmpv4(icmp)) => {
             let right = icmp.icmp_type.calc_checksum(payload);
             assert_eq!(icmp.checksum, right, "ICMP checksum");
+            (0, 0)
+        }
+        Some(TransportHeader::Icmpv6(icmp)) => {
+            let Some(NetHeaders::Ipv6(ip, _)) = headers.net.as_ref() else {
+                panic!("ICMPv6 without IPv6: {frame:02x?}");
+            };
+            let right = icmp
+                .icmp_type
+                .calc_checksum(ip.source, ip.destination, payload)
+                .unwrap();
+            assert_eq!(icmp.checksum, right, "ICMPv6 checksum");
             (0, 0)
         }
         _ => (0, 0),

@@ -15,11 +15,13 @@
 )]
 
 pub mod bench;
+pub mod carried;
 pub mod differential;
 pub mod frames;
 pub mod image;
 pub mod needs;
 pub mod process;
 pub mod scenarios;
+pub mod site;
 pub mod targets;
 pub mod world;

@@ -17,7 +17,15 @@ pub fn has(test: &str, needs: &[&str]) -> bool {
     let line = format!("SKIPPED {test}: needs {missing}");
     let strict = std::env::var("SIGNALBOX_NO_SKIP").is_ok_and(|value| value == "1");
     assert!(!strict || MAY_BE_MISSING.contains(missing), "{line}");
-    eprintln!("{line}");
+    note_skip(&line);
+    false
+}
+
+/// Prints what was skipped, past the test harness's capture, and adds it to the list that `ci/test`
+/// prints at its end.
+pub fn note_skip(line: &str) {
+    // Not `eprintln`, which the harness keeps to itself when the test passes.
+    let _ = writeln!(std::io::stderr(), "{line}");
     if let Some(path) = std::env::var_os("SIGNALBOX_SKIPS") {
         let mut skips = std::fs::OpenOptions::new()
             .append(true)
@@ -26,7 +34,6 @@ pub fn has(test: &str, needs: &[&str]) -> bool {
             .unwrap();
         writeln!(skips, "{line}").unwrap();
     }
-    false
 }
 
 fn is_here(need: &str) -> bool {

@@ -99,6 +99,19 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Lets it end in order, so that it takes what it has started along; kills it if it does not.
+    pub fn end(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let id = self.child.id().to_string();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args(["-INT", &id]).status();
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+    }
+
     /// Asks it to end, as a terminal's Ctrl-C does.
     pub fn interrupt(&self) {
         let id = self.child.id().to_string();

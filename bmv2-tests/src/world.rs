@@ -1,12 +1,30 @@
 //! Who lives around the switch in a scenario, taken from a plan: a client, the servers, their MACs,
-//! and the entries that an agent would write to let packets reach them.
+//! and what a scenario asks of a policy before it runs on it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use signalbox_lower::plan::{Criterion, Kind, PartPlan, Plan, PortPlan, ServicePlan};
+use signalbox_lower::plan::{CriterionAction, Kind, PartPlan, Plan, PortPlan, ServicePlan};
+use signalbox_policy::eval::{DropReason, Evaluator, Outcome};
+use signalbox_policy::model::Mac;
 
-use crate::frames::Path;
+use crate::frames::{Path, flags};
+use crate::image::Image;
+
+/// What a scenario asks of a policy and its surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// Clients connect to a balance service.
+    Balance,
+    /// They do so by IPv4.
+    Ipv4,
+    /// They do so by IPv6.
+    Ipv6,
+    /// A filter denies some source address of their family.
+    DeniedSource,
+    /// Connections are opened to the servers' side only: filters drop a server's SYN.
+    OneWay,
+}
 
 /// A neighbour of the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,46 +41,63 @@ pub struct Neighbour {
     pub next_hop: u16,
 }
 
-/// The surroundings of one plan's switch.
+/// The surroundings of one plan's switch, for those who talk to one of its services.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The plan.
     pub plan: Plan,
+    /// The balance service that clients talk to, by its place in the plan.
+    balance: Option<usize>,
     /// A client on the first port without servers.
     pub client: Neighbour,
-    /// The first balance service's servers, in the plan's order.
+    /// The service's servers, in the plan's order.
     pub servers: Vec<Neighbour>,
     /// Their ports.
     pub server_ports: Vec<u16>,
     /// Where clients connect to.
     pub service: SocketAddr,
+    one_way: bool,
 }
 
 impl World {
-    /// The surroundings that a plan speaks of. Without a balance service, a host on the second port
+    /// The surroundings of each balance service of a policy. Without one, a host on the second port
     /// takes the part of both service and server.
     ///
     /// # Panics
     /// The plan has no port without servers.
-    pub fn of(plan: &Plan) -> World {
-        let (service, servers): (SocketAddr, Vec<SocketAddr>) = match balance(plan) {
-            Some(service) => {
-                let cube = &service.forward.criteria[0].cubes[0];
-                let to = SocketAddr::new(cube.dst.unwrap().value, cube.dport.unwrap().value);
-                let pool = service.balance.as_ref().unwrap();
-                let servers = pool.servers.iter();
-                (
-                    to,
-                    servers
-                        .map(|one| SocketAddr::new(one.address, one.port))
-                        .collect(),
-                )
-            }
-            None => {
-                let host = SocketAddr::new(host_of(plan.ports[1].addresses[0], 10), 443);
-                (host, vec![host])
-            }
-        };
+    pub fn all(image: &Image) -> Vec<World> {
+        let plan = &image.plan;
+        let mut worlds: Vec<World> = (0..plan.services.len())
+            .filter(|index| plan.services[*index].balance.is_some())
+            .map(|index| World::of_balance(plan, index))
+            .collect();
+        if worlds.is_empty() {
+            let host = SocketAddr::new(host_of(plan.ports[1].addresses[0], 10), 443);
+            worlds.push(World::with(plan, None, host, &[host]));
+        }
+        for world in &mut worlds {
+            world.one_way = world.is_one_way(image);
+        }
+        worlds
+    }
+
+    fn of_balance(plan: &Plan, index: usize) -> World {
+        let service = &plan.services[index];
+        let cube = &service.forward.criteria[0].cubes[0];
+        let to = SocketAddr::new(cube.dst.unwrap().value, cube.dport.unwrap().value);
+        let servers = service.balance.as_ref().unwrap().servers.iter();
+        let servers: Vec<SocketAddr> = servers
+            .map(|one| SocketAddr::new(one.address, one.port))
+            .collect();
+        World::with(plan, Some(index), to, &servers)
+    }
+
+    fn with(
+        plan: &Plan,
+        balance: Option<usize>,
+        service: SocketAddr,
+        servers: &[SocketAddr],
+    ) -> World {
         let server_ports = servers.iter().map(SocketAddr::port).collect();
         let servers: Vec<Neighbour> = (10..)
             .zip(servers)
@@ -73,21 +108,55 @@ impl World {
             .iter()
             .find(|port| servers.iter().all(|server| server.port != port.number))
             .expect("a port without servers");
-        let subnets = port.addresses.iter();
-        let subnet = subnets
-            .copied()
-            .find(|own| own.addr().is_ipv4() == service.is_ipv4());
-        let address = host_of(
-            subnet.expect("a client's subnet of the service's family"),
-            9,
-        );
+        let subnet = address_of(port, service.is_ipv4());
         World {
-            client: neighbour(plan, address, 1),
+            client: neighbour(plan, host_of(subnet, 9), 1),
             server_ports,
             servers,
             service,
+            balance,
             plan: plan.clone(),
+            one_way: false,
         }
+    }
+
+    /// What this is called in reports.
+    pub fn name(&self) -> String {
+        match self.balance {
+            Some(index) => format!("{}/{}", self.plan.policy, self.plan.services[index].name),
+            None => self.plan.policy.clone(),
+        }
+    }
+
+    /// Whether this is as a scenario asks.
+    pub fn has(&self, setting: Setting) -> bool {
+        match setting {
+            Setting::Balance => self.balance.is_some(),
+            Setting::Ipv4 => self.service.is_ipv4(),
+            Setting::Ipv6 => self.service.is_ipv6(),
+            Setting::DeniedSource => self.denied_source().is_some(),
+            Setting::OneWay => self.one_way,
+        }
+    }
+
+    /// What the policy says of a client's SYN and of a server's.
+    fn is_one_way(&self, image: &Image) -> bool {
+        let mut evaluator = Evaluator::new(&image.policy);
+        for one in self.servers.iter().chain([&self.client]) {
+            evaluator.learn(one.address, one.port, Mac(one.mac));
+        }
+        let opened = self.to_service(40_000).tcp(flags::SYN, b"");
+        let refused = self.from_server(0, 40_000).tcp(flags::SYN, b"");
+        let opened = evaluator.receive(self.client.port, &opened);
+        let refused = evaluator.receive(self.servers[0].port, &refused);
+        matches!(opened, Outcome::Forward { .. })
+            && matches!(
+                refused,
+                Outcome::Drop {
+                    reason: DropReason::Service,
+                    ..
+                }
+            )
     }
 
     /// The client's packets to the service, from this port.
@@ -113,12 +182,12 @@ impl World {
         }
     }
 
-    /// The first balance service.
+    /// The balance service that clients talk to.
     ///
     /// # Panics
     /// There is none.
     pub fn balance(&self) -> &ServicePlan {
-        balance(&self.plan).expect("a balance service")
+        &self.plan.services[self.balance.expect("a balance service")]
     }
 
     /// The first filter, if there is one.
@@ -129,17 +198,18 @@ impl World {
             .find(|service| service.kind == Kind::Filter)
     }
 
-    /// A source address that the first filter's first `deny` meets.
+    /// A source address of the service's family that the first filter denies, whatever else the packet is.
     pub fn denied_source(&self) -> Option<IpAddr> {
-        let criteria: &Vec<Criterion> = &self.filter()?.forward.criteria;
+        let criteria = &self.filter()?.forward.criteria;
         criteria
             .iter()
-            .filter(|one| one.action == signalbox_lower::plan::CriterionAction::Discard)
+            .filter(|one| one.action == CriterionAction::Discard)
             .flat_map(|one| &one.cubes)
-            .find_map(|cube| Some(cube.src?.value))
+            .filter_map(|cube| Some(cube.src?.value))
+            .find(|source| source.is_ipv4() == self.service.is_ipv4())
     }
 
-    /// The reply part of the first balance service.
+    /// The reply part of the balance service.
     pub fn reply(&self) -> &PartPlan {
         self.balance().reply.as_ref().unwrap()
     }
@@ -152,13 +222,17 @@ impl World {
             .find(|port| port.number == number)
             .unwrap()
     }
+
+    /// The switch's own address, of the service's family, on the clients' port.
+    pub fn router(&self) -> IpAddr {
+        address_of(self.port(self.client.port), self.service.is_ipv4()).addr()
+    }
 }
 
-/// The first balance service of a plan.
-pub fn balance(plan: &Plan) -> Option<&ServicePlan> {
-    plan.services
-        .iter()
-        .find(|service| service.kind == Kind::Balance)
+fn address_of(port: &PortPlan, ipv4: bool) -> IpNet {
+    let mut addresses = port.addresses.iter();
+    let own = addresses.find(|own| own.addr().is_ipv4() == ipv4);
+    *own.expect("a client's subnet of the service's family")
 }
 
 /// The host of that number in a subnet.

@@ -106,9 +106,10 @@ impl ServiceView for Watched {
         let statuses = self.runtime.block_on(self.view.manager_statuses());
         let mut traffic = ManagerTraffic::default();
         for service in statuses.iter().flat_map(|status| &status.services) {
-            traffic.interest_packets += service.counts.interest_packets;
-            traffic.established_packets +=
-                service.counts.mid_flow_known + service.counts.mid_flow_unknown;
+            let counts = &service.counts;
+            traffic.interest_packets += counts.decided + counts.no_choice;
+            traffic.repeated_interest_packets += counts.repeated;
+            traffic.established_packets += counts.mid_flow_known + counts.mid_flow_unknown;
         }
         traffic
     }

@@ -23,8 +23,11 @@ pub use traffic::run;
 /// What the manager of a service has met since the service started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ManagerTraffic {
-    /// Packets that became a question to the manager: one a flow.
+    /// First packets of flows that the manager was asked about: one a flow.
     pub interest_packets: u64,
+    /// Questions about a flow's first packet that it had answered before: the agent asks again when
+    /// an answer is late, and clients repeat their SYN.
+    pub repeated_interest_packets: u64,
     /// Packets of flows that had been decided on, and still reached the agent.
     pub established_packets: u64,
 }

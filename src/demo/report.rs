@@ -11,8 +11,10 @@ pub struct Report {
     pub connections: u64,
     /// Those that brought the whole answer and ended in order.
     pub completed: u64,
-    /// Packets that became a question to the manager.
+    /// First packets of flows that the manager was asked about.
     pub interest_packets: u64,
+    /// Questions that were put again because the machine was slow to answer.
+    pub repeated_interest_packets: u64,
     /// Packets of flows that had been decided on, and still reached the manager's side.
     pub established_packets_at_manager: u64,
     /// The servers, in the policy's order.
@@ -100,8 +102,10 @@ impl Report {
         }
         writeln!(
             to,
-            "\npackets that met the manager: {} first packets, {} of established flows",
-            self.interest_packets, self.established_packets_at_manager
+            "\npackets that met the manager: {} first packets, {} of them again, {} of established flows",
+            self.interest_packets,
+            self.repeated_interest_packets,
+            self.established_packets_at_manager
         )?;
         writeln!(
             to,
@@ -127,6 +131,7 @@ mod tests {
             connections: 1000,
             completed: 1000,
             interest_packets: 1000,
+            repeated_interest_packets: 3,
             established_packets_at_manager: 0,
             servers: vec![
                 ServerShare {
@@ -158,7 +163,7 @@ mod tests {
     fn the_json_has_the_promised_names_in_their_order() {
         assert_eq!(
             report().json().to_string(),
-            "{\"connections\":1000,\"completed\":1000,\"interest_packets\":1000,\
+            "{\"connections\":1000,\"completed\":1000,\"interest_packets\":1000,\"repeated_interest_packets\":3,\
              \"established_packets_at_manager\":0,\"servers\":[\
              {\"name\":\"web-1\",\"weight\":2,\"connections\":503,\"bytes\":2100000},\
              {\"name\":\"web-2\",\"weight\":1,\"connections\":497,\"bytes\":2000000}],\
@@ -175,7 +180,7 @@ server  weight  connections    share        bytes
 web-1        2          503    50.3%      2100000
 web-2        1          497    49.7%      2000000
 
-packets that met the manager: 1000 first packets, 0 of established flows
+packets that met the manager: 1000 first packets, 3 of them again, 0 of established flows
 first packet, in at the client's port to out at the server's: median 180.5 us, 99 % within 900 us
 
 the SYN of 203.0.113.10:40999 enters by port 1

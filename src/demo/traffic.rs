@@ -91,6 +91,9 @@ pub fn run(
         interest_packets: after
             .interest_packets
             .saturating_sub(before.interest_packets),
+        repeated_interest_packets: after
+            .repeated_interest_packets
+            .saturating_sub(before.repeated_interest_packets),
         established_packets_at_manager: after
             .established_packets
             .saturating_sub(before.established_packets),

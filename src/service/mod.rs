@@ -4,6 +4,8 @@
 
 pub mod policy_test;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use signalbox_agent::channel;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
 use signalbox_balance::Balance;
-use signalbox_lower::plan::{Kind, ManagerPlan, Plan};
+use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
 use signalbox_switch::ports::{Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
@@ -173,8 +175,8 @@ impl Service {
                 .status(false)
                 .await
                 .map_err(Failure::failed)?;
-            if status.managers == self.view.plan.managers.len() && status.counters.criteria.now > 0
-            {
+            let entries = status.counters.criteria.now;
+            if criteria_are_in(&self.view.plan, status.managers, entries) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -185,6 +187,22 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Whether so many managers and entries of theirs are all that a plan has: an entry a cube of each
+/// criterion, for every service that a manager serves.
+fn criteria_are_in(plan: &Plan, managers: usize, entries: u64) -> bool {
+    let served = plan.services.iter().filter(|service| {
+        let mut managers = plan.managers.iter();
+        managers.any(|manager| manager.serves.contains(&service.name))
+    });
+    let wanted: usize = served
+        .flat_map(|service| std::iter::once(&service.forward).chain(&service.reply))
+        .flat_map(|part| &part.criteria)
+        .filter(|criterion| matches!(criterion.action, CriterionAction::Ask { .. }))
+        .map(|criterion| criterion.cubes.len())
+        .sum();
+    managers == plan.managers.len() && entries >= wanted as u64
 }
 
 /// Later starts have higher numbers, so that a new agent takes over from one that hangs.

@@ -183,6 +183,21 @@ impl RunningTarget {
         })
     }
 
+    /// A device that somebody else keeps running, reached in any way.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        device_id: u64,
+        habits: signalbox_agent::Target,
+    ) -> Self {
+        Self {
+            transport,
+            device_id,
+            habits,
+            embedded: None,
+            process: None,
+        }
+    }
+
     /// Connects to a device that runs already.
     ///
     /// # Errors
@@ -200,13 +215,7 @@ impl RunningTarget {
             Some(name) if name.starts_with("signalbox/") => signalbox_agent::Target::switch(),
             _ => signalbox_agent::Target::simple_switch_grpc(),
         };
-        Ok(Self {
-            transport: Arc::new(transport),
-            device_id,
-            habits,
-            embedded: None,
-            process: None,
-        })
+        Ok(Self::over(Arc::new(transport), device_id, habits))
     }
 
     /// The way to the embedded switch, if that is the target.

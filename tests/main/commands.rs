@@ -2,7 +2,12 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
+
+use signalbox_p4runtime::grpc::Grpc;
+use signalbox_p4runtime::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
+use signalbox_p4runtime::{Client, Session};
 
 use crate::SIGNALBOX;
 use crate::needs::has;
@@ -224,23 +229,58 @@ fn a_target_that_is_not_there_is_one_line() {
     assert_one_line(&output, &["127.0.0.1"]);
 }
 
+/// Whether the switch at this port of loopback runs a pipeline.
+fn has_pipeline(port: u16) -> bool {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let address = format!("127.0.0.1:{port}");
+        let grpc = Grpc::connect(&address, None, Duration::from_secs(5)).await;
+        let session = Session::new(0, 1);
+        let (client, _events) = Client::open(Arc::new(grpc.unwrap()), session)
+            .await
+            .unwrap();
+        let pipeline = client.get_pipeline(ResponseType::All).await;
+        pipeline.unwrap().is_some()
+    })
+}
+
 #[test]
-fn a_pipeline_that_the_target_refuses_is_one_line() {
+fn a_pipeline_that_the_target_refuses_is_one_line_and_leaves_nothing() {
     let folder = Folder::new();
     let port = free_port();
-    let _switch = switch_at(port, "510", &folder);
+    let mut switch = switch_at(port, "510", &folder);
     let path = folder.write("web.policy", POLICY);
-    let garbage = folder.write("garbage.json", "{ this is no image");
+    let out = folder.file("out");
+    let compiled = signalbox(&["compile", text(&path), "-o", text(&out)]);
+    assert_eq!(code(&compiled), 0, "{}", errors(&compiled));
+    let image = std::fs::read_to_string(out.join("web.json")).unwrap();
+    // No JSON; an image of which half is missing; one that lacks a table of the P4Info.
+    let wrong = [
+        "{ this is no image".to_owned(),
+        image[..image.len() / 2].to_owned(),
+        image.replace("Ingress.next_hop", "Ingress.no_hop"),
+    ];
     let target = format!("p4runtime://127.0.0.1:{port}");
-    let output = signalbox(&[
-        "run",
-        text(&path),
-        "--target",
-        &target,
-        "--device-config",
-        text(&garbage),
-    ]);
-    assert_one_line(&output, &["refuse"]);
+    let control = folder.file("control.sock");
+    let run = |device_config: &std::path::Path| {
+        signalbox(&[
+            "run",
+            text(&path),
+            "--target",
+            &target,
+            "--device-config",
+            text(device_config),
+            "--control",
+            text(&control),
+        ])
+    };
+    for wrong in wrong {
+        let output = run(&folder.write("wrong.json", wrong));
+        assert_one_line(&output, &["refuse"]);
+        assert!(!control.exists(), "the control socket is left");
+        assert!(!has_pipeline(port), "a refused pipeline was installed");
+    }
+    assert!(switch.ended().is_none(), "the switch has ended");
 }
 
 #[test]
@@ -315,6 +355,7 @@ fn the_demo_makes_a_thousand_connections() {
     assert_eq!(report["connections"], 1000);
     assert_eq!(report["completed"], 1000);
     assert_eq!(report["interest_packets"], 1000);
+    assert!(report["repeated_interest_packets"].is_u64());
     assert_eq!(report["established_packets_at_manager"], 0);
     let servers = report["servers"].as_array().unwrap();
     let total: u64 = servers

@@ -55,9 +55,21 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let mut left = Vec::new();
         for space in self.spaces.borrow().iter().rev() {
+            // A deleted namespace lives on with the programs in it, so these go first. They are ours:
+            // nobody else knows the namespace.
+            let pids = Command::new("ip").args(["netns", "pids", space]).output();
+            let pids = pids.map_or_else(|_| String::new(), |found| text(&found.stdout));
+            for pid in pids.split_whitespace() {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                left.push(format!("{} in {space}", name.unwrap_or_default().trim()));
+                let _ = Command::new("kill").args(["-KILL", pid]).status();
+            }
             let _ = Command::new("ip").args(["netns", "del", space]).output();
         }
+        let is_clean = left.is_empty() || std::thread::panicking();
+        assert!(is_clean, "programs outlived their test: {left:?}");
     }
 }
 
@@ -79,6 +91,11 @@ impl Space {
         assert!(output.status.success(), "{output:?}");
     }
 
+    /// What the offloads of an interface are set to, as ethtool lists them.
+    pub fn offloads(&self, interface: &str) -> String {
+        text(&self.run(&["ethtool", "-k", interface]).stdout)
+    }
+
     /// A command that runs in this host's network.
     pub fn command(&self, program: &str) -> Command {
         // `ip netns exec` becomes the program, so that the process id is the program's.
@@ -95,6 +112,10 @@ impl Space {
             Duration::from_secs(120),
         )
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn ip(arguments: &[&str]) {

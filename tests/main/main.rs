@@ -13,7 +13,6 @@
 
 mod commands;
 mod flood;
-mod in_process;
 mod lab;
 #[path = "../../bmv2-tests/src/needs.rs"]
 mod needs;

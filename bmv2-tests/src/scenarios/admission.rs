@@ -4,18 +4,22 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Scenario, scenarios};
 use crate::bench::{Bench, Carried, drop, kind};
-use crate::frames::{Path, arp_request, flags, look};
+use crate::frames::{
+    Path, arp_request, extend, flags, fragment_header, look, neighbour_message, options,
+};
 use crate::image::Image;
 use crate::targets::Target;
+use crate::world::{Setting, World};
 
 pub(super) const OWN: &[Scenario] = &[Scenario {
     name: "nothing_passes_before_ready",
+    settings: &[],
     needs: &[],
     run: nothing_passes_before_ready,
 }];
 
 scenarios! {
-    arp_goes_to_the_agent_unchanged;
+    neighbour_discovery_goes_to_the_agent_unchanged;
     what_is_not_ip_is_dropped;
     damaged_packets_are_dropped;
     a_frame_for_another_mac_is_dropped;
@@ -23,12 +27,13 @@ scenarios! {
     echo_to_our_addresses_goes_to_the_agent;
     a_spent_ttl_goes_to_the_agent;
     fragments_and_icmp_errors_go_to_the_agent;
+    extension_headers_are_looked_through in Balance, Ipv6;
     a_packet_out_without_an_order_is_dropped;
     what_the_agent_sends_leaves_as_it_is;
 }
 
-fn nothing_passes_before_ready(target: Target, image: &Image) {
-    let bench = Bench::bare(target, image);
+fn nothing_passes_before_ready(target: Target, image: &Image, world: &World) {
+    let bench = Bench::bare(target, image, world);
     bench.install(&bench.world.plan.static_entries());
     let path = bench.world.to_service(40_000);
     bench.expect_drop(
@@ -36,12 +41,8 @@ fn nothing_passes_before_ready(target: Target, image: &Image) {
         &path.tcp(flags::SYN, b""),
         drop::NOT_READY,
     );
-    let arp = arp_request(
-        path.from_mac,
-        [203, 0, 113, 9].into(),
-        [203, 0, 113, 1].into(),
-    );
-    bench.expect_drop(bench.world.client.port, &arp, drop::NOT_READY);
+    let (_, question) = neighbour_question(&bench);
+    bench.expect_drop(bench.world.client.port, &question, drop::NOT_READY);
     let order = Carried {
         kind: 2,
         port: bench.world.client.port.into(),
@@ -51,25 +52,27 @@ fn nothing_passes_before_ready(target: Target, image: &Image) {
     bench.expect_nothing();
 }
 
-/// The client's ARP request for the switch's address.
-fn arp(bench: &Bench) -> Option<Vec<u8>> {
-    let IpAddr::V4(client) = bench.world.client.address else {
-        return None;
-    };
-    let port = bench.world.port(bench.world.client.port);
-    let own = port.addresses.iter().find_map(|own| match own.addr() {
-        IpAddr::V4(own) => Some(own),
-        IpAddr::V6(_) => None,
-    })?;
-    Some(arp_request(bench.world.client.mac, client, own))
+/// The client's question for the switch's MAC address, by ARP or NDP, and what the agent gets it as.
+fn neighbour_question(bench: &Bench) -> (u64, Vec<u8>) {
+    let world = &bench.world;
+    match (world.client.address, world.router()) {
+        (IpAddr::V4(client), IpAddr::V4(own)) => {
+            (kind::ARP, arp_request(world.client.mac, client, own))
+        }
+        (IpAddr::V6(client), IpAddr::V6(own)) => {
+            let frame = neighbour_message(135, world.client.mac, client, own);
+            (kind::NDP, frame)
+        }
+        mixed => panic!("{mixed:?} are of two families"),
+    }
 }
 
-fn arp_goes_to_the_agent_unchanged(bench: &Bench) {
-    let Some(frame) = arp(bench) else { return };
+fn neighbour_discovery_goes_to_the_agent_unchanged(bench: &Bench) {
+    let (kind, frame) = neighbour_question(bench);
     bench.send(bench.world.client.port, &frame);
     let (carried, packet) = bench.expect_to_agent();
     let expected = Carried {
-        kind: kind::ARP,
+        kind,
         port: bench.world.client.port.into(),
         ..Carried::default()
     };
@@ -89,32 +92,45 @@ fn what_is_not_ip_is_dropped(bench: &Bench) {
 }
 
 fn damaged_packets_are_dropped(bench: &Bench) {
-    let port = bench.world.client.port;
-    let good = bench.world.to_service(40_000).tcp(flags::SYN, b"some data");
+    let world = &bench.world;
+    let good = world.to_service(40_000).tcp(flags::SYN, b"some data");
     let mut damaged = Vec::new();
-    // Cut short in the IP header, in the TCP header, in the data.
-    damaged.extend([20, 40, good.len() - 4].map(|length| good[..length].to_vec()));
+    // Where the TCP header is; frames are cut short in the IP header, in the TCP header, in the data.
+    let tcp = if world.service.is_ipv4() { 34 } else { 54 };
+    damaged.extend([20, tcp + 6, good.len() - 4].map(|length| good[..length].to_vec()));
     let mut change = |at: usize, value: u8| {
         let mut frame = good.clone();
         frame[at] = value;
         damaged.push(frame);
     };
-    // Version and header length, total length, header checksum.
-    for first in [0x55, 0x44, 0x40, 0x4f] {
-        change(14, first);
+    if world.service.is_ipv4() {
+        // Version and header length, total length, header checksum.
+        for first in [0x55, 0x44, 0x40, 0x4f] {
+            change(14, first);
+        }
+        change(16, 0xff);
+        change(17, 19);
+        change(24, good[24] ^ 1);
+    } else {
+        // Version, payload length: more than there is, and less than a TCP header.
+        for first in [0x40, 0x50, 0x70] {
+            change(14, first);
+        }
+        change(18, 0xff);
+        change(19, 19);
     }
-    change(16, 0xff);
-    change(17, 19);
-    change(24, good[24] ^ 1);
+    // The TCP header's length.
+    change(tcp + 12, 0x40);
     for frame in damaged {
-        bench.expect_drop(port, &frame, drop::MALFORMED);
+        bench.expect_drop(world.client.port, &frame, drop::MALFORMED);
     }
-    bench.send(port, &good);
-    assert_eq!(
-        bench.expect_to_agent().0.kind,
-        kind::INTEREST,
-        "the undamaged one"
-    );
+    bench.send(world.client.port, &good);
+    if world.has(Setting::Balance) {
+        let (carried, _) = bench.expect_to_agent();
+        assert_eq!(carried.kind, kind::INTEREST, "the undamaged one");
+    } else {
+        bench.expect(world.servers[0].port);
+    }
 }
 
 fn a_frame_for_another_mac_is_dropped(bench: &Bench) {
@@ -133,15 +149,16 @@ fn a_port_that_the_policy_lacks_is_dropped(bench: &Bench) {
 }
 
 fn echo_to_our_addresses_goes_to_the_agent(bench: &Bench) {
-    let mut path = bench.world.to_service(0);
-    if path.to.is_ipv6() {
-        return;
+    let world = &bench.world;
+    let mut ours = vec![world.router()];
+    if world.has(Setting::Balance) {
+        ours.push(world.service.ip());
     }
-    let own = bench.world.port(bench.world.client.port).addresses[0].addr();
-    for address in [path.to.ip(), own] {
+    for address in ours {
+        let mut path = world.to_service(0);
         path.to = SocketAddr::new(address, 0);
         let frame = path.echo(9, b"payload");
-        bench.send(bench.world.client.port, &frame);
+        bench.send(world.client.port, &frame);
         let (carried, packet) = bench.expect_to_agent();
         assert_eq!(carried.kind, kind::LOCAL);
         assert_eq!(packet, frame);
@@ -182,21 +199,48 @@ fn fragment(frame: &[u8], field: u16) -> Vec<u8> {
 fn fragments_and_icmp_errors_go_to_the_agent(bench: &Bench) {
     let port = bench.world.client.port;
     let path = bench.world.to_service(40_000);
-    if path.to.is_ipv6() {
-        return;
-    }
     let whole = path.tcp(flags::ACK, &[7; 64]);
-    for field in [0x2000, 0x2008, 0x0008] {
-        let frame = fragment(&whole, field);
+    let mut unreachable = path.echo(9, &[0; 28]);
+    let fragments = if path.to.is_ipv4() {
+        unreachable[34] = 3;
+        [0x2000, 0x2008, 0x0008].map(|field| fragment(&whole, field))
+    } else {
+        unreachable[54] = 1;
+        [(0, true), (8, true), (8, false)]
+            .map(|(offset, more)| extend(&whole, &[fragment_header(offset, more)]))
+    };
+    for (number, frame) in (1..).zip(fragments) {
         bench.send(port, &frame);
         let (carried, packet) = bench.expect_to_agent();
-        assert_eq!(carried.kind, kind::FRAGMENT, "fragment field {field:#x}");
+        assert_eq!(carried.kind, kind::FRAGMENT, "fragment {number}");
         assert_eq!(packet, frame);
     }
-    let mut unreachable = path.echo(9, &[0; 28]);
-    unreachable[34] = 3;
     bench.send(port, &unreachable);
     assert_eq!(bench.expect_to_agent().0.kind, kind::ICMP_ERROR);
+}
+
+/// IPv6 puts up to four headers before TCP; the flow is the same.
+fn extension_headers_are_looked_through(bench: &Bench) {
+    let path = bench.world.to_service(40_000);
+    let syn = path.tcp(flags::SYN, b"");
+    let whole_in_a_fragment = vec![fragment_header(0, false)];
+    for headers in [
+        vec![options(0, 1)],
+        vec![
+            options(0, 1),
+            options(43, 3),
+            options(60, 1),
+            options(60, 31),
+        ],
+        whole_in_a_fragment,
+    ] {
+        let frame = extend(&syn, &headers);
+        bench.send(bench.world.client.port, &frame);
+        let (carried, packet) = bench.expect_to_agent();
+        assert_eq!(carried.kind, kind::INTEREST, "{headers:02x?}");
+        assert_eq!(carried.stage, u64::from(bench.world.balance().stage));
+        assert_eq!(packet, frame);
+    }
 }
 
 fn a_packet_out_without_an_order_is_dropped(bench: &Bench) {
@@ -228,8 +272,7 @@ fn what_the_agent_sends_leaves_as_it_is(bench: &Bench) {
     let sent = bench.expect(bench.world.client.port);
     assert_eq!(sent, frame);
     look(&sent);
-    if let Some(frame) = arp(bench) {
-        bench.packet_out(&order, &frame);
-        assert_eq!(bench.expect(bench.world.client.port), frame);
-    }
+    let (_, question) = neighbour_question(bench);
+    bench.packet_out(&order, &question);
+    assert_eq!(bench.expect(bench.world.client.port), question);
 }

@@ -1,4 +1,4 @@
-//! Filter and balance: what is denied, what is asked, how it resumes, what a fixed affinity does.
+//! Balance: what is asked, how it resumes, what a fixed affinity does.
 
 use std::net::SocketAddr;
 
@@ -11,17 +11,16 @@ use crate::frames::{Path, flags, look};
 use crate::world::Neighbour;
 
 scenarios! {
-    a_denied_source_is_dropped_and_counted;
-    a_new_connection_is_asked_about_with_its_state;
-    an_answered_packet_resumes_and_is_counted_with_its_own_length needs ExactPacketOutBytes;
-    an_answered_packet_resumes_into_its_new_affinity;
-    an_answered_packet_without_an_affinity_goes_on;
-    affinities_translate_both_directions;
-    udp_without_a_checksum_stays_without;
-    a_fixed_affinity_beats_the_criteria_and_only_its_own_tuple;
-    a_fixed_affinity_may_discard_and_dispatch;
-    without_criteria_the_floor_drops;
-    an_unknown_reply_is_asked_about;
+    a_new_connection_is_asked_about_with_its_state in Balance;
+    an_answered_packet_resumes_and_is_counted_with_its_own_length in Balance needs ExactPacketOutBytes;
+    an_answered_packet_resumes_into_its_new_affinity in Balance;
+    an_answered_packet_without_an_affinity_goes_on in Balance;
+    affinities_translate_both_directions in Balance;
+    udp_without_a_checksum_stays_without in Balance, Ipv4;
+    a_fixed_affinity_beats_the_criteria_and_only_its_own_tuple in Balance;
+    a_fixed_affinity_may_discard_and_dispatch in Balance;
+    without_criteria_the_floor_drops in Balance;
+    an_unknown_reply_is_asked_about in Balance;
 }
 
 const TCP: u8 = 6;
@@ -119,30 +118,6 @@ pub(super) fn assert_routed(frame: &[u8], to: &Neighbour, from: SocketAddr, dst:
         ttl: 63,
     };
     assert_eq!(seen.path, expected);
-}
-
-fn a_denied_source_is_dropped_and_counted(bench: &Bench) {
-    let Some(source) = bench.world.denied_source() else {
-        return;
-    };
-    let mut path = bench.world.to_service(40_000);
-    path.from.set_ip(source);
-    let frame = path.tcp(flags::SYN, b"");
-    bench.expect_drop(bench.world.client.port, &frame, drop::SERVICE);
-    let filter = bench.world.filter().unwrap();
-    let length = frame.len() as i64;
-    let counted = filter
-        .forward
-        .criteria
-        .iter()
-        .map(|one| bench.counter(&filter.forward.stats, i64::from(one.id)))
-        .collect::<Vec<_>>();
-    assert_eq!(
-        counted.iter().filter(|one| **one == (1, length)).count(),
-        1,
-        "{counted:?}"
-    );
-    assert_eq!(counted.iter().map(|one| one.0).sum::<i64>(), 1);
 }
 
 fn a_new_connection_is_asked_about_with_its_state(bench: &Bench) {
@@ -250,9 +225,6 @@ fn affinities_translate_both_directions(bench: &Bench) {
 fn udp_without_a_checksum_stays_without(bench: &Bench) {
     let world = &bench.world;
     let path = world.to_service(42_000);
-    if path.to.is_ipv6() {
-        return;
-    }
     bench.install(&flow(bench, 42_000, 0, UDP));
     let mut frame = path.udp(b"data");
     frame[40..42].fill(0);

@@ -6,8 +6,8 @@ use crate::bench::{Bench, bits, kind};
 use crate::frames::flags;
 
 scenarios! {
-    a_notice_is_a_short_copy_and_the_packet_goes_on;
-    an_event_outside_the_masks_stays_quiet;
+    a_notice_is_a_short_copy_and_the_packet_goes_on in Balance;
+    an_event_outside_the_masks_stays_quiet in Balance;
 }
 
 const FIN: u16 = 1;

@@ -6,6 +6,7 @@ use super::scenarios;
 use crate::bench::{Bench, drop, kind, next_hop_entry, route_entry};
 use crate::frames::{Path, flags};
 use crate::scenarios::balance::assert_routed;
+use crate::world::Setting;
 
 scenarios! {
     a_route_leads_to_its_neighbour;
@@ -15,23 +16,31 @@ scenarios! {
     a_destination_without_a_route_is_dropped;
 }
 
-/// A packet from the first server to the client that is no reply of the service.
+/// The way from the first server to the client for what is no reply of the service. Filters let it pass
+/// as part of a connection.
 fn past_the_service(bench: &Bench) -> Path {
     let mut path = bench.world.from_server(0, 5_353);
-    path.from.set_port(path.from.port() ^ 1);
+    if bench.world.has(Setting::Balance) {
+        path.from.set_port(path.from.port() ^ 1);
+    }
     path
 }
 
 fn a_route_leads_to_its_neighbour(bench: &Bench) {
     let world = &bench.world;
     let path = past_the_service(bench);
-    for frame in [path.udp(b"question"), path.tcp(flags::SYN, b"")] {
+    let ip_end = if path.to.is_ipv4() { 34 } else { 54 };
+    let mut frames = vec![path.tcp(flags::ACK, b""), path.tcp(flags::ACK, b"data")];
+    if world.has(Setting::Balance) {
+        frames.push(path.udp(b"question"));
+    }
+    for frame in frames {
         bench.send(world.servers[0].port, &frame);
         let sent = bench.expect(world.client.port);
         assert_routed(&sent, &world.client, path.from, path.to);
         assert_eq!(
-            sent[34..],
-            frame[34..],
+            sent[ip_end..],
+            frame[ip_end..],
             "nothing behind the IP header has changed"
         );
     }
@@ -40,7 +49,7 @@ fn a_route_leads_to_its_neighbour(bench: &Bench) {
 fn a_connected_address_without_a_neighbour_is_gleaned(bench: &Bench) {
     let world = &bench.world;
     bench.remove(&[route_entry(&world.client)]);
-    let frame = past_the_service(bench).udp(b"question");
+    let frame = past_the_service(bench).tcp(flags::ACK, b"data");
     bench.send(world.servers[0].port, &frame);
     let (carried, packet) = bench.expect_to_agent();
     assert_eq!(carried.kind, kind::GLEAN);
@@ -56,7 +65,7 @@ fn a_connected_address_without_a_neighbour_is_gleaned(bench: &Bench) {
 fn a_route_without_its_next_hop_is_unresolved(bench: &Bench) {
     let world = &bench.world;
     bench.remove(&[next_hop_entry(&world.client)]);
-    let frame = past_the_service(bench).udp(b"question");
+    let frame = past_the_service(bench).tcp(flags::ACK, b"data");
     bench.send(world.servers[0].port, &frame);
     let (carried, packet) = bench.expect_to_agent();
     assert_eq!(carried.kind, kind::UNRESOLVED);
@@ -66,19 +75,16 @@ fn a_route_without_its_next_hop_is_unresolved(bench: &Bench) {
 
 fn our_own_addresses_are_not_served(bench: &Bench) {
     let world = &bench.world;
-    let mut path = past_the_service(bench);
-    path.to = SocketAddr::new(world.service.ip(), 22);
-    bench.expect_drop(
-        world.servers[0].port,
-        &path.tcp(flags::SYN, b""),
-        drop::NOT_SERVED,
-    );
-    path.to = SocketAddr::new(world.port(world.client.port).addresses[0].addr(), 22);
-    bench.expect_drop(
-        world.servers[0].port,
-        &path.tcp(flags::SYN, b""),
-        drop::NOT_SERVED,
-    );
+    let mut ours = vec![world.router()];
+    if world.has(Setting::Balance) {
+        ours.push(world.service.ip());
+    }
+    for address in ours {
+        let mut path = past_the_service(bench);
+        path.to = SocketAddr::new(address, 22);
+        let frame = path.tcp(flags::ACK, b"");
+        bench.expect_drop(world.servers[0].port, &frame, drop::NOT_SERVED);
+    }
 }
 
 fn a_destination_without_a_route_is_dropped(bench: &Bench) {
@@ -88,5 +94,9 @@ fn a_destination_without_a_route_is_dropped(bench: &Bench) {
         SocketAddr::V4(_) => [192, 0, 2, 200].into(),
         SocketAddr::V6(_) => [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1].into(),
     });
-    bench.expect_drop(world.servers[0].port, &path.udp(b""), drop::NO_ROUTE);
+    bench.expect_drop(
+        world.servers[0].port,
+        &path.tcp(flags::ACK, b""),
+        drop::NO_ROUTE,
+    );
 }

@@ -35,15 +35,20 @@ pub enum Need {
 }
 
 impl Target {
-    /// Every target.
-    pub const ALL: [Target; 4] = [Target::Embedded, Target::Quirks, Target::Grpc, Target::Bmv2];
-
     /// Whether it has what a scenario needs.
     pub fn has(self, need: Need) -> bool {
         match need {
             Need::ExactPacketOutBytes | Need::AtomicWrites | Need::DeepCpuQueue => {
                 matches!(self, Target::Embedded | Target::Grpc)
             }
+        }
+    }
+
+    /// What an agent must know of it.
+    pub fn habits(self) -> signalbox_agent::Target {
+        match self {
+            Target::Embedded | Target::Grpc => signalbox_agent::Target::switch(),
+            Target::Quirks | Target::Bmv2 => signalbox_agent::Target::simple_switch_grpc(),
         }
     }
 

@@ -18,40 +18,8 @@ pub const SERVERS: [&str; 3] = ["server-a", "server-b", "server-c"];
 /// The size of the file `big`, in bytes.
 pub const BIG: usize = 50_000_000;
 
-/// The closed lease is long, so that a closed flow is still listed when the test looks.
-pub const POLICY: &str = "\
-network {
-  port 1 clients { address 203.0.113.1/24 }
-  port 2 rack-a  { address 10.0.1.1/24 }
-  port 3 rack-b  { address 10.0.2.1/24 }
-  port 4 rack-c  { address 10.0.3.1/24 }
-}
-
-set blocked = { 192.0.2.0/24 }
-
-pool web {
-  server-a 10.0.1.10:8080 weight 2
-  server-b 10.0.2.10:8080
-  server-c 10.0.3.10:8080
-  check tcp every 1s timeout 500ms
-}
-
-service guard : filter {
-  deny ip.src in @blocked
-}
-
-service web-lb : balance {
-  match tcp.dst 203.0.113.80:80
-  pick  from @web by weighted
-  keep  idle 5m, closed 5m
-}
-
-cascade guard > web-lb
-
-managers {
-  lb-1 serves web-lb
-}
-";
+/// The policy of the site; the scenarios with hosts in memory have the same.
+pub const POLICY: &str = include_str!("../../../bmv2-tests/site.policy");
 
 /// What curl brought.
 pub struct Fetched {
@@ -63,12 +31,23 @@ pub struct Fetched {
     pub problem: String,
 }
 
-/// The counters that the tests look at.
+/// The counters that the tests look at: the agent's, then the manager's.
+#[derive(Debug)]
 pub struct Status {
-    /// Questions put to the manager.
+    /// Questions put to the manager, one a flow.
     pub interests: u64,
+    /// Questions put again because no answer came.
+    pub interests_repeated: u64,
     /// Packets that met no fixed affinity and were diverted by criteria.
     pub misses: u64,
+    /// Packets that were diverted although their flow's entries were in.
+    pub overtaken: u64,
+    /// Packets that the manager was asked about.
+    pub interest_packets: u64,
+    /// Of those, first packets of new flows.
+    pub decided: u64,
+    /// Of those, packets in mid-flow.
+    pub mid_flow: u64,
 }
 
 /// Everything that runs; all of it ends when dropped.
@@ -80,6 +59,7 @@ pub struct Site {
     /// The client's namespace.
     pub client: Space,
     switch_space: Space,
+    server_spaces: Vec<Space>,
     control: PathBuf,
     folder: Folder,
     _lab: Lab,
@@ -94,7 +74,7 @@ impl Site {
         let switch_space = lab.space("switch");
         lab.cable(&client, "eth0", &switch_space, "port1");
         client.address("eth0", "203.0.113.9/24", Some("203.0.113.1"));
-        let mut servers = Vec::new();
+        let (mut servers, mut server_spaces) = (Vec::new(), Vec::new());
         for (index, name) in SERVERS.into_iter().enumerate() {
             let space = lab.space(name);
             let port = format!("port{}", index + 2);
@@ -111,6 +91,7 @@ impl Site {
                 .args(["-m", "http.server", "8080", "--directory"])
                 .arg(fill(&folder, name));
             servers.push((name, Process::start(name, command, &folder)));
+            server_spaces.push(space);
         }
         if target == "bmv2" {
             client.offloads_off("eth0");
@@ -132,6 +113,7 @@ impl Site {
             switch,
             client,
             switch_space,
+            server_spaces,
             control,
             folder,
             _lab: lab,
@@ -149,6 +131,16 @@ impl Site {
         });
         // A connection before the first checks have passed may be dropped; these are not counted on.
         std::thread::sleep(Duration::from_millis(1500));
+    }
+
+    /// Both ends of every cable.
+    pub fn interfaces(&self) -> Vec<(&Space, String)> {
+        let hosts = std::iter::once(&self.client).chain(&self.server_spaces);
+        let ports = (1..=4).map(|port| (&self.switch_space, format!("port{port}")));
+        hosts
+            .map(|host| (host, "eth0".to_owned()))
+            .chain(ports)
+            .collect()
     }
 
     /// Fetches a file of the service with curl.
@@ -237,15 +229,22 @@ impl Site {
     /// What `signalbox status --json` says.
     pub fn status(&self) -> Status {
         let status = ask(&self.control, "status").unwrap();
-        let number = |name: &str| {
-            let counter = status.pointer(&format!("/agent/counters/{name}"));
+        let number = |place: &str, name: &str| {
+            let counter = status.pointer(&format!("{place}/{name}"));
             counter
                 .and_then(Value::as_u64)
                 .unwrap_or_else(|| panic!("no {name} in {status}"))
         };
+        let agent = |name| number("/agent/counters", name);
+        let manager = |name| number("/managers/0/services/0/counts", name);
         Status {
-            interests: number("interests"),
-            misses: number("misses"),
+            interests: agent("interests"),
+            interests_repeated: agent("interests_repeated"),
+            misses: agent("misses"),
+            overtaken: agent("overtaken"),
+            interest_packets: manager("interest_packets"),
+            decided: manager("decided"),
+            mid_flow: manager("mid_flow_known") + manager("mid_flow_unknown"),
         }
     }
 
@@ -269,6 +268,13 @@ impl Site {
                 (client_port, (tally("forward"), tally("reply")))
             })
             .collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // With `--target bmv2` it has a child that only it can end.
+        self.switch.end(Duration::from_secs(10));
     }
 }
 

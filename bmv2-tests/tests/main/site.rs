@@ -1,0 +1,39 @@
+//! The site in memory on every target: requests, a download, a server's death and the manager's.
+
+use bmv2_tests::image::Compiler;
+use bmv2_tests::site::{
+    a_download_arrives_whole_and_pings_are_answered as a_download,
+    deaths_harm_nobody_else as deaths, three_hundred_requests_are_balanced_and_counted as requests,
+};
+use bmv2_tests::targets::Target;
+
+macro_rules! matrix {
+    ($($test:ident: $scenario:ident, $target:ident, $compiler:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            if crate::can_run(stringify!($test), Target::$target, Compiler::$compiler) {
+                $scenario(Target::$target, Compiler::$compiler);
+            }
+        }
+    )*};
+}
+
+matrix! {
+    requests_are_balanced_and_counted: requests, Embedded, Ours;
+    requests_are_balanced_and_counted_with_the_limits_of_bmv2: requests, Quirks, Ours;
+    requests_are_balanced_and_counted_over_grpc: requests, Grpc, Ours;
+    requests_are_balanced_and_counted_on_bmv2: requests, Bmv2, Ours;
+    requests_are_balanced_and_counted_with_p4cs_image: requests, Embedded, P4c;
+
+    a_download_arrives_whole: a_download, Embedded, Ours;
+    a_download_arrives_whole_with_the_limits_of_bmv2: a_download, Quirks, Ours;
+    a_download_arrives_whole_over_grpc: a_download, Grpc, Ours;
+    a_download_arrives_whole_on_bmv2: a_download, Bmv2, Ours;
+    a_download_arrives_whole_with_p4cs_image: a_download, Embedded, P4c;
+
+    deaths_harm_nobody_else: deaths, Embedded, Ours;
+    deaths_harm_nobody_else_with_the_limits_of_bmv2: deaths, Quirks, Ours;
+    deaths_harm_nobody_else_over_grpc: deaths, Grpc, Ours;
+    deaths_harm_nobody_else_on_bmv2: deaths, Bmv2, Ours;
+    deaths_harm_nobody_else_with_p4cs_image: deaths, Embedded, P4c;
+}
