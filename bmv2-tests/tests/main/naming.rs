@@ -6,7 +6,7 @@ use bmv2_tests::bench::{Bench, Carried, bits, kind};
 use bmv2_tests::differential::Draw;
 use bmv2_tests::image::{Compiler, Image};
 use bmv2_tests::targets::Target;
-use bmv2_tests::world::balance;
+use bmv2_tests::world::World;
 use signalbox_agent::packet::{self, View};
 use signalbox_lower::entries::{Match, PlannedEntry, Value};
 use signalbox_p4runtime::proto::p4::v1::update;
@@ -103,8 +103,9 @@ fn entry(table: &str, view: &View, packet_events: u16) -> PlannedEntry {
 #[test]
 fn agent_and_pipeline_name_the_flows_of_random_packets_alike() {
     let image = Image::example("web6", Compiler::Ours);
-    let bench = Bench::ready(Target::Embedded, &image);
-    let service = balance(&image.plan).unwrap();
+    let world = &World::all(&image)[0];
+    let bench = Bench::ready(Target::Embedded, &image, world);
+    let service = world.balance();
     let table = service.forward.fixed.clone().unwrap();
     let resume = Carried {
         kind: 1,
