@@ -211,23 +211,23 @@ impl Target for OnEvaluator<'_> {
 }
 
 impl OnEvaluator<'_> {
-    /// Stands in for a manager: the first server that takes new flows, for a flow's first packet.
-    /// In mid-flow no server is ever chosen.
+    /// Stands in for a manager: the first server that takes new flows and can tell this one from the
+    /// client's others, for a flow's first packet. In mid-flow no server is ever chosen.
     fn decide(&mut self, service: ServiceIndex, part: Part, packet: &[u8]) -> bool {
         let Some((flow, flags)) = self.evaluator.flow(packet) else {
             return false;
         };
         let first = flow.proto != 6 || flags & 0x16 == 2;
-        let Some(server) = self
-            .pool(service)
-            .and_then(|p| p.servers.iter().find(|s| s.weight > 0))
-            .filter(|_| first && part == Part::Forward)
-            .map(|s| (s.address, s.port))
-        else {
+        if !first || part != Part::Forward {
             return false;
-        };
-        self.evaluator.balance(service, flow, server.0, server.1);
-        true
+        }
+        let servers: Vec<(IpAddr, u16)> = (self.pool(service).iter())
+            .flat_map(|pool| &pool.servers)
+            .filter(|server| server.weight > 0)
+            .map(|server| (server.address, server.port))
+            .collect();
+        (servers.into_iter())
+            .any(|(address, port)| self.evaluator.balance(service, flow, address, port))
     }
 
     fn pool(&self, service: ServiceIndex) -> Option<&Pool> {

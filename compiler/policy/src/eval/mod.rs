@@ -213,8 +213,17 @@ impl<'p> Evaluator<'p> {
         self.fixed.insert((service, part, key), action);
     }
 
-    /// Installs a balance service's decision: both directions of the flow.
-    pub fn balance(&mut self, service: ServiceIndex, flow: FlowKey, server: IpAddr, port: u16) {
+    /// Installs a balance service's decision: both directions of the flow. `false`, and nothing is
+    /// installed, when the server's packets to this client and to another flow of it would look the
+    /// same: the other flow lives on, and this one needs another server.
+    #[must_use]
+    pub fn balance(
+        &mut self,
+        service: ServiceIndex,
+        flow: FlowKey,
+        server: IpAddr,
+        port: u16,
+    ) -> bool {
         let there = FlowKey {
             dst: server,
             dport: port,
@@ -232,8 +241,14 @@ impl<'p> Evaluator<'p> {
             sport: flow.dport,
             ..back
         };
-        self.install(service, Part::Reply, back, FixedAction::Translate(home));
+        let home = FixedAction::Translate(home);
+        let held = self.fixed.get(&(service, Part::Reply, back));
+        if held.is_some_and(|other| *other != home) {
+            return false;
+        }
+        self.install(service, Part::Reply, back, home);
         self.install(service, Part::Forward, flow, FixedAction::Translate(there));
+        true
     }
 
     /// The flow of a frame: its key and, of TCP, its flags. `None` if it is not sound IP.

@@ -78,7 +78,7 @@ fn a_decided_flow_goes_to_its_server_and_its_replies_come_from_the_service() {
     );
     let (flow, flags) = e.flow(&frame).unwrap();
     assert_eq!(flags, 16);
-    e.balance(LB, flow, ip("10.0.2.10"), 8080);
+    assert!(e.balance(LB, flow, ip("10.0.2.10"), 8080));
 
     let (port, out) = forwarded(e.receive(1, &frame));
     assert_eq!(
@@ -219,7 +219,7 @@ fn a_filter_meets_replies_as_the_client_sees_them() {
         b"",
     );
     let (flow, _) = e.flow(&frame).unwrap();
-    e.balance(LB, flow, ip("10.0.1.10"), 8080);
+    assert!(e.balance(LB, flow, ip("10.0.1.10"), 8080));
     let reply = tcp(
         mac(&policy, 2),
         "10.0.1.10:8080",
@@ -389,7 +389,7 @@ fn an_ipv6_flow_is_translated_both_ways() {
     );
     assert_eq!(message(&e.receive(1, &query)), Some(Message::Interest));
     let (flow, _) = e.flow(&query).unwrap();
-    e.balance(lb, flow, ip("2001:db8:2::10"), 8080);
+    assert!(e.balance(lb, flow, ip("2001:db8:2::10"), 8080));
     let (port, out) = forwarded(e.receive(1, &query));
     assert_eq!(
         (port, summary(&out).as_str()),
@@ -433,7 +433,7 @@ fn translated(udp_packet: bool, from: u32, sport: u16, payload: &[u8], zero: boo
         frame[40..42].copy_from_slice(&[0, 0]);
     }
     let (flow, _) = e.flow(&frame).unwrap();
-    e.balance(ServiceIndex(0), flow, ip("10.0.1.10"), 8080);
+    assert!(e.balance(ServiceIndex(0), flow, ip("10.0.1.10"), 8080));
     let (_, out) = forwarded(e.receive(1, &frame));
     sound(&out);
     if udp_packet {

@@ -103,3 +103,32 @@ fn sent_frames_are_sound() {
         crate::frames::sound(&signalbox_policy::testing::packet(&policy, &step.send));
     }
 }
+
+/// The network and a service at two endpoints, with this pool and these tests.
+fn two_endpoints(pool: &str, tests: &str) -> Vec<String> {
+    let text = format!(
+        "{NETWORK}pool web {{ {pool} }}\n\
+         service web-lb : balance {{\n\
+         match tcp.dst in {{ 203.0.113.80:80, 203.0.113.80:443 }}\npick from @web by maglev(source)\n}}\n\
+         managers {{ lb-1 serves web-lb }}\ncascade web-lb\ntest \"t\" {{\n{tests}\n}}\n"
+    );
+    run(&policy(&text))
+        .into_iter()
+        .flat_map(|t| t.failures)
+        .map(|f| f.message)
+        .collect()
+}
+
+#[test]
+fn a_second_connection_from_the_same_port_gets_another_server_or_the_fallback() {
+    let both = "send tcp syn 192.0.2.1:4000 -> 203.0.113.80:80 on clients\n\
+                expect server 10.0.1.10:8080 in @web\n\
+                send tcp syn 192.0.2.1:4000 -> 203.0.113.80:443 on clients\n";
+    let first = "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:80 on clients\n\
+                 expect server 10.0.1.10:8080 in @web\n";
+    let other = format!("{both}expect server 10.0.2.10:8080 in @web\n{first}");
+    let pool = "10.0.1.10:8080\n10.0.2.10:8080";
+    assert_eq!(two_endpoints(pool, &other), [""; 0]);
+    let none = format!("{both}expect drop by web-lb\n{first}");
+    assert_eq!(two_endpoints("10.0.1.10:8080", &none), [""; 0]);
+}
