@@ -16,6 +16,7 @@ use signalbox_agent::channel;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
+use signalbox_manager::state::{MemoryStore, StateStore, raise_epoch};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
 use signalbox_switch::ports::{Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
@@ -30,9 +31,6 @@ use crate::image::Compiled;
 
 /// How long agent and managers may take at the start.
 const START: Duration = Duration::from_secs(20);
-
-/// The first and only holder of a service in one process.
-const EPOCH: u64 = 1;
 
 /// A running service. Dropping it stops everything.
 pub struct Service {
@@ -107,11 +105,12 @@ impl Service {
             }
             result = &mut agent_task => return Err(ended(result)),
         }
+        let store = MemoryStore::default();
         let mut managers = BTreeMap::new();
         for manager in &plan.managers {
             let (agent_end, manager_end) = channel::memory();
             agent.attach(Box::new(agent_end));
-            let machine = Manager::new(&manager.name, &plan, decisions(manager, &plan));
+            let machine = Manager::new(&manager.name, &plan, decisions(manager, &plan, &store));
             let (handle, task) = manager_shell::start(machine);
             handle.attach(Box::new(manager_end));
             managers.insert(manager.name.clone(), RunningManager { handle, task });
@@ -220,8 +219,12 @@ fn ended(result: Result<Result<(), AgentError>, tokio::task::JoinError>) -> Fail
     }
 }
 
-/// The decisions of each service that a manager serves.
-fn decisions(manager: &ManagerPlan, plan: &Plan) -> Vec<(String, u64, Box<dyn Decide>)> {
+/// The decisions of each service that a manager serves, with the epoch that it takes for it.
+fn decisions(
+    manager: &ManagerPlan,
+    plan: &Plan,
+    store: &dyn StateStore,
+) -> Vec<(String, u64, Box<dyn Decide>)> {
     plan.services
         .iter()
         .filter(|service| manager.serves.contains(&service.name))
@@ -230,7 +233,8 @@ fn decisions(manager: &ManagerPlan, plan: &Plan) -> Vec<(String, u64, Box<dyn De
                 Kind::Balance => Box::new(Balance::new(service)?),
                 Kind::Filter => return None,
             };
-            Some((service.name.clone(), EPOCH, decide))
+            let epoch = raise_epoch(store, &service.name, 0);
+            Some((service.name.clone(), epoch, decide))
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use signalbox_agent::flow::Tuple;
-use signalbox_agent::message::Action;
+use signalbox_agent::message::{Action, Capability};
 use signalbox_lower::plan::{BalancePlan, ServicePlan};
 use signalbox_manager::{Choice, Decide, Decided, Opening, Target, TargetStatus};
 
@@ -93,26 +93,50 @@ fn weights(servers: &[Server]) -> Vec<u32> {
 }
 
 impl Decide for Balance {
-    fn decide(&mut self, _now: Duration, opening: &Opening<'_>) -> Choice {
+    fn decide(
+        &mut self,
+        _now: Duration,
+        opening: &Opening<'_>,
+        taken: &dyn Fn(&Tuple) -> bool,
+    ) -> Choice {
         let flow = opening.flow;
-        let Some(number) = self.choose(&flow) else {
-            return Choice::Fallback;
-        };
-        let Some(server) = self.servers.get_mut(number) else {
-            return Choice::Fallback;
-        };
-        server.chosen += 1;
-        server.flows += 1;
-        let to = Tuple {
+        let to = |server: &Server| Tuple {
             dst: server.address,
             dport: server.port,
             ..flow
         };
+        let Some(first) = self.choose(&flow) else {
+            return Choice::Fallback;
+        };
+        // A client that uses one port for two of the service's endpoints cannot have the same server
+        // for both: its replies could not be told apart. The next one in the pool takes it.
+        let count = self.servers.len();
+        let free = (0..count).map(|i| (first + i) % count).find(|number| {
+            (self.servers.get(*number))
+                .is_some_and(|s| s.up && s.weight > 0 && !taken(&to(s).reversed()))
+        });
+        let Some(server) = free.and_then(|number| self.servers.get_mut(number)) else {
+            return Choice::Fallback;
+        };
+        server.chosen += 1;
+        server.flows += 1;
+        let to = to(server);
         Choice::Install(Decided {
             forward: (flow, vec![Action::Translate(to)]),
             reply: Some((to.reversed(), vec![Action::Translate(flow.reversed())])),
             cookie: Bytes::copy_from_slice(server.name.as_bytes()),
         })
+    }
+
+    fn stands(&self, decided: &Decided) -> bool {
+        let server = self.server_of(decided);
+        server
+            .and_then(|n| self.servers.get(n))
+            .is_some_and(|s| s.up)
+    }
+
+    fn needs(&self) -> Vec<Capability> {
+        vec![Capability::Translate]
     }
 
     fn ended(&mut self, decided: &Decided) {

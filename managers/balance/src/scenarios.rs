@@ -7,12 +7,15 @@ use std::time::Duration;
 use signalbox_agent::Input as ToTheAgent;
 use signalbox_agent::channel::{FaultLine, Faults};
 use signalbox_agent::flow::Tuple;
-use signalbox_agent::message::{ToAgent, ToManager};
+use signalbox_agent::message::{AgentBody, ToAgent, ToManager};
 use signalbox_agent::testing::{World, client, flags, plan, tcp};
 use signalbox_lower::plan::{CheckKind, CheckPlan, Pick, Plan};
-use signalbox_manager::{Input, Manager, Output};
+use signalbox_manager::{Counts, Input, Manager, Output};
 
 use crate::Balance;
+
+mod endpoints;
+mod restarts;
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -38,11 +41,15 @@ fn manager(plan: &Plan, epoch: u64) -> Manager {
     )
 }
 
+fn agent(number: usize, plan: &Plan) -> World {
+    World::named(&format!("agent-{}", number + 1), plan.clone())
+}
+
 impl Net {
     fn new(plan: &Plan, agents: usize, faults: Faults) -> Self {
         let mut net = Self {
             now: Duration::ZERO,
-            agents: (0..agents).map(|_| World::new(plan.clone())).collect(),
+            agents: (0..agents).map(|a| agent(a, plan)).collect(),
             managers: Vec::new(),
             up: Vec::new(),
             down: Vec::new(),
@@ -77,6 +84,45 @@ impl Net {
         for a in 0..self.agents.len() {
             self.agents[a].feed(ToTheAgent::SessionClosed(m as u64 + 1));
         }
+    }
+
+    /// The way between an agent and the manager breaks.
+    fn cut(&mut self, a: usize, m: usize) {
+        self.agents[a].feed(ToTheAgent::SessionClosed(m as u64 + 1));
+        self.agents[a].said.clear();
+        let out = self.managers[m].handle(self.now, Input::Disconnected(a as u64));
+        self.carry(m, out);
+    }
+
+    /// It is mended.
+    fn mend(&mut self, a: usize, m: usize) {
+        self.agents[a].feed(ToTheAgent::SessionOpened(m as u64 + 1));
+        let out = self.managers[m].handle(self.now, Input::Connected(a as u64));
+        self.carry(m, out);
+        self.settle();
+    }
+
+    /// The manager hears this from an agent.
+    fn hear(&mut self, a: usize, m: usize, body: AgentBody) {
+        let message = ToManager {
+            service: "web-lb".into(),
+            share: 0,
+            epoch: 1,
+            body,
+        };
+        let out = self.managers[m].handle(self.now, Input::Message(a as u64, message));
+        self.carry(m, out);
+    }
+
+    /// What a manager has counted.
+    fn counts(&self, m: usize) -> Counts {
+        self.managers[m].status().services[0].counts
+    }
+
+    /// Flows that the manager believes alive, by server.
+    fn live(&self, m: usize) -> u64 {
+        let status = self.managers[m].status();
+        status.services[0].targets.iter().map(|t| t.flows).sum()
     }
 
     fn carry(&mut self, m: usize, out: Vec<Output>) {
@@ -345,7 +391,7 @@ fn a8_5_a_late_agent_has_every_criterion_within_one_heartbeat() {
     let mut net = calm(&plan(), 2);
     let reason = "gone".to_owned();
     net.agents[1].feed(ToTheAgent::SwitchDown { reason });
-    net.agents[1] = World::new(plan());
+    net.agents[1] = agent(1, &plan());
     net.agents[1].now = net.now;
     net.agents[1].feed(ToTheAgent::SessionOpened(1));
     let out = net.managers[0].handle(net.now, Input::Connected(1));

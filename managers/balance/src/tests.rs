@@ -156,3 +156,30 @@ fn with_every_server_down_a_flow_takes_the_floor() {
         assert_eq!(b.choose(&flow(1)), None);
     }
 }
+
+#[test]
+fn a_server_whose_replies_could_not_be_told_apart_is_passed_over() {
+    for pick in [Pick::RoundRobin, Pick::Weighted, Pick::MaglevSource] {
+        let mut b = balance(pick, &[1, 0, 1, 1]);
+        b.health(2, false);
+        let packet = Bytes::new();
+        let opening = Opening {
+            flow: flow(1),
+            kind: signalbox_agent::flow::PacketKind::Whole,
+            ingress_port: 1,
+            packet: &packet,
+        };
+        let busy = b.servers[0].address;
+        let Choice::Install(decided) =
+            b.decide(Duration::ZERO, &opening, &|reply| reply.src == busy)
+        else {
+            panic!("the last server is free, alive and has a weight");
+        };
+        assert_eq!(b.server_of(&decided), Some(3));
+        assert_eq!(
+            b.decide(Duration::ZERO, &opening, &|_| true),
+            Choice::Fallback
+        );
+        assert_eq!(b.status().iter().map(|t| t.flows).sum::<u64>(), 1);
+    }
+}

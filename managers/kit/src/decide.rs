@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::Action;
+use signalbox_agent::message::{Action, Capability};
 use signalbox_lower::plan::CheckPlan;
 
 /// The first packet of a flow that nobody has decided about.
@@ -73,8 +73,26 @@ pub struct TargetStatus {
 /// A service's decisions. No I/O, no clock, no randomness: two managers that were told the same say the
 /// same.
 pub trait Decide: Send {
-    /// Decides about a new flow.
-    fn decide(&mut self, now: Duration, opening: &Opening<'_>) -> Choice;
+    /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
+    /// alive: then replies could not be told apart, and the decision must be another. (One that takes it
+    /// nevertheless counts as [`Choice::Fallback`].)
+    fn decide(
+        &mut self,
+        now: Duration,
+        opening: &Opening<'_>,
+        taken: &dyn Fn(&Tuple) -> bool,
+    ) -> Choice;
+
+    /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
+    /// the flow's next opening packet is decided afresh.
+    fn stands(&self, _decided: &Decided) -> bool {
+        true
+    }
+
+    /// What its decisions need of a target.
+    fn needs(&self) -> Vec<Capability> {
+        Vec::new()
+    }
 
     /// A flow that was decided is gone from every agent.
     fn ended(&mut self, _decided: &Decided) {}

@@ -9,9 +9,11 @@ pub mod health;
 pub mod manager;
 pub mod memory;
 pub mod segment;
+mod service;
 pub mod session;
 pub mod shell;
 pub mod state;
 
 pub use decide::{Choice, Decide, Decided, Opening, Target, TargetStatus};
 pub use manager::{Input, Manager, Output, ServiceStatus, Status};
+pub use service::Counts;

@@ -1,7 +1,7 @@
 //! A manager as a deterministic state machine: agents' messages and the time go in, messages come out.
 //!
-//! It keeps sessions, remembers what it has decided, and asks a [`Decide`] only about flows that are new.
-//! It does not know what the services do.
+//! It keeps sessions and knows agents by their names, so that one that comes back is the same; what a service
+//! answers is in `service`. It does not know what the services do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,28 +9,27 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use signalbox_agent::flow::{Part, events};
 use signalbox_agent::message::{
-    AgentBody, Criterion, Decision, FixedAffinity, Inject, InstalledAffinity, Interest,
-    InterestMask, Leases, ManagerBody, Place, ReportCause, Statistics, ToAgent, ToManager, Verdict,
+    AgentBody, Inject, Interest, ManagerBody, Place, ReportCause, Subject, ToAgent, ToManager,
+    Verdict,
 };
-use signalbox_agent::packet::proto;
-use signalbox_lower::plan::{CriterionAction, Limits, PartPlan, Plan, ServicePlan};
+use signalbox_lower::plan::Plan;
 
-use crate::decide::{Choice, Decide, Decided, Opening, TargetStatus};
+use crate::decide::{Decide, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
-use crate::memory::{AgentId, Life, Memory};
-use crate::session::{Offer, Session};
+use crate::memory::{AgentId, Memory, Recipient};
+use crate::service::{Counts, Service, criteria_of};
+use crate::session::{News, Offer, Session, SessionId};
 
 /// Anything that happens to a manager.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// There is a way to an agent.
-    Connected(AgentId),
+    /// There is a new way to an agent.
+    Connected(SessionId),
     /// It is gone.
-    Disconnected(AgentId),
+    Disconnected(SessionId),
     /// An agent has said something.
-    Message(AgentId, ToManager),
+    Message(SessionId, ToManager),
     /// Time has passed.
     Tick,
 }
@@ -39,30 +38,9 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Say something to an agent.
-    Message(AgentId, ToAgent),
+    Message(SessionId, ToAgent),
     /// One line for the operator.
     Log(String),
-}
-
-/// What a manager has counted of a service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Packets that agents asked about.
-    pub interest_packets: u64,
-    /// Of those, first packets that were decided.
-    pub decided: u64,
-    /// Of those, first packets of flows decided before: retransmissions, and flows new to that agent.
-    pub repeated: u64,
-    /// Of those, packets in mid-flow of flows that were decided before.
-    pub mid_flow_known: u64,
-    /// Of those, packets in mid-flow of unknown flows; never given a new decision (A8.4).
-    pub mid_flow_unknown: u64,
-    /// Flows that found nobody to serve them.
-    pub no_choice: u64,
-    /// Notices.
-    pub notices: u64,
-    /// Refusals by agents.
-    pub denied: u64,
 }
 
 /// A service's state, for people.
@@ -91,12 +69,18 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
 }
 
-struct Service {
-    limits: Limits,
-    decide: Box<dyn Decide>,
-    memory: Memory,
-    checker: Checker,
-    counts: Counts,
+/// A way to an agent.
+struct Way {
+    session: Session,
+    /// Once the agent has said who it is: the agent, and which of its sessions this is.
+    agent: Option<(AgentId, u64)>,
+}
+
+/// An agent that is away: at this time it counts as lost, and what it holds of the service with it.
+struct Away {
+    until: Duration,
+    agent: AgentId,
+    service: usize,
 }
 
 /// A manager of one or more services.
@@ -106,18 +90,19 @@ pub struct Manager {
     now: Duration,
     offers: Vec<Offer>,
     services: Vec<Service>,
-    by_name: FxHashMap<Arc<str>, usize>,
-    sessions: BTreeMap<AgentId, Session>,
-    next_request: u64,
+    by_name: FxHashMap<(Arc<str>, u32), usize>,
+    ways: BTreeMap<SessionId, Way>,
+    /// Agents that have ever been there, by [`AgentId`].
+    agents: Vec<Arc<str>>,
+    away: Vec<Away>,
+    /// Sessions that have been opened.
+    opened: u64,
+    injected: u64,
     out: Vec<Output>,
 }
 
-/// A decision is remembered for so many idle leases after its flow is gone.
-const KEEP_LEASES: u64 = 2;
-/// Set in the ids of fixed affinities' entries.
-const FIXED_ENTRY: u32 = 0x8000_0000;
-/// Requests of a manager's own; agents' questions are numbered from 1.
-const OWN_REQUESTS: u64 = 1 << 63;
+/// The share that a manager has of a service that is not divided.
+const WHOLE: u32 = 0;
 
 impl Manager {
     /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
@@ -131,8 +116,11 @@ impl Manager {
             offers: Vec::new(),
             services: Vec::new(),
             by_name: FxHashMap::default(),
-            sessions: BTreeMap::new(),
-            next_request: OWN_REQUESTS,
+            ways: BTreeMap::new(),
+            agents: Vec::new(),
+            away: Vec::new(),
+            opened: 0,
+            injected: 0,
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
@@ -141,15 +129,16 @@ impl Manager {
             };
             let name: Arc<str> = service.into();
             let index = manager.services.len();
-            manager.by_name.insert(name.clone(), index);
+            manager.by_name.insert((name.clone(), WHOLE), index);
             manager.offers.push(Offer {
                 service: name,
+                share: WHOLE,
                 epoch,
                 version: 1,
-                criteria: criteria_of(s),
+                criteria: criteria_of(s, &decide.needs()),
                 beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
             });
-            let keep = Duration::from_millis(s.limits.idle_ms * KEEP_LEASES);
+            let keep = keep(s.limits.idle_ms);
             manager.services.push(Service {
                 checker: Checker::new(plan, &decide.targets(), index),
                 limits: s.limits.clone(),
@@ -166,13 +155,16 @@ impl Manager {
         self.now = self.now.max(now);
         match input {
             Input::Connected(id) => {
-                let session =
-                    Session::new(self.now, self.name.clone(), self.plan_hash, &self.offers);
-                self.sessions.insert(id, session);
+                self.disconnected(id);
+                let name = self.name.clone();
+                let session = Session::new(self.now, name, self.plan_hash, &self.offers);
+                let way = Way {
+                    session,
+                    agent: None,
+                };
+                self.ways.insert(id, way);
             }
-            Input::Disconnected(id) => {
-                self.sessions.remove(&id);
-            }
+            Input::Disconnected(id) => self.disconnected(id),
             Input::Message(id, message) => self.message(id, message),
             Input::Tick => {}
         }
@@ -183,12 +175,13 @@ impl Manager {
     /// When [`Input::Tick`] is due, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let sessions = self.sessions.values().filter_map(Session::next);
+        let sessions = self.ways.values().filter_map(|w| w.session.next());
+        let away = self.away.iter().map(|a| a.until);
         let checks = (self.speaker().is_some())
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
             .into_iter()
             .flatten();
-        sessions.chain(checks).min()
+        sessions.chain(checks).chain(away).min()
     }
 
     /// Its state, for people.
@@ -196,8 +189,8 @@ impl Manager {
     pub fn status(&self) -> Status {
         Status {
             manager: self.name.to_string(),
-            agents: (self.sessions.values())
-                .filter_map(|s| s.agent().map(ToString::to_string))
+            agents: (self.ways.values())
+                .filter_map(|w| w.session.agent().map(ToString::to_string))
                 .collect(),
             services: (self.services.iter().zip(&self.offers))
                 .map(|(s, offer)| ServiceStatus {
@@ -212,18 +205,22 @@ impl Manager {
     }
 
     /// The agent through which checks go: the first one that is there.
-    fn speaker(&self) -> Option<AgentId> {
-        (self.sessions.iter())
-            .find(|(_, s)| s.agent().is_some())
+    fn speaker(&self) -> Option<SessionId> {
+        (self.ways.iter())
+            .find(|(_, w)| w.agent.is_some())
             .map(|(id, _)| *id)
     }
 
     fn tick(&mut self) {
         let now = self.now;
         let mut said = Vec::new();
-        for (id, session) in &mut self.sessions {
-            session.tick(now, &self.offers, &mut said);
+        for (id, way) in &mut self.ways {
+            way.session.tick(now, &self.offers, &mut said);
             (self.out).extend(said.drain(..).map(|m| Output::Message(*id, m)));
+        }
+        let due = self.away.extract_if(.., |a| a.until <= now);
+        for Away { agent, service, .. } in due.collect::<Vec<_>>() {
+            self.lost(agent, service, u64::MAX);
         }
         for service in &mut self.services {
             service.memory.forget(now);
@@ -243,12 +240,17 @@ impl Manager {
     }
 
     /// Carries out what checks want: packets out, and news to the service.
-    fn checked(&mut self, agent: AgentId, index: usize, steps: Vec<Health>) {
+    fn checked(&mut self, id: SessionId, index: usize, steps: Vec<Health>) {
         for step in steps {
             match step {
                 Health::Send(packet) => {
-                    let place = Place::Route;
-                    self.say(agent, index, ManagerBody::Inject(Inject { packet, place }));
+                    self.injected += 1;
+                    let inject = Inject {
+                        request: self.injected,
+                        packet,
+                        place: Place::Route,
+                    };
+                    self.say(id, index, ManagerBody::Inject(inject));
                 }
                 Health::Changed { target, up } => {
                     if let Some(service) = self.services.get_mut(index) {
@@ -265,12 +267,13 @@ impl Manager {
         }
     }
 
-    fn say(&mut self, agent: AgentId, index: usize, body: ManagerBody) {
+    fn say(&mut self, id: SessionId, index: usize, body: ManagerBody) {
         if let Some(offer) = self.offers.get(index) {
             self.out.push(Output::Message(
-                agent,
+                id,
                 ToAgent {
                     service: offer.service.clone(),
+                    share: offer.share,
                     epoch: offer.epoch,
                     body,
                 },
@@ -278,34 +281,74 @@ impl Manager {
         }
     }
 
-    fn message(&mut self, id: AgentId, message: ToManager) {
+    /// The agent that a new session is with: one that was there before is the same.
+    fn opened(&mut self, name: &Arc<str>) -> (AgentId, u64) {
+        let at = self.agents.iter().position(|known| known == name);
+        let agent = AgentId(at.unwrap_or(self.agents.len()));
+        if at.is_none() {
+            self.agents.push(name.clone());
+        }
+        self.away.retain(|a| a.agent != agent);
+        self.opened += 1;
+        (agent, self.opened)
+    }
+
+    /// A way to an agent is gone. What the agent holds it holds on: its switch goes on by itself.
+    fn disconnected(&mut self, id: SessionId) {
+        let Some(way) = self.ways.remove(&id) else {
+            return;
+        };
+        for service in &mut self.services {
+            service.memory.session_over(id);
+        }
+        let Some((agent, _)) = way.agent else { return };
+        let other = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent);
+        if self.ways.values().any(other) {
+            return;
+        }
+        for (service, state) in self.services.iter().enumerate() {
+            self.away.push(Away {
+                until: self.now + keep(state.limits.idle_ms),
+                agent,
+                service,
+            });
+        }
+    }
+
+    /// What an agent was given before this session of it, and does not tell of now, it holds no more.
+    fn lost(&mut self, agent: AgentId, index: usize, session: u64) {
+        if let Some(service) = self.services.get_mut(index) {
+            for decided in service.memory.lost(self.now, agent, session) {
+                service.decide.ended(&decided);
+            }
+        }
+    }
+
+    fn message(&mut self, id: SessionId, message: ToManager) {
         let now = self.now;
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(way) = self.ways.get_mut(&id) else {
             return;
         };
         let mut said = Vec::new();
-        let opened = session.handle(
-            now,
-            &message.service,
-            &message.body,
-            &self.offers,
-            &mut said,
-        );
-        if let Some(text) = session.refused() {
+        let news = way.session.handle(now, &message, &self.offers, &mut said);
+        if let Some(text) = way.session.refused() {
             let text = format!("an agent refuses this manager: {text}");
-            self.sessions.remove(&id);
+            self.disconnected(id);
             self.out.push(Output::Log(text));
             return;
         }
+        let name = way.session.agent().cloned();
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
-        if opened {
-            // What was decided before, by this manager or another, is not decided again.
-            for index in 0..self.offers.len() {
-                self.next_request += 1;
-                let request = self.next_request;
-                self.say(id, index, ManagerBody::ListAffinities { request });
+        if let (News::Opened, Some(name)) = (news, name) {
+            let agent = self.opened(&name);
+            if let Some(way) = self.ways.get_mut(&id) {
+                way.agent = Some(agent);
             }
         }
+        // Before it has said who it is, nothing that an agent says can be remembered.
+        let Some((agent, session)) = self.ways.get(&id).and_then(|w| w.agent) else {
+            return;
+        };
         if let AgentBody::Arrived { packet, .. } = &message.body {
             for index in 0..self.services.len() {
                 let steps = (self.services.get_mut(index))
@@ -315,7 +358,8 @@ impl Manager {
             }
             return;
         }
-        let Some(index) = self.by_name.get(&message.service).copied() else {
+        let key = (message.service, message.share);
+        let Some(index) = self.by_name.get(&key).copied() else {
             return;
         };
         let Some(service) = self.services.get_mut(index) else {
@@ -323,47 +367,63 @@ impl Manager {
         };
         match message.body {
             AgentBody::Interest(interest) if interest.request == 0 => service.counts.notices += 1,
-            AgentBody::Interest(interest) => self.interest(id, index, &interest),
+            AgentBody::Interest(interest) => {
+                let to = Recipient {
+                    agent,
+                    session,
+                    question: Some((id, interest.request)),
+                };
+                self.interest(id, index, to, &interest);
+            }
             AgentBody::Report(report) => {
+                let forward = report.forward.map(|d| d.tuple);
                 if report.cause == ReportCause::Closed
-                    && let Some(number) = service.memory.meant(report.flow, report.forward)
+                    && let Some(number) = service.memory.meant(agent, report.flow, forward)
                 {
                     service.memory.closed(number);
                 }
             }
             AgentBody::Expired(ended) | AgentBody::Deleted(ended) => {
-                if let Some(number) = service.memory.meant(ended.flow, ended.forward)
-                    && let Some(flow) = service.memory.ended(now, number, id)
+                if let Some(number) = service.memory.meant(agent, ended.flow, ended.forward)
+                    && let Some(flow) = service.memory.ended(now, number, agent)
                 {
                     service.decide.ended(&flow.decided);
                 }
             }
             AgentBody::Denied(denied) => {
                 service.counts.denied += 1;
-                if let Some(flow) = service.memory.denied(id, denied.request)
-                    && flow.life != Life::Gone
+                if let Subject::Verdict(question) = denied.subject
+                    && let Some(decided) = service.memory.denied(now, id, question)
                 {
-                    service.decide.ended(&flow.decided);
+                    service.decide.ended(&decided);
                 }
-                let text = format!("{}: denied: {}", message.service, denied.text);
+                let text = format!("{}: denied: {}", key.0, denied.text);
                 self.out.push(Output::Log(text));
             }
             AgentBody::Affinities { list, .. } => {
+                let to = Recipient {
+                    agent,
+                    session,
+                    question: None,
+                };
                 for affinity in list {
-                    service.adopt(id, &affinity);
+                    service.adopt(to, &affinity);
+                }
+                if let News::Listed(index) = news {
+                    self.lost(agent, index, session);
                 }
             }
             _ => {}
         }
     }
 
-    fn interest(&mut self, id: AgentId, index: usize, interest: &Interest) {
+    fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {
         let now = self.now;
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
         service.counts.interest_packets += 1;
-        let (decision, affinities) = service.answer(now, id, interest);
+        let (decision, affinities) = service.answer(now, to, interest);
         let verdict = Verdict {
             request: interest.request,
             decision,
@@ -373,170 +433,7 @@ impl Manager {
     }
 }
 
-impl Service {
-    fn answer(
-        &mut self,
-        now: Duration,
-        agent: AgentId,
-        interest: &Interest,
-    ) -> (Decision, Vec<FixedAffinity>) {
-        let flags = interest.events & (events::SYN | events::ACK);
-        let tcp = interest.flow.proto == proto::TCP;
-        let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
-        let known = (self.memory)
-            .find(interest.part, interest.flow, interest.kind)
-            .map(|(number, flow)| (number, flow.life));
-        // An entry diverts an opening packet itself only once its flow has closed.
-        let closed = interest.state.entry & FIXED_ENTRY != 0;
-        if let Some((number, life)) = known
-            && !(opens && tcp && (closed || life != Life::Live))
-        {
-            // The same flow gets the same decision (A6.3, A8.7).
-            if opens {
-                self.counts.repeated += 1;
-            } else {
-                self.counts.mid_flow_known += 1;
-            }
-            if let Some(flow) = self.memory.given(number, agent) {
-                self.decide.adopted(&flow.decided);
-            }
-            let affinities = self.affinities(number, interest);
-            return (Decision::Resume, affinities);
-        }
-        if !opens {
-            self.counts.mid_flow_unknown += 1;
-            return (Decision::Drop, Vec::new());
-        }
-        let choice = self.decide.decide(
-            now,
-            &Opening {
-                flow: interest.flow,
-                kind: interest.kind,
-                ingress_port: interest.state.ingress_port,
-                packet: &interest.packet,
-            },
-        );
-        match choice {
-            Choice::Install(decided) => {
-                self.counts.decided += 1;
-                let (number, former) =
-                    self.memory
-                        .remember(decided, interest.kind, agent, interest.request);
-                for flow in former {
-                    if flow.life != Life::Gone {
-                        self.decide.ended(&flow.decided);
-                    }
-                }
-                (Decision::Resume, self.affinities(number, interest))
-            }
-            Choice::Drop => {
-                self.counts.no_choice += 1;
-                (Decision::Drop, Vec::new())
-            }
-            Choice::Fallback => {
-                self.counts.no_choice += 1;
-                (Decision::Fallback, Vec::new())
-            }
-        }
-    }
-
-    /// A remembered decision as an agent wants it.
-    fn affinities(&self, number: u64, interest: &Interest) -> Vec<FixedAffinity> {
-        let Some((_, flow)) = (self.memory)
-            .find(interest.part, interest.flow, interest.kind)
-            .filter(|(n, _)| *n == number)
-        else {
-            return Vec::new();
-        };
-        let decided = &flow.decided;
-        let reply = decided.reply.as_ref();
-        let make = |part, tuple, actions: &Vec<_>, partner| FixedAffinity {
-            part,
-            tuple,
-            kind: flow.kind,
-            actions: actions.clone(),
-            flow: number,
-            partner,
-            cookie: decided.cookie.clone(),
-            leases: Leases {
-                half_open_ms: Some(self.limits.half_open_ms),
-                idle_ms: Some(self.limits.idle_ms),
-                closed_ms: Some(self.limits.closed_ms),
-                hard_ms: None,
-            },
-            interest: InterestMask::default(),
-            track_close: tuple.proto == proto::TCP,
-            statistics: Statistics {
-                count: true,
-                every_ms: None,
-                on_close: true,
-            },
-        };
-        let (forward, actions) = &decided.forward;
-        let mut list = Vec::with_capacity(2);
-        if let Some((tuple, actions)) = reply {
-            list.push(make(Part::Reply, *tuple, actions, Some(*forward)));
-        }
-        let partner = reply.map(|(tuple, _)| *tuple);
-        list.push(make(Part::Forward, *forward, actions, partner));
-        list
-    }
-
-    /// Learns a decision that an agent holds already.
-    fn adopt(&mut self, agent: AgentId, installed: &InstalledAffinity) {
-        let a = &installed.affinity;
-        if a.part != Part::Forward {
-            return;
-        }
-        if let Some((number, _)) = self.memory.find(a.part, a.tuple, a.kind) {
-            self.memory.given(number, agent);
-            return;
-        }
-        let reply = a.partner.map(|partner| {
-            let back = signalbox_agent::message::Action::Translate(a.tuple.reversed());
-            (partner, vec![back])
-        });
-        let decided = Decided {
-            forward: (a.tuple, a.actions.clone()),
-            reply,
-            cookie: a.cookie.clone(),
-        };
-        self.decide.adopted(&decided);
-        let (number, _) = self.memory.remember(decided, a.kind, agent, 0);
-        if installed.closed {
-            self.memory.closed(number);
-        }
-    }
-}
-
-/// The plan's criteria that ask a manager, as a manager installs them.
-fn criteria_of(service: &ServicePlan) -> Vec<Criterion> {
-    let of_part = |part: Part, plan: &PartPlan| -> Vec<Criterion> {
-        (plan.criteria.iter())
-            .filter_map(|c| match c.action {
-                CriterionAction::Ask {
-                    packet_events,
-                    notice_events,
-                } => Some(Criterion {
-                    id: c.id,
-                    part,
-                    priority: c.priority,
-                    interest: InterestMask {
-                        packet_events,
-                        notice_events,
-                    },
-                    // A packet that comes back without an affinity must not get past the service.
-                    else_drop: service.fallback == signalbox_lower::plan::Fallback::Drop,
-                    count: false,
-                    cubes: c.cubes.clone(),
-                }),
-                CriterionAction::Pass | CriterionAction::Discard => None,
-            })
-            .collect()
-    };
-    let mut list = of_part(Part::Forward, &service.forward);
-    if let Some(reply) = &service.reply {
-        list.extend(of_part(Part::Reply, reply));
-    }
-    list
+/// How long what is gone is remembered: two idle leases.
+fn keep(idle_ms: u64) -> Duration {
+    Duration::from_millis(idle_ms.saturating_mul(2))
 }

@@ -1,7 +1,8 @@
 //! A manager's memory of what it has decided, longer than any agent's lease (A8.7).
 //!
 //! A flow is live while an agent holds it, closed when an agent has seen its end, and gone when no agent holds
-//! it any more; a gone one is remembered for a while, so that a late packet gets the old decision.
+//! it any more; a gone one is remembered for a while, so that a late packet gets the old decision. An agent
+//! that is away still holds what it held: its sessions come and go, its flows stay.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use rustc_hash::FxHashMap;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
 
 use crate::decide::Decided;
+use crate::session::SessionId;
 
-/// Names an agent's session.
-pub type AgentId = u64;
+/// Names an agent, by whichever session it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AgentId(pub usize);
 
 /// Where a flow is in its life, as far as agents have told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,25 @@ pub enum Life {
     Gone,
 }
 
+/// Who gets a decision, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipient {
+    /// The agent.
+    pub agent: AgentId,
+    /// Counts the agent's sessions up: a flow that an agent does not list in a later session it has lost.
+    pub session: u64,
+    /// The question that the decision answers; `None` when the agent told of the flow itself.
+    pub question: Option<(SessionId, u64)>,
+}
+
+/// An agent that holds a flow.
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    to: Recipient,
+    /// What the agent calls the flow: an agent that has found it on its switch knows no number.
+    number: u64,
+}
+
 /// A decision and what has become of it.
 #[derive(Debug, Clone)]
 pub struct Remembered {
@@ -34,11 +56,16 @@ pub struct Remembered {
     pub kind: PacketKind,
     /// Where it is in its life.
     pub life: Life,
-    /// The agents that hold it.
-    pub agents: Vec<AgentId>,
-    /// The request that brought it to an agent, to find it again when that is denied.
-    pub request: (AgentId, u64),
+    holdings: Vec<Holding>,
+    /// The question that it was decided for, if this manager decided it.
+    origin: Option<(SessionId, u64)>,
     forget: Duration,
+}
+
+impl Remembered {
+    fn holding(&self, agent: AgentId) -> Option<&Holding> {
+        self.holdings.iter().find(|h| h.to.agent == agent)
+    }
 }
 
 /// Decisions by number and by tuple.
@@ -46,7 +73,7 @@ pub struct Remembered {
 pub struct Memory {
     flows: FxHashMap<u64, Remembered>,
     by_tuple: FxHashMap<(Part, Tuple, PacketKind), u64>,
-    by_request: FxHashMap<(AgentId, u64), u64>,
+    by_question: FxHashMap<(SessionId, u64), u64>,
     gone: VecDeque<(Duration, u64)>,
     next: u64,
     keep: Duration,
@@ -59,7 +86,7 @@ impl Memory {
         Self {
             flows: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
-            by_request: FxHashMap::default(),
+            by_question: FxHashMap::default(),
             gone: VecDeque::new(),
             next: first,
             keep,
@@ -85,13 +112,21 @@ impl Memory {
         Some((number, self.flows.get(&number)?))
     }
 
-    /// Remembers a decision; what was remembered of the same tuples gives way and is returned.
+    /// Whether another live flow than that of `forward` has this reply match.
+    #[must_use]
+    pub fn taken(&self, reply: Tuple, forward: Tuple, kind: PacketKind) -> bool {
+        (self.find(Part::Reply, reply, kind))
+            .is_some_and(|(_, f)| f.life == Life::Live && f.decided.forward.0 != forward)
+    }
+
+    /// Remembers a decision; what was remembered of the same tuples gives way and is returned. `number` is
+    /// what the agent calls it, if it told of the flow itself.
     pub fn remember(
         &mut self,
         decided: Decided,
         kind: PacketKind,
-        agent: AgentId,
-        request: u64,
+        to: Recipient,
+        number: Option<u64>,
     ) -> (u64, Vec<Remembered>) {
         let mut former = Vec::new();
         let keys = keys(&decided, kind);
@@ -101,30 +136,41 @@ impl Memory {
             }
         }
         self.next += 1;
-        let number = self.next;
+        let own = self.next;
         for key in keys.into_iter().flatten() {
-            self.by_tuple.insert(key, number);
+            self.by_tuple.insert(key, own);
         }
-        self.by_request.insert((agent, request), number);
         self.flows.insert(
-            number,
+            own,
             Remembered {
                 decided,
                 kind,
                 life: Life::Live,
-                agents: vec![agent],
-                request: (agent, request),
+                holdings: Vec::new(),
+                origin: to.question,
                 forget: Duration::MAX,
             },
         );
-        (number, former)
+        self.given(own, to, number.unwrap_or(own));
+        (own, former)
     }
 
-    /// An agent has got the decision (again). A flow that was gone comes back to life, and is returned.
-    pub fn given(&mut self, number: u64, agent: AgentId) -> Option<&Remembered> {
+    /// An agent has got the decision (again), and calls it `called`. A flow that was gone comes back to life,
+    /// and is returned.
+    pub fn given(&mut self, number: u64, to: Recipient, called: u64) -> Option<&Remembered> {
         let flow = self.flows.get_mut(&number)?;
-        if !flow.agents.contains(&agent) {
-            flow.agents.push(agent);
+        let holding = Holding { to, number: called };
+        match (flow.holdings.iter_mut()).find(|h| h.to.agent == to.agent) {
+            Some(held) => {
+                if let Some(question) = held.to.question {
+                    self.by_question.remove(&question);
+                }
+                *held = holding;
+            }
+            None => flow.holdings.push(holding),
+        }
+        if let Some(question) = to.question {
+            self.by_question.insert(question, number);
         }
         flow.forget = Duration::MAX;
         let revived = flow.life == Life::Gone;
@@ -134,15 +180,15 @@ impl Memory {
         revived.then_some(flow)
     }
 
-    /// The flow that an agent speaks of: by its number, or by its tuple if it was decided before this
-    /// manager started and has the number of another.
+    /// The flow that an agent speaks of. Numbers alone do not do: a manager before this one may have given the
+    /// same, and an agent that has found a flow on its switch has none.
     #[must_use]
-    pub fn meant(&self, number: u64, forward: Option<Tuple>) -> Option<u64> {
-        if self.flows.contains_key(&number) {
-            return Some(number);
-        }
-        let (found, flow) = self.find(Part::Forward, forward?, PacketKind::Whole)?;
-        (flow.request.1 == 0).then_some(found)
+    pub fn meant(&self, agent: AgentId, called: u64, forward: Option<Tuple>) -> Option<u64> {
+        let Some(forward) = forward else {
+            return self.flows.contains_key(&called).then_some(called);
+        };
+        let (number, flow) = self.find(Part::Forward, forward, PacketKind::Whole)?;
+        (flow.holding(agent)?.number == called).then_some(number)
     }
 
     /// An agent has seen the flow close.
@@ -157,8 +203,11 @@ impl Memory {
     /// An agent holds the flow no more. When it was the last one, the flow is gone, and returned.
     pub fn ended(&mut self, now: Duration, number: u64, agent: AgentId) -> Option<&Remembered> {
         let flow = self.flows.get_mut(&number)?;
-        flow.agents.retain(|a| *a != agent);
-        if !flow.agents.is_empty() || flow.life == Life::Gone {
+        let at = flow.holdings.iter().position(|h| h.to.agent == agent)?;
+        if let Some(question) = flow.holdings.swap_remove(at).to.question {
+            self.by_question.remove(&question);
+        }
+        if !flow.holdings.is_empty() || flow.life == Life::Gone {
             return None;
         }
         flow.life = Life::Gone;
@@ -167,10 +216,38 @@ impl Memory {
         Some(flow)
     }
 
-    /// An agent has refused what a request brought; forgets the flow if it came by that request.
-    pub fn denied(&mut self, agent: AgentId, request: u64) -> Option<Remembered> {
-        let number = self.by_request.get(&(agent, request)).copied()?;
-        self.remove(number)
+    /// An agent holds none of the flows that it was given or told of in sessions before this one: it was
+    /// away, and does not list them, or does not come back (`session` is then the largest there is). Returns
+    /// those that are gone.
+    pub fn lost(&mut self, now: Duration, agent: AgentId, session: u64) -> Vec<Decided> {
+        let numbers: Vec<u64> = (self.flows.iter())
+            .filter(|(_, f)| f.holding(agent).is_some_and(|h| h.to.session < session))
+            .map(|(number, _)| *number)
+            .collect();
+        (numbers.into_iter())
+            .filter_map(|number| Some(self.ended(now, number, agent)?.decided.clone()))
+            .collect()
+    }
+
+    /// An agent has refused what answered its question. A flow that was decided for it is forgotten; one
+    /// that this agent only got again it does not hold. Returns what had been alive, and is no more.
+    pub fn denied(&mut self, now: Duration, session: SessionId, question: u64) -> Option<Decided> {
+        let question = (session, question);
+        let number = self.by_question.get(&question).copied()?;
+        let flow = self.flows.get(&number)?;
+        let alone = flow.holdings.len() == 1;
+        if flow.origin == Some(question) && alone {
+            let flow = self.remove(number)?;
+            return (flow.life != Life::Gone).then_some(flow.decided);
+        }
+        let holding = (flow.holdings.iter()).find(|h| h.to.question == Some(question))?;
+        let agent = holding.to.agent;
+        Some(self.ended(now, number, agent)?.decided.clone())
+    }
+
+    /// Forgets which questions a session had: they are not spoken of any more.
+    pub fn session_over(&mut self, session: SessionId) {
+        self.by_question.retain(|(of, _), _| *of != session);
     }
 
     /// Forgets flows that are gone long enough.
@@ -193,7 +270,9 @@ impl Memory {
                 self.by_tuple.remove(&key);
             }
         }
-        self.by_request.remove(&flow.request);
+        for question in flow.holdings.iter().filter_map(|h| h.to.question) {
+            self.by_question.remove(&question);
+        }
         Some(flow)
     }
 }

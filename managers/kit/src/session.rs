@@ -1,24 +1,34 @@
-//! One session with one agent: greeting, criteria by version, heartbeats. Pure: takes messages and the time,
-//! returns messages.
+//! One session with one agent: greeting, criteria by version, heartbeats, and the agent's list of what it
+//! holds. Pure: takes messages and the time, returns messages.
 //!
-//! Everything it says may be lost or doubled: the greeting is repeated until it is answered, and every
-//! heartbeat names the criteria's version, so that an agent that lacks them asks for them (A8.5, A8.6).
+//! Everything it says may be lost or doubled: the greeting is repeated until it is answered, the list asked
+//! for until it is whole, and every heartbeat names the criteria's version, so that an agent that lacks them
+//! asks for them (A8.5, A8.6).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_agent::message::{
-    AgentBody, Criteria, Criterion, Heartbeat, Hello, ManagerBody, ToAgent, VERSION,
+    AgentBody, Claim, Criteria, Criterion, Heartbeat, Hello, ManagerBody, ToAgent, ToManager,
+    VERSION,
 };
+
+/// Names a session with an agent.
+pub type SessionId = u64;
 
 /// Between two greetings.
 const GREET: Duration = Duration::from_millis(500);
+/// How long the pieces of a list may take to arrive.
+const LIST: Duration = Duration::from_secs(5);
 
 /// A service as a session needs it.
 #[derive(Debug, Clone)]
 pub struct Offer {
     /// The service's name.
     pub service: Arc<str>,
+    /// The share of it; 0 if it is not divided.
+    pub share: u32,
     /// The manager's epoch for it.
     pub epoch: u64,
     /// The criteria's version; above 0.
@@ -29,9 +39,32 @@ pub struct Offer {
     pub beat: Duration,
 }
 
+/// What a message to a session has brought, besides what the manager looks at itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// The session has just opened.
+    Opened,
+    /// The agent has listed all that it holds of the offer with this index.
+    Listed(usize),
+}
+
+/// The pieces of an agent's list.
+#[derive(Debug, Default)]
+struct List {
+    /// When it is asked for; `None` when it is whole.
+    next: Option<Duration>,
+    request: u64,
+    pieces: BTreeSet<u32>,
+    /// Known once the last piece has come.
+    count: Option<usize>,
+}
+
 #[derive(Debug)]
 struct Beat {
     next: Duration,
+    list: List,
     sequence: u64,
     /// The version that this agent is given: raised if it holds a newer one.
     version: u64,
@@ -60,6 +93,7 @@ impl Session {
             beats: (offers.iter())
                 .map(|offer| Beat {
                     next: now,
+                    list: List::default(),
                     sequence: 0,
                     version: offer.version,
                 })
@@ -88,7 +122,10 @@ impl Session {
         }
         match self.agent {
             None => Some(self.greet),
-            Some(_) => self.beats.iter().map(|b| b.next).min(),
+            Some(_) => (self.beats.iter())
+                .flat_map(|b| [Some(b.next), b.list.next])
+                .flatten()
+                .min(),
         }
     }
 
@@ -114,69 +151,115 @@ impl Session {
                 };
                 out.push(to(offer, ManagerBody::Heartbeat(heartbeat)));
             }
+            // What was decided before, by this manager or another, is not decided again.
+            if beat.list.next.is_some_and(|at| now >= at) {
+                let request = beat.list.request + 1;
+                beat.list = List {
+                    next: Some(now + LIST),
+                    request,
+                    ..List::default()
+                };
+                out.push(to(offer, ManagerBody::ListAffinities { request }));
+            }
         }
     }
 
     fn hello(&self, offers: &[Offer]) -> ToAgent {
         ToAgent {
             service: "".into(),
+            share: 0,
             epoch: 0,
             body: ManagerBody::Hello(Hello {
                 version: VERSION,
                 manager: self.manager.clone(),
                 plan_hash: self.plan_hash,
-                services: (offers.iter())
-                    .map(|o| (o.service.clone(), o.epoch))
+                claims: (offers.iter())
+                    .map(|o| Claim {
+                        service: o.service.clone(),
+                        share: o.share,
+                        epoch: o.epoch,
+                        standby: false,
+                    })
                     .collect(),
             }),
         }
     }
 
-    /// Takes in a message if it is the session's own business; says whether the session has just opened.
+    /// Takes in a message as far as it is the session's own business.
     pub fn handle(
         &mut self,
         now: Duration,
-        service: &str,
-        body: &AgentBody,
+        message: &ToManager,
         offers: &[Offer],
         out: &mut Vec<ToAgent>,
-    ) -> bool {
-        match body {
+    ) -> News {
+        let own =
+            (offers.iter()).position(|o| o.service == message.service && o.share == message.share);
+        let beat = own.and_then(|at| self.beats.get_mut(at));
+        match &message.body {
             AgentBody::Welcome(welcome) => {
-                let opened = self.agent.is_none();
-                self.agent = Some(welcome.agent.clone());
-                if opened {
-                    for (beat, offer) in self.beats.iter_mut().zip(offers) {
-                        out.push(criteria(offer, beat.version));
-                        beat.next = now;
-                    }
-                    self.tick(now, offers, out);
+                if self.agent.is_some() {
+                    return News::None;
                 }
-                opened
+                self.agent = Some(welcome.agent.clone());
+                for (beat, offer) in self.beats.iter_mut().zip(offers) {
+                    out.push(criteria(offer, beat.version));
+                    beat.next = now;
+                    beat.list.next = Some(now);
+                }
+                self.tick(now, offers, out);
+                News::Opened
             }
             AgentBody::Refused { text, .. } => {
                 self.refused = Some(text.clone());
-                false
+                News::None
             }
             AgentBody::Resync { have_version } => {
-                let mut own = (self.beats.iter_mut().zip(offers))
-                    .filter(|(_, offer)| &*offer.service == service);
-                if let Some((beat, offer)) = own.next() {
+                if let Some((beat, offer)) = beat.zip(own.and_then(|at| offers.get(at))) {
                     if *have_version >= beat.version {
                         beat.version = have_version + 1;
                     }
                     out.push(criteria(offer, beat.version));
                 }
-                false
+                News::None
             }
-            _ => false,
+            AgentBody::Affinities {
+                request,
+                piece,
+                last,
+                ..
+            } => {
+                let whole = beat.is_some_and(|b| b.list.takes(*request, *piece, *last));
+                own.filter(|_| whole).map_or(News::None, News::Listed)
+            }
+            _ => News::None,
         }
+    }
+}
+
+impl List {
+    /// Notes a piece; says whether the list has just become whole.
+    fn takes(&mut self, request: u64, piece: u32, last: bool) -> bool {
+        if self.next.is_none() || request != self.request {
+            return false;
+        }
+        self.pieces.insert(piece);
+        if last {
+            self.count = usize::try_from(piece).ok().map(|n| n + 1);
+        }
+        let whole = self.count == Some(self.pieces.len());
+        if whole {
+            self.next = None;
+            self.pieces.clear();
+        }
+        whole
     }
 }
 
 fn to(offer: &Offer, body: ManagerBody) -> ToAgent {
     ToAgent {
         service: offer.service.clone(),
+        share: offer.share,
         epoch: offer.epoch,
         body,
     }
@@ -185,4 +268,79 @@ fn to(offer: &Offer, body: ManagerBody) -> ToAgent {
 fn criteria(offer: &Offer, version: u64) -> ToAgent {
     let list = offer.criteria.clone();
     to(offer, ManagerBody::Criteria(Criteria { version, list }))
+}
+
+#[cfg(test)]
+mod tests {
+    use signalbox_agent::message::Welcome;
+
+    use super::*;
+
+    fn hear(session: &mut Session, offers: &[Offer], body: AgentBody) -> (News, Vec<ToAgent>) {
+        let message = ToManager {
+            service: "web-lb".into(),
+            share: 0,
+            epoch: 1,
+            body,
+        };
+        let mut out = Vec::new();
+        let news = session.handle(Duration::ZERO, &message, offers, &mut out);
+        (news, out)
+    }
+
+    fn requests(said: &[ToAgent]) -> Vec<u64> {
+        (said.iter())
+            .filter_map(|m| match m.body {
+                ManagerBody::ListAffinities { request } => Some(request),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a8_6_a_list_is_asked_for_until_every_piece_of_it_has_come() {
+        let offers = [Offer {
+            service: "web-lb".into(),
+            share: 0,
+            epoch: 1,
+            version: 1,
+            criteria: Vec::new(),
+            beat: Duration::from_secs(1),
+        }];
+        let mut session = Session::new(Duration::ZERO, "lb-1".into(), 0, &offers);
+        let welcome = AgentBody::Welcome(Welcome {
+            version: VERSION,
+            agent: "agent-1".into(),
+            plan_hash: 0,
+            shares: Vec::new(),
+        });
+        let (news, said) = hear(&mut session, &offers, welcome);
+        assert_eq!((news, requests(&said)), (News::Opened, vec![1]));
+        let piece = |request, piece, last| AgentBody::Affinities {
+            request,
+            piece,
+            list: Vec::new(),
+            last,
+        };
+        // The piece in the middle is lost, and the first one doubled.
+        for (number, last) in [(0, false), (0, false), (2, true)] {
+            let (news, _) = hear(&mut session, &offers, piece(1, number, last));
+            assert_eq!(news, News::None);
+        }
+        let mut said = Vec::new();
+        session.tick(LIST, &offers, &mut said);
+        assert_eq!(requests(&said), [2]);
+        for (request, number, last, wanted) in [
+            (1, 1, false, News::None),
+            (2, 1, true, News::None),
+            (2, 0, false, News::Listed(0)),
+            (2, 0, false, News::None),
+        ] {
+            let (news, _) = hear(&mut session, &offers, piece(request, number, last));
+            assert_eq!(news, wanted);
+        }
+        let mut said = Vec::new();
+        session.tick(LIST * 3, &offers, &mut said);
+        assert!(requests(&said).is_empty());
+    }
 }

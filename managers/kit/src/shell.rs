@@ -10,12 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::manager::{Input, Manager, Output, Status};
-use crate::memory::AgentId;
+use crate::session::SessionId;
 
 enum Event {
     Attach(ManagerChannel),
-    Message(AgentId, ToManager),
-    Gone(AgentId),
+    Message(SessionId, ToManager),
+    Gone(SessionId),
     Status(oneshot::Sender<Status>),
 }
 
@@ -71,8 +71,8 @@ struct Shell {
     manager: Manager,
     start: Instant,
     events_tx: mpsc::UnboundedSender<Event>,
-    agents: BTreeMap<AgentId, Agent>,
-    next: AgentId,
+    agents: BTreeMap<SessionId, Agent>,
+    next: SessionId,
 }
 
 struct Agent {

@@ -52,9 +52,9 @@ impl StateStore for MemoryStore {
     }
 }
 
-/// Takes the next epoch of a service: higher than any that was taken from this store.
-pub fn raise_epoch(store: &dyn StateStore, service: &str) -> u64 {
-    let key = format!("epoch/{service}");
+/// Takes the next epoch of a share of a service: higher than any that was taken from this store.
+pub fn raise_epoch(store: &dyn StateStore, service: &str, share: u32) -> u64 {
+    let key = format!("epoch/{service}/{share}");
     loop {
         let old = store.get(&key);
         let number = (old.as_deref())
@@ -75,9 +75,9 @@ mod tests {
     #[test]
     fn every_epoch_is_taken_once() {
         let store = MemoryStore::default();
-        assert_eq!(raise_epoch(&store, "web"), 1);
-        assert_eq!(raise_epoch(&store.clone(), "web"), 2);
-        assert_eq!(raise_epoch(&store, "other"), 1);
+        assert_eq!(raise_epoch(&store, "web", 0), 1);
+        assert_eq!(raise_epoch(&store.clone(), "web", 0), 2);
+        assert_eq!(raise_epoch(&store, "web", 1), 1);
         assert_eq!(store.list("epoch/").len(), 2);
     }
 }

@@ -172,12 +172,13 @@ mod tests {
     fn hello() -> ToAgent {
         ToAgent {
             service: "".into(),
+            share: 0,
             epoch: 0,
             body: ManagerBody::Hello(Hello {
                 version: VERSION,
                 manager: "lb-1".into(),
                 plan_hash: 0,
-                services: Vec::new(),
+                claims: Vec::new(),
             }),
         }
     }
@@ -193,6 +194,7 @@ mod tests {
         assert_eq!(from_manager.recv().await, Some(hello()));
         let answer = ToManager {
             service: "web-lb".into(),
+            share: 0,
             epoch: 2,
             body: AgentBody::Resync { have_version: 1 },
         };

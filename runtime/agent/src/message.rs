@@ -23,7 +23,9 @@ pub const COOKIE_MAX: usize = 256;
 pub struct ToAgent {
     /// The service it is about; empty for `Hello`.
     pub service: Arc<str>,
-    /// The sender's epoch for that service.
+    /// The share of it; 0 if it is not divided among managers.
+    pub share: u32,
+    /// The sender's epoch for that share.
     pub epoch: u64,
     /// The message.
     pub body: ManagerBody,
@@ -61,6 +63,26 @@ pub enum ManagerBody {
         /// Names the request in the answer.
         request: u64,
     },
+    /// Decides no more: its criteria end at once.
+    Goodbye,
+}
+
+impl ManagerBody {
+    /// What a denial of this message names; `None` for a greeting, which is refused instead.
+    #[must_use]
+    pub fn subject(&self) -> Option<Subject> {
+        Some(match self {
+            Self::Hello(_) => return None,
+            Self::Heartbeat(beat) => Subject::Heartbeat(beat.sequence),
+            Self::Criteria(criteria) => Subject::Criteria(criteria.version),
+            Self::Verdict(verdict) => Subject::Verdict(verdict.request),
+            Self::Install { request, .. } => Subject::Install(*request),
+            Self::Delete { request, .. } => Subject::Delete(*request),
+            Self::Inject(inject) => Subject::Inject(inject.request),
+            Self::ListAffinities { request } => Subject::List(*request),
+            Self::Goodbye => Subject::Goodbye,
+        })
+    }
 }
 
 /// Any message of an agent.
@@ -68,7 +90,9 @@ pub enum ManagerBody {
 pub struct ToManager {
     /// The service it is about; empty for `Welcome` and `Refused`.
     pub service: Arc<str>,
-    /// The highest epoch the agent has seen for it.
+    /// The share of it.
+    pub share: u32,
+    /// The highest epoch the agent has seen for that share.
     pub epoch: u64,
     /// The message.
     pub body: AgentBody,
@@ -89,7 +113,7 @@ pub enum AgentBody {
     /// A packet or a notice of one.
     Interest(Interest),
     /// Running totals of a flow.
-    Report(Report),
+    Report(Box<Report>),
     /// A request had no effect.
     Denied(Denied),
     /// A flow's lease has run out.
@@ -107,6 +131,8 @@ pub enum AgentBody {
     Affinities {
         /// The request that it answers.
         request: u64,
+        /// Its number within the answer, from 0.
+        piece: u32,
         /// The piece.
         list: Vec<InstalledAffinity>,
         /// Whether it is the last piece.
@@ -119,6 +145,8 @@ pub enum AgentBody {
         /// The port that it came in on.
         port: u16,
     },
+    /// What a criterion has counted.
+    CriterionReport(CriterionReport),
 }
 
 /// Opens a session.
@@ -130,8 +158,32 @@ pub struct Hello {
     pub manager: Arc<str>,
     /// Hash of its plan; 0 when it has none.
     pub plan_hash: u64,
-    /// The services that it decides for, with its epoch for each.
-    pub services: Vec<(Arc<str>, u64)>,
+    /// What it wants to decide for.
+    pub claims: Vec<Claim>,
+}
+
+/// A share of a service that a manager wants to decide for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The service.
+    pub service: Arc<str>,
+    /// The share of it.
+    pub share: u32,
+    /// The manager's epoch for it.
+    pub epoch: u64,
+    /// Whether it only stands by.
+    pub standby: bool,
+}
+
+/// A share of a service and an epoch of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareEpoch {
+    /// The service.
+    pub service: Arc<str>,
+    /// The share of it.
+    pub share: u32,
+    /// The epoch.
+    pub epoch: u64,
 }
 
 /// Answers a `Hello`.
@@ -143,8 +195,8 @@ pub struct Welcome {
     pub agent: Arc<str>,
     /// Hash of its plan.
     pub plan_hash: u64,
-    /// The services and the highest epoch seen of each.
-    pub services: Vec<(Arc<str>, u64)>,
+    /// The shares that it knows, with the highest epoch seen of each.
+    pub shares: Vec<ShareEpoch>,
 }
 
 /// A heartbeat, or its answer.
@@ -165,6 +217,49 @@ pub struct InterestMask {
     pub notice_events: u16,
 }
 
+/// How often a criterion asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Asking {
+    /// Once a flow; its other packets are held with the first.
+    #[default]
+    OnceAFlow,
+    /// Every packet is a question of its own.
+    EveryPacket,
+}
+
+/// What happens to packets that a criterion matches outside its interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaticAction {
+    /// On to the next stage.
+    Pass,
+    /// Dropped.
+    Drop,
+    /// To a next hop, addresses unchanged.
+    Dispatch {
+        /// The next hop's address.
+        next_hop: IpAddr,
+        /// How it gets there.
+        tunnel: Tunnel,
+    },
+}
+
+/// What affinities may need of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// New addresses and ports.
+    Translate,
+    /// New sequence and acknowledgement numbers.
+    Adjust,
+    /// A chosen next hop.
+    Dispatch,
+    /// IP in IP (RFC 2003).
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+    /// A new DSCP.
+    MarkDscp,
+}
+
 /// One wildcard affinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Criterion {
@@ -176,12 +271,16 @@ pub struct Criterion {
     pub priority: i32,
     /// What the manager wants of matching packets.
     pub interest: InterestMask,
-    /// Whether packets outside the interest are dropped (else they pass).
-    pub else_drop: bool,
-    /// Whether matching packets are counted.
-    pub count: bool,
+    /// How often it asks.
+    pub asking: Asking,
+    /// What happens to packets outside the interest.
+    pub action: StaticAction,
+    /// What is counted and reported of matching packets.
+    pub statistics: Statistics,
     /// The set of packets.
     pub cubes: Vec<Cube>,
+    /// What affinities made under it will do.
+    pub needs: Vec<Capability>,
 }
 
 /// All criteria of a manager for a service.
@@ -321,6 +420,8 @@ pub struct Statistics {
     pub every_ms: Option<u64>,
     /// A report when the flow closes.
     pub on_close: bool,
+    /// Reports tell TCP flags.
+    pub flags: bool,
 }
 
 /// One direction of a flow, exactly.
@@ -371,6 +472,8 @@ pub enum Which {
 /// A packet of the manager's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inject {
+    /// Names it in a denial.
+    pub request: u64,
     /// From the IP header on.
     pub packet: Bytes,
     /// Where it goes in.
@@ -390,8 +493,10 @@ pub enum Place {
         stage: u8,
         /// Its part.
         part: Part,
-        /// The port that it pretends to have come in on.
-        ingress_port: u16,
+        /// What crossed the stages before; at least the port that it pretends to have come in on.
+        state: CarriedState,
+        /// Whether that stage must not divert it.
+        answered: bool,
     },
 }
 
@@ -402,10 +507,12 @@ pub enum ReportCause {
     Period,
     /// Both FINs or a RST were seen.
     Closed,
-    /// A lease has run out.
+    /// It was idle for longer than its lease.
     Expired,
     /// Somebody deleted it.
     Deleted,
+    /// Its hard lease is over.
+    HardLease,
 }
 
 /// Running totals of one direction.
@@ -417,15 +524,28 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// One direction of a flow in a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectionReport {
+    /// Its match.
+    pub tuple: Tuple,
+    /// What it is translated to.
+    pub translated: Option<Tuple>,
+    /// Running totals.
+    pub totals: Totals,
+    /// TCP flags of diverted packets and notices, if asked for.
+    pub tcp_flags: u8,
+}
+
 /// Running totals of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The manager's number for the flow.
     pub flow: u64,
-    /// Its forward match, if that direction is installed.
-    pub forward: Option<Tuple>,
-    /// Its reply match.
-    pub reply: Option<Tuple>,
+    /// Its way out, if that direction is installed.
+    pub forward: Option<DirectionReport>,
+    /// Its way back.
+    pub reply: Option<DirectionReport>,
     /// Its cookie.
     pub cookie: Bytes,
     /// Counts up within the flow, from 1.
@@ -434,10 +554,25 @@ pub struct Report {
     pub cause: ReportCause,
     /// Whether the entries are gone.
     pub last: bool,
-    /// Totals of the forward direction.
-    pub forward_totals: Totals,
-    /// Totals of the reply direction.
-    pub reply_totals: Totals,
+    /// Since it was installed, in milliseconds.
+    pub age_ms: u64,
+    /// Since it was last seen busy, in milliseconds.
+    pub idle_ms: u64,
+}
+
+/// What a criterion has counted, with the affinities made under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CriterionReport {
+    /// The manager's number for it.
+    pub id: u32,
+    /// Its direction.
+    pub part: Part,
+    /// Counts up, from 1.
+    pub sequence: u64,
+    /// Whether it is gone.
+    pub last: bool,
+    /// Running totals.
+    pub totals: Totals,
     /// Since it was installed, in milliseconds.
     pub age_ms: u64,
 }
@@ -485,13 +620,36 @@ pub enum Reason {
     UnknownManager,
     /// Another flow that is alive has one of the tuples.
     Conflict,
+    /// A limit on set-up rate or half-open flows.
+    Limited,
+}
+
+/// What was refused, by the number that its sender gave it; each kind has its own numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A verdict or what it installs, by its interest's number.
+    Verdict(u64),
+    /// An unasked installation.
+    Install(u64),
+    /// A deletion.
+    Delete(u64),
+    /// A packet of the manager's own.
+    Inject(u64),
+    /// A question for all affinities.
+    List(u64),
+    /// Criteria, by their version.
+    Criteria(u64),
+    /// A heartbeat, by its sequence number.
+    Heartbeat(u64),
+    /// A goodbye.
+    Goodbye,
 }
 
 /// A request had no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    /// The request, 0 if it had no number.
-    pub request: u64,
+    /// What was refused.
+    pub subject: Subject,
     /// Why.
     pub reason: Reason,
     /// The same for people.
@@ -503,6 +661,8 @@ pub struct Denied {
 pub struct InstalledAffinity {
     /// What was installed.
     pub affinity: FixedAffinity,
+    /// The share of the service under which it was.
+    pub share: u32,
     /// Since when, in milliseconds.
     pub age_ms: u64,
     /// What it has counted, as last read.

@@ -1,20 +1,24 @@
 //! Wildcard affinities: what managers want to be asked about, and for how long.
 //!
-//! One heartbeat renews all criteria of (manager, service); the floor beneath is a static entry and not
-//! kept here, so that nothing can remove it. A new version comes into force whole: the old one's entries go
+//! One heartbeat renews all criteria of (manager, share of a service); the floor beneath is a static entry
+//! and not kept here, so that nothing can remove it. A new version comes into force whole: the old one's entries go
 //! when all of the new one's are in, and come back when the switch refuses one. Two managers may ask for
 //! the same packets; the switch then holds one entry for both, until the last of them lets it go.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shares::{Origin, Owner, Share};
 use super::timers::Timer;
 use super::writer::Token;
 use super::{Agent, SessionId, WriteError};
 use crate::cover::covers_cube;
 use crate::entry::{Change, CriterionAct, CriterionEntry, Entry};
 use crate::flow::Part;
-use crate::message::{AgentBody, Criteria, Criterion, Heartbeat, Reason};
+use crate::message::{
+    AgentBody, Asking, Capability, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction,
+    Statistics, Subject,
+};
 
 /// Entry ids of managers' criteria; the plan's own are below, fixed entries' above.
 pub(super) const FIRST_ID: u32 = 0x4000_0000;
@@ -23,9 +27,11 @@ const LAST_ID: u32 = 0x7fff_ffff;
 /// Floors and static rules have their own priorities below and above.
 const FLOOR_PRIORITY: i32 = 1;
 
-/// What one manager has installed for one service.
+/// What one manager has installed for one share of a service.
 #[derive(Debug, Default)]
 pub(super) struct CriteriaSet {
+    /// The epoch under which it was installed or renewed last.
+    pub epoch: u64,
     pub version: u64,
     pub until: Duration,
     pub entries: Vec<CriterionEntry>,
@@ -43,8 +49,8 @@ struct Former {
     /// Updates that the switch has not answered, and what it has refused.
     awaited: usize,
     refused: Option<WriteError>,
-    /// A yet newer version that came meanwhile, and from whom.
-    next: Option<(SessionId, Criteria)>,
+    /// A yet newer version that came meanwhile, from whom and under which epoch.
+    next: Option<(SessionId, u64, Criteria)>,
 }
 
 impl CriteriaSet {
@@ -71,18 +77,21 @@ impl Agent {
     pub(super) fn heartbeat(
         &mut self,
         id: SessionId,
-        service: u8,
+        share: Share,
         manager: &Arc<str>,
+        epoch: u64,
         beat: Heartbeat,
     ) {
-        let until = self.now + self.criteria_lease(service);
+        let until = self.now + self.criteria_lease(share.service);
+        let manager = manager.clone();
         let set = self
-            .service(service)
-            .and_then(|s| s.criteria.get_mut(manager));
+            .service(share.service)
+            .and_then(|s| s.criteria.get_mut(&Owner { share, manager }));
         let have = match set {
             Some(set) => {
                 if set.version == beat.criteria_version {
                     set.until = until;
+                    set.epoch = epoch;
                 }
                 set.version
             }
@@ -93,9 +102,9 @@ impl Agent {
                 sequence: beat.sequence,
                 criteria_version: have,
             };
-            self.send(id, service, AgentBody::HeartbeatAck(ack));
+            self.send(id, share, AgentBody::HeartbeatAck(ack));
         } else {
-            self.send(id, service, AgentBody::Resync { have_version: have });
+            self.send(id, share, AgentBody::Resync { have_version: have });
         }
     }
 
@@ -108,39 +117,40 @@ impl Agent {
         Duration::from_millis(ms)
     }
 
-    pub(super) fn criteria(
-        &mut self,
-        id: SessionId,
-        service: u8,
-        manager: &Arc<str>,
-        new: &Criteria,
-    ) {
+    pub(super) fn criteria(&mut self, id: SessionId, owner: &Owner, epoch: u64, new: &Criteria) {
+        let service = owner.share.service;
         let installed = (self.services.get(usize::from(service)))
-            .and_then(|s| s.criteria.get(manager))
+            .and_then(|s| s.criteria.get(owner))
             .map_or(0, |set| set.version);
         if new.version <= installed {
             // Doubled or overtaken on its way: the newer one stands.
             return;
         }
         if let Err((reason, text)) = self.check_criteria(service, &new.list) {
-            return self.deny(id, service, new.version, reason, text);
+            return self.deny(
+                id,
+                owner.share,
+                Subject::Criteria(new.version),
+                reason,
+                text,
+            );
         }
         let under_way = (self.service(service))
-            .and_then(|s| s.criteria.get_mut(manager))
+            .and_then(|s| s.criteria.get_mut(owner))
             .and_then(|set| set.change.as_mut());
         if let Some(change) = under_way {
             let newest = change
                 .next
                 .as_ref()
-                .is_none_or(|(_, c)| c.version < new.version);
+                .is_none_or(|(.., c)| c.version < new.version);
             if newest {
-                change.next = Some((id, new.clone()));
+                change.next = Some((id, epoch, new.clone()));
             }
             return;
         }
         let former = self
             .service(service)
-            .and_then(|s| s.criteria.remove(manager))
+            .and_then(|s| s.criteria.remove(owner))
             .unwrap_or_default();
         let mut entries = Vec::new();
         let mut changed = Vec::new();
@@ -163,7 +173,12 @@ impl Agent {
                     kept.map_or_else(|| self.new_criterion_id(), |k| k.entry)
                 });
                 entry.entry = number;
-                self.criteria_ids.insert(number, (service, criterion.id));
+                let origin = Origin {
+                    owner: owner.clone(),
+                    number: criterion.id,
+                    every_packet: criterion.asking == Asking::EveryPacket,
+                };
+                self.criteria_ids.insert(number, origin);
                 if kept != Some(&entry) {
                     changed.push((kept.is_some(), entry.clone()));
                 }
@@ -175,11 +190,12 @@ impl Agent {
         self.criteria_changes += 1;
         let number = self.criteria_changes;
         for (is_there, entry) in changed {
-            let token = Token::Criterion(service, manager.clone(), number);
+            let token = Token::Criterion(owner.clone(), number);
             self.put_criterion(is_there, entry, token);
         }
         let until = self.now + self.criteria_lease(service);
         let set = CriteriaSet {
+            epoch,
             version: new.version,
             until,
             entries,
@@ -193,11 +209,11 @@ impl Agent {
             }),
         };
         if let Some(s) = self.service(service) {
-            s.criteria.insert(manager.clone(), set);
+            s.criteria.insert(owner.clone(), set);
         }
         self.timers.at(until, Timer::Criteria(service));
         if awaited == 0 {
-            self.criteria_settled(service, manager);
+            self.criteria_settled(owner);
         }
         self.count_criteria();
     }
@@ -235,13 +251,14 @@ impl Agent {
     }
 
     /// The switch has answered for all that a new version needs: the old one goes, or comes back.
-    fn criteria_settled(&mut self, service: u8, manager: &Arc<str>) {
-        let set = (self.service(service)).and_then(|s| s.criteria.remove(manager));
+    fn criteria_settled(&mut self, owner: &Owner) {
+        let service = owner.share.service;
+        let set = (self.service(service)).and_then(|s| s.criteria.remove(owner));
         let Some(mut set) = set else { return };
         let Some(former) = set.change.take() else {
             return;
         };
-        let request = set.version;
+        let subject = Subject::Criteria(set.version);
         let gone = if former.refused.is_some() {
             let gone = std::mem::replace(&mut set.entries, former.entries);
             set.version = former.version;
@@ -266,7 +283,7 @@ impl Agent {
         if let Some(s) = self.service(service)
             && (set.version != 0 || !set.entries.is_empty())
         {
-            s.criteria.insert(manager.clone(), set);
+            s.criteria.insert(owner.clone(), set);
         }
         if let Some(error) = former.refused {
             let reason = match error {
@@ -275,17 +292,18 @@ impl Agent {
             };
             self.denied(reason);
             let text = format!("a criterion was not installed: {error}");
-            self.tell(
-                service,
-                AgentBody::Denied(crate::message::Denied {
-                    request,
+            let session = self.session_of(&owner.manager);
+            if let Some(session) = session.or_else(|| self.holder(owner.share)) {
+                let denied = Denied {
+                    subject,
                     reason,
                     text,
-                }),
-            );
+                };
+                self.send(session, owner.share, AgentBody::Denied(denied));
+            }
         }
-        if let Some((id, next)) = former.next {
-            self.criteria(id, service, manager, &next);
+        if let Some((id, epoch, next)) = former.next {
+            self.criteria(id, owner, epoch, &next);
         }
     }
 
@@ -322,6 +340,7 @@ impl Agent {
             }
             let mine = list.iter().filter(|c| c.part == part);
             for criterion in mine {
+                can_do(criterion)?;
                 if criterion.priority <= FLOOR_PRIORITY {
                     return Err((
                         Reason::Malformed,
@@ -360,17 +379,17 @@ impl Agent {
         let Some(state) = self.service(service) else {
             return;
         };
-        let over: Vec<Arc<str>> = (state.criteria.iter())
+        let over: Vec<Owner> = (state.criteria.iter())
             .filter(|(_, set)| set.until <= now)
-            .map(|(manager, _)| manager.clone())
+            .map(|(owner, _)| owner.clone())
             .collect();
         let next = (state.criteria.values())
             .filter(|set| set.until > now)
             .map(|set| set.until)
             .min();
         let mut gone = Vec::new();
-        for manager in over {
-            if let Some(set) = state.criteria.remove(&manager) {
+        for owner in over {
+            if let Some(set) = state.criteria.remove(&owner) {
                 let former = set.change.map_or_else(Vec::new, |c| c.entries);
                 let only_former = |e: &CriterionEntry| find(&set.entries, e).is_none();
                 gone.extend(former.into_iter().filter(only_former));
@@ -414,33 +433,23 @@ impl Agent {
 
     /// The switch is gone: what was on its way is as good as in, for the next one gets it all.
     pub(super) fn criteria_cut_short(&mut self) {
-        let sets = |s: &mut super::Service| {
-            let open = s
-                .criteria
-                .iter_mut()
-                .filter(|(_, set)| set.change.is_some());
-            open.map(|(manager, _)| manager.clone()).collect::<Vec<_>>()
-        };
-        let open: Vec<(u8, Vec<Arc<str>>)> = (0u8..)
-            .zip(&mut self.services)
-            .map(|(i, s)| (i, sets(s)))
+        let open: Vec<Owner> = (self.services.iter().flat_map(|s| &s.criteria))
+            .filter(|(_, set)| set.change.is_some())
+            .map(|(owner, _)| owner.clone())
             .collect();
-        for (service, managers) in open {
-            for manager in managers {
-                self.criteria_settled(service, &manager);
-            }
+        for owner in open {
+            self.criteria_settled(&owner);
         }
     }
 
     pub(super) fn criterion_written(
         &mut self,
-        service: u8,
-        manager: &Arc<str>,
+        owner: &Owner,
         number: u64,
         result: Result<(), WriteError>,
     ) {
-        let change = (self.service(service))
-            .and_then(|s| s.criteria.get_mut(manager))
+        let change = (self.service(owner.share.service))
+            .and_then(|s| s.criteria.get_mut(owner))
             .and_then(|set| set.change.as_mut())
             .filter(|change| change.number == number);
         let Some(change) = change else { return };
@@ -449,16 +458,42 @@ impl Agent {
             change.refused.get_or_insert(error);
         }
         if change.awaited == 0 {
-            self.criteria_settled(service, manager);
+            self.criteria_settled(owner);
         }
         self.count_criteria();
     }
 }
 
+/// What this agent cannot do for a criterion, or its target for the affinities made under it (A2.2).
+fn can_do(criterion: &Criterion) -> Result<(), (Reason, String)> {
+    let unsupported = |what: &str| {
+        let text = format!("criterion {}: {what}", criterion.id);
+        Err((Reason::Unsupported, text))
+    };
+    if matches!(criterion.action, StaticAction::Dispatch { .. }) {
+        return unsupported("the agent cannot dispatch what no manager wants to see");
+    }
+    if criterion.statistics != Statistics::default() {
+        return unsupported("the agent cannot count a criterion's packets");
+    }
+    for need in &criterion.needs {
+        match need {
+            Capability::Translate | Capability::Dispatch => {}
+            Capability::Adjust => return unsupported("the target cannot adjust sequence numbers"),
+            Capability::Ipip | Capability::Gue => {
+                return unsupported("the target cannot wrap packets in tunnels");
+            }
+            Capability::MarkDscp => return unsupported("the target cannot mark packets"),
+        }
+    }
+    Ok(())
+}
+
 fn act(criterion: &Criterion) -> CriterionAct {
     let mask = criterion.interest;
+    let else_drop = criterion.action == StaticAction::Drop;
     if mask.packet_events == 0 && mask.notice_events == 0 {
-        return if criterion.else_drop {
+        return if else_drop {
             CriterionAct::Discard
         } else {
             CriterionAct::Pass
@@ -467,6 +502,6 @@ fn act(criterion: &Criterion) -> CriterionAct {
     CriterionAct::Ask {
         packet_events: mask.packet_events,
         notice_events: mask.notice_events,
-        else_drop: criterion.else_drop,
+        else_drop,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::shares::Share;
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
 use super::watch::Purpose;
@@ -20,11 +21,12 @@ const RETRY: Duration = Duration::from_secs(1);
 const LAST_READS: u8 = 5;
 
 impl Agent {
-    pub(super) fn expire(&mut self, at: FlowRef) {
+    /// A lease is over: the idle one, or the hard one.
+    pub(super) fn expire(&mut self, at: FlowRef, lease: ReportCause) {
         let live = self.store.get(at).is_some_and(|f| f.phase == Phase::Live);
         if live {
             self.counters.leases_expired += 1;
-            self.end(at, ReportCause::Expired, 0);
+            self.end(at, lease, 0);
         }
     }
 
@@ -211,14 +213,15 @@ impl Agent {
             request,
         };
         let body = match cause {
-            ReportCause::Expired => AgentBody::Expired(ended),
+            ReportCause::Expired | ReportCause::HardLease => AgentBody::Expired(ended),
             _ => AgentBody::Deleted(ended),
         };
-        self.tell(flow.service, body);
+        self.tell(flow.share(), body);
     }
 
     /// A manager's wish.
-    pub(super) fn delete(&mut self, service: u8, request: u64, which: Which) {
+    pub(super) fn delete(&mut self, share: Share, request: u64, which: Which) {
+        let service = share.service;
         let found: Vec<FlowRef> = match which {
             Which::Match { part, tuple, kind } => self
                 .store
@@ -248,7 +251,7 @@ impl Agent {
                 cookie: bytes::Bytes::new(),
                 request,
             };
-            self.tell(service, AgentBody::Deleted(ended));
+            self.tell(share, AgentBody::Deleted(ended));
         }
         for at in found {
             self.end(at, ReportCause::Deleted, request);

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use signalbox_lower::entries::AGENT_PORTS;
 
+use super::shares::Share;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_out};
 use crate::flow::PacketKind;
-use crate::message::{AgentBody, Inject, Place, Reason};
+use crate::message::{AgentBody, Inject, Place, Reason, Subject};
 use crate::packet::{self, ETHERNET, View, proto};
 
 /// TTL or hop limit of what the agent sends.
@@ -50,15 +51,23 @@ impl Agent {
             port: packet.meta.port,
         };
         // It belongs to a session rather than to a service; the sender's first service names it.
-        let service = (self.services.iter().position(|s| s.holder == Some(session)))
-            .and_then(|i| u8::try_from(i).ok())
-            .unwrap_or(0);
-        self.send(session, service, body);
+        let of = |service: u8| {
+            let shares = &self.services.get(usize::from(service))?.shares;
+            let (number, _) = shares.iter().find(|(_, t)| t.holder == Some(session))?;
+            let number = *number;
+            Some(Share { service, number })
+        };
+        let share = (0..u8::MAX).find_map(of).unwrap_or(Share {
+            service: 0,
+            number: 0,
+        });
+        self.send(session, share, body);
     }
 
-    pub(super) fn inject(&mut self, id: SessionId, service: u8, manager: &str, inject: &Inject) {
+    pub(super) fn inject(&mut self, id: SessionId, share: Share, manager: &str, inject: &Inject) {
         if let Err((reason, text)) = self.injected(id, manager, inject) {
-            self.deny(id, service, 0, reason, text);
+            let subject = Subject::Inject(inject.request);
+            self.deny(id, share, subject, reason, text);
         }
     }
 
@@ -89,8 +98,10 @@ impl Agent {
             Place::Stage {
                 stage,
                 part,
-                ingress_port,
+                state,
+                answered,
             } => {
+                let ingress_port = state.ingress_port;
                 let mac = port_mac(ingress_port)?;
                 let at = (self.plan.services.iter().position(|s| s.stage == stage))
                     .and_then(|at| u8::try_from(at).ok())
@@ -111,7 +122,14 @@ impl Agent {
                         part: part as u8,
                         stage,
                         port: ingress_port,
-                        ..PacketMeta::default()
+                        reply: state.reply,
+                        answered,
+                        mark_set: state.mark.is_some(),
+                        mark: state.mark.unwrap_or(0),
+                        next_hop: state.next_hop,
+                        tunnel: state.tunnel,
+                        notices: state.notices,
+                        entry: state.entry,
                     },
                     bytes,
                 });

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 
+use super::shares::Share;
 use super::store::{Direction, Flow, FlowRef, MAX_FLOWS, Phase, Progress};
 use super::timers::Timer;
 use super::writer::Token;
@@ -18,7 +19,8 @@ use crate::cover::covers_flow;
 use crate::entry::{Change, FixedAction};
 use crate::flow::{FlowKey, Part, Tuple, events};
 use crate::message::{
-    Action, AgentBody, COOKIE_MAX, Denied, FixedAffinity, Reason, ReportCause, Totals, Tunnel,
+    Action, AgentBody, COOKIE_MAX, Denied, FixedAffinity, Reason, ReportCause, Subject, Totals,
+    Tunnel,
 };
 
 type Refusal = (Reason, String);
@@ -65,11 +67,12 @@ impl Agent {
     pub(super) fn install(
         &mut self,
         id: SessionId,
-        service: u8,
+        share: Share,
         manager: &Arc<str>,
-        request: u64,
+        subject: Subject,
         affinities: &[FixedAffinity],
     ) -> bool {
+        let service = share.service;
         let accepted = self.accept(affinities, service).and_then(|wanted| {
             let steps = self.steps(service, &wanted)?;
             Ok((wanted, steps))
@@ -77,7 +80,7 @@ impl Agent {
         let (wanted, steps) = match accepted {
             Ok(accepted) => accepted,
             Err((reason, text)) => {
-                self.deny(id, service, request, reason, text);
+                self.deny(id, share, subject, reason, text);
                 return false;
             }
         };
@@ -89,7 +92,7 @@ impl Agent {
                     for at in instead_of {
                         self.end(at, ReportCause::Deleted, 0);
                     }
-                    self.install_flow(service, manager, request, flow, together > 1);
+                    self.install_flow(share, manager, subject, flow, together > 1);
                 }
             }
         }
@@ -251,6 +254,12 @@ impl Agent {
         if part.fixed.is_none() || !covers_flow(&part.criteria, &a.tuple, a.kind) {
             return Err(not_covered());
         }
+        if a.statistics.flags {
+            return Err((
+                Reason::Unsupported,
+                "the agent does not note TCP flags".into(),
+            ));
+        }
         if a.cookie.len() > COOKIE_MAX {
             return Err((
                 Reason::Malformed,
@@ -351,12 +360,13 @@ impl Agent {
     /// Sets out to install a flow for which there is room.
     fn install_flow(
         &mut self,
-        service: u8,
+        share: Share,
         manager: &Arc<str>,
-        request: u64,
+        subject: Subject,
         wanted: &Wanted<'_>,
         together: bool,
     ) {
+        let service = share.service;
         let forward = self.direction(service, wanted.forward);
         let reply = self.direction(service, wanted.reply);
         let first = if reply.is_some() {
@@ -372,6 +382,7 @@ impl Agent {
         let a = wanted.first;
         let flow = Flow {
             service,
+            share: share.number,
             number: a.flow,
             manager: manager.clone(),
             cookie: a.cookie.clone(),
@@ -382,7 +393,7 @@ impl Agent {
             leases: a.leases,
             track_close: a.track_close,
             statistics: a.statistics,
-            request,
+            subject: Some(subject),
             together,
             refused: false,
             retries: 0,
@@ -525,7 +536,8 @@ impl Agent {
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
-        let (service, request, created) = (flow.service, flow.request, flow.created);
+        let (share, subject, created) = (flow.share(), flow.subject, flow.created);
+        let service = share.service;
         let (manager, together) = (flow.manager.clone(), flow.together);
         let held = std::mem::take(&mut flow.held);
         flow.refused = true;
@@ -533,7 +545,7 @@ impl Agent {
         if reply_is_in {
             flow.phase = Phase::Ending {
                 cause: ReportCause::Deleted,
-                request,
+                request: 0,
                 pending: 1,
             };
             self.store.unlink(at);
@@ -546,18 +558,19 @@ impl Agent {
             _ => Reason::TargetRefused,
         };
         self.denied(reason);
-        self.tell(
-            service,
-            AgentBody::Denied(Denied {
-                request,
+        if let Some(subject) = subject {
+            let text = format!("the switch refused the flow: {error}");
+            let denied = Denied {
+                subject,
                 reason,
-                text: format!("the switch refused the flow: {error}"),
-            }),
-        );
+                text,
+            };
+            self.tell(share, AgentBody::Denied(denied));
+        }
         self.floor_all(held, service);
         if together {
             let siblings: Vec<FlowRef> = (self.store.iter())
-                .filter(|(_, f)| f.service == service && f.request == request)
+                .filter(|(_, f)| f.share() == share && f.subject == subject)
                 .filter(|(_, f)| f.created == created && f.manager == manager && f.together)
                 .map(|(at, _)| at)
                 .collect();
@@ -565,7 +578,7 @@ impl Agent {
                 if let Some(flow) = self.store.get_mut(at) {
                     flow.refused = true;
                 }
-                self.end(at, ReportCause::Deleted, request);
+                self.end(at, ReportCause::Deleted, 0);
             }
         }
     }

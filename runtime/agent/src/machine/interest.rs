@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use signalbox_lower::plan::Fallback;
 
+use super::shares::Share;
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_out};
 use crate::flow::{FlowKey, Part, events};
-use crate::message::{AgentBody, CarriedState, Decision, Interest, ReportCause, Verdict};
+use crate::message::{AgentBody, CarriedState, Decision, Interest, ReportCause, Subject, Verdict};
 use crate::packet;
 
 /// How long a question that had timed out is remembered for its late verdict.
@@ -26,6 +27,10 @@ pub(super) struct Question {
     key: FlowKey,
     held: Vec<Packet>,
     deadline: Duration,
+    /// Whom it was asked.
+    share: Share,
+    /// The entry that diverted the first packet.
+    entry: u32,
     /// Asked a second time.
     repeated: bool,
     interest: Interest,
@@ -82,7 +87,9 @@ impl Agent {
 
     fn question(&mut self, packet: Packet, key: FlowKey, view: &packet::View) {
         let service = key.service;
-        if let Some(request) = self.asked.get(&key).copied() {
+        let entry = packet.meta.entry;
+        let once = !(self.criteria_ids.get(&entry)).is_some_and(|o| o.every_packet);
+        if let Some(request) = self.asked.get(&key).copied().filter(|_| once) {
             if self.reserve(&packet, service)
                 && let Some(question) = self.questions.get_mut(&request)
             {
@@ -90,7 +97,7 @@ impl Agent {
             }
             return;
         }
-        let Some(holder) = (self.services.get(usize::from(service))).and_then(|s| s.holder) else {
+        let Some((share, asker)) = self.asker(service, entry) else {
             self.counters.unanswered += 1;
             return self.floor(packet, service);
         };
@@ -115,19 +122,23 @@ impl Agent {
             self.now + Duration::from_millis(hold / 2),
             Timer::Question(request),
         );
-        self.asked.insert(key, request);
+        if once {
+            self.asked.insert(key, request);
+        }
         self.questions.insert(
             request,
             Question {
                 key,
                 held: vec![packet],
                 deadline,
+                share,
+                entry,
                 repeated: false,
                 interest: interest.clone(),
             },
         );
         self.counters.interests += 1;
-        self.send(holder, service, AgentBody::Interest(interest));
+        self.send(asker, share, AgentBody::Interest(interest));
     }
 
     /// What crossed the stages; managers see their own numbers of criteria.
@@ -135,7 +146,7 @@ impl Agent {
         let entry = self
             .criteria_ids
             .get(&meta.entry)
-            .map_or(meta.entry, |(_, number)| *number);
+            .map_or(meta.entry, |origin| origin.number);
         CarriedState {
             ingress_port: meta.port,
             reply: meta.reply,
@@ -232,16 +243,18 @@ impl Agent {
             // The question or its answer may have been lost.
             let again = (!question.repeated).then(|| question.interest.clone());
             question.repeated = true;
-            let service = question.key.service;
+            let (service, entry) = (question.key.service, question.entry);
             self.timers.at(question.deadline, Timer::Question(request));
             if let Some(interest) = again {
                 self.counters.interests_repeated += 1;
-                self.tell(service, AgentBody::Interest(interest));
+                if let Some((share, asker)) = self.asker(service, entry) {
+                    self.send(asker, share, AgentBody::Interest(interest));
+                }
             }
             return;
         }
         if let Some(question) = self.questions.remove(&request) {
-            self.asked.remove(&question.key);
+            self.asked_no_more(request, &question.key);
             self.counters.unanswered += 1;
             self.late.insert(request, ());
             self.timers.at(now + LATE, Timer::Forget(request));
@@ -249,19 +262,28 @@ impl Agent {
         }
     }
 
+    /// A question is over: the flow's next packet is a new one.
+    fn asked_no_more(&mut self, request: u64, key: &FlowKey) {
+        if self.asked.get(key) == Some(&request) {
+            self.asked.remove(key);
+        }
+    }
+
     pub(super) fn verdict(
         &mut self,
         id: SessionId,
-        service: u8,
+        share: Share,
         manager: &Arc<str>,
         verdict: Verdict,
     ) {
+        let service = share.service;
         let request = verdict.request;
-        let known = (self.questions.get(&request)).is_some_and(|q| q.key.service == service);
+        let subject = Subject::Verdict(request);
+        let known = (self.questions.get(&request)).is_some_and(|q| q.share == share);
         if !known {
             if self.late.remove(&request).is_some() {
                 self.counters.late_verdicts += 1;
-                self.install(id, service, manager, request, &verdict.affinities);
+                self.install(id, share, manager, subject, &verdict.affinities);
             } else {
                 self.counters.repeated_verdicts += 1;
             }
@@ -270,8 +292,8 @@ impl Agent {
         let Some(question) = self.questions.remove(&request) else {
             return;
         };
-        self.asked.remove(&question.key);
-        let installed = self.install(id, service, manager, request, &verdict.affinities);
+        self.asked_no_more(request, &question.key);
+        let installed = self.install(id, share, manager, subject, &verdict.affinities);
         let held = question.held;
         if !installed {
             return self.floor_all(held, service);
@@ -364,7 +386,9 @@ impl Agent {
                 state: self.carried(&packet.meta),
             };
             self.counters.notices += 1;
-            self.tell(bit, AgentBody::Interest(notice));
+            if let Some((share, asker)) = self.asker(bit, packet.meta.entry) {
+                self.send(asker, share, AgentBody::Interest(notice));
+            }
         }
     }
 

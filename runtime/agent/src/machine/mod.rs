@@ -3,7 +3,7 @@
 //!
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
-//! their leases), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
+//! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
 
 mod arp;
@@ -16,6 +16,7 @@ mod io;
 mod ndp;
 mod neighbours;
 mod sessions;
+mod shares;
 mod startup;
 mod store;
 mod timers;
@@ -42,13 +43,14 @@ use crate::counters::{Counters, Drop};
 use crate::entry::{Cell, Change, Entry, Packet, packet_in};
 use crate::flow::{FlowKey, Part};
 use crate::listing::{FlowState, FlowStatus};
-use crate::message::{AgentBody, Denied, Reason, ToManager, Totals};
+use crate::message::{AgentBody, Denied, Reason, ReportCause, Subject, ToManager, Totals};
 use crate::target::Target;
 
 use criteria::CriteriaSet;
 use interest::Question;
 use neighbours::Neighbours;
 use sessions::Session;
+use shares::{Origin, Owner, Share, Tenure};
 use store::{Phase, Slots, Store};
 use timers::{Timer, Timers};
 use watch::Reads;
@@ -67,10 +69,8 @@ enum Link {
 #[derive(Debug)]
 struct Service {
     name: Arc<str>,
-    epoch: u64,
-    /// The session that decides for it.
-    holder: Option<SessionId>,
-    criteria: BTreeMap<Arc<str>, CriteriaSet>,
+    shares: BTreeMap<u32, Tenure>,
+    criteria: BTreeMap<Owner, CriteriaSet>,
     slots: [Slots; 2],
     fixed: [u32; 2],
     held_packets: u32,
@@ -116,8 +116,8 @@ pub struct Agent {
     /// Questions that had timed out: a verdict for one installs and sends nothing.
     late: FxHashMap<u64, ()>,
     next_request: u64,
-    /// Criteria by entry id: service and the manager's own number.
-    criteria_ids: FxHashMap<u32, (u8, u32)>,
+    /// Criteria by entry id.
+    criteria_ids: FxHashMap<u32, Origin>,
     next_criterion: u32,
     criteria_changes: u64,
     neighbours: Neighbours,
@@ -135,8 +135,7 @@ impl Agent {
             .iter()
             .map(|s| Service {
                 name: s.name.as_str().into(),
-                epoch: 0,
-                holder: None,
+                shares: BTreeMap::from([(0, Tenure::default())]),
                 criteria: BTreeMap::new(),
                 slots: [
                     Slots::new(s.forward.first_fixed_slot(), s.forward.fixed_size),
@@ -275,27 +274,26 @@ impl Agent {
         self.services.get_mut(usize::from(service))
     }
 
-    fn send(&mut self, session: SessionId, service: u8, body: AgentBody) {
-        if let Some(s) = self.services.get(usize::from(service)) {
+    fn send(&mut self, session: SessionId, share: Share, body: AgentBody) {
+        let epoch = self.epoch(share);
+        if let Some(s) = self.services.get(usize::from(share.service)) {
             self.out.push(Output::Message(
                 session,
                 ToManager {
                     service: s.name.clone(),
-                    epoch: s.epoch,
+                    share: share.number,
+                    epoch,
                     body,
                 },
             ));
         }
     }
 
-    /// To whoever decides for the service now; says whether there is anybody.
-    fn tell(&mut self, service: u8, body: AgentBody) -> bool {
-        let holder = self
-            .services
-            .get(usize::from(service))
-            .and_then(|s| s.holder);
+    /// To whoever decides for the share now; says whether there is anybody.
+    fn tell(&mut self, share: Share, body: AgentBody) -> bool {
+        let holder = self.holder(share);
         if let Some(session) = holder {
-            self.send(session, service, body);
+            self.send(session, share, body);
         }
         holder.is_some()
     }
@@ -307,21 +305,18 @@ impl Agent {
     fn deny(
         &mut self,
         session: SessionId,
-        service: u8,
-        request: u64,
+        share: Share,
+        subject: Subject,
         reason: Reason,
         text: String,
     ) {
         self.denied(reason);
-        self.send(
-            session,
-            service,
-            AgentBody::Denied(Denied {
-                request,
-                reason,
-                text,
-            }),
-        );
+        let denied = Denied {
+            subject,
+            reason,
+            text,
+        };
+        self.send(session, share, AgentBody::Denied(denied));
     }
 
     fn packet_out(&mut self, packet: Packet) {
@@ -379,9 +374,7 @@ impl Agent {
                 Token::Install(at, part) => self.installed(at, part, result),
                 Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
-                Token::Criterion(service, manager, number) => {
-                    self.criterion_written(service, &manager, number, result);
-                }
+                Token::Criterion(owner, number) => self.criterion_written(&owner, number, result),
                 Token::Ready => self.opened(&result),
             }
         }
@@ -395,7 +388,7 @@ impl Agent {
                     self.late.remove(&request);
                 }
                 Timer::Idle(at) => self.look(at),
-                Timer::Hard(at) => self.expire(at),
+                Timer::Hard(at) => self.expire(at, ReportCause::HardLease),
                 Timer::Report(at) => self.report_due(at),
                 Timer::Remove(at, part) => self.remove_again(at, part),
                 Timer::Drained(at) => self.drained(at),

@@ -1,26 +1,28 @@
-//! Who may speak: logins, epochs, heartbeats. A manager decides for a service while it holds the highest
-//! epoch that any manager has shown for it.
+//! Who may speak: logins and epochs. A manager decides for a share of a service while it holds the
+//! highest epoch that any manager has shown for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::shares::{MAX_SHARES, Owner, Share};
 use super::{Agent, Output, SessionId};
-use crate::message::{AgentBody, Hello, ManagerBody, Reason, ToAgent, ToManager, VERSION, Welcome};
+use crate::message::{
+    AgentBody, Denied, Hello, ManagerBody, Reason, ShareEpoch, ToAgent, ToManager, VERSION, Welcome,
+};
 
 /// A manager's connection.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     /// Set by its `Hello`.
     pub manager: Option<Arc<str>>,
+    /// What it only stands by for.
+    pub standby: BTreeSet<Share>,
 }
 
 impl Agent {
     pub(super) fn session_closed(&mut self, id: SessionId) {
         self.sessions.remove(&id);
-        for service in &mut self.services {
-            if service.holder == Some(id) {
-                service.holder = None;
-            }
-        }
+        self.vacate(id);
         self.injected.retain(|_, session| *session != id);
         // Criteria live on until their lease ends: a manager that comes back in time loses nothing.
     }
@@ -29,9 +31,9 @@ impl Agent {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
-        let body = match message.body {
+        let (subject, body) = match message.body {
             ManagerBody::Hello(hello) => return self.hello(id, &hello),
-            body => body,
+            body => (body.subject(), body),
         };
         let manager = session.manager.clone();
         let Some(manager) = manager else {
@@ -41,16 +43,17 @@ impl Agent {
                 "the first message must be a hello".into(),
             );
         };
-        let request = request_of(&body);
+        let Some(subject) = subject else { return };
         let Some(service) = self.service_index(&message.service) else {
             self.denied(Reason::NotServing);
             self.out.push(Output::Message(
                 id,
                 ToManager {
                     service: message.service.clone(),
+                    share: message.share,
                     epoch: 0,
-                    body: AgentBody::Denied(crate::message::Denied {
-                        request,
+                    body: AgentBody::Denied(Denied {
+                        subject,
                         reason: Reason::NotServing,
                         text: format!("there is no service `{}`", message.service),
                     }),
@@ -58,25 +61,30 @@ impl Agent {
             ));
             return;
         };
-        if let Err((reason, text)) = self.admit(id, &manager, service, message.epoch) {
-            return self.deny(id, service, request, reason, text);
+        let share = Share {
+            service,
+            number: message.share,
+        };
+        if let Err((reason, text)) = self.admit(id, &manager, share, message.epoch) {
+            return self.deny(id, share, subject, reason, text);
         }
         match body {
             ManagerBody::Hello(_) => {}
-            ManagerBody::Heartbeat(beat) => self.heartbeat(id, service, &manager, beat),
+            ManagerBody::Heartbeat(beat) => {
+                self.heartbeat(id, share, &manager, message.epoch, beat);
+            }
             ManagerBody::Criteria(criteria) => {
-                self.criteria(id, service, &manager, &criteria);
+                let owner = Owner { share, manager };
+                self.criteria(id, &owner, message.epoch, &criteria);
             }
-            ManagerBody::Verdict(verdict) => self.verdict(id, service, &manager, verdict),
-            ManagerBody::Install {
-                request,
-                affinities,
-            } => {
-                self.install(id, service, &manager, request, &affinities);
+            ManagerBody::Verdict(verdict) => self.verdict(id, share, &manager, verdict),
+            ManagerBody::Install { affinities, .. } => {
+                self.install(id, share, &manager, subject, &affinities);
             }
-            ManagerBody::Delete { request, which } => self.delete(service, request, which),
-            ManagerBody::Inject(inject) => self.inject(id, service, &manager, &inject),
-            ManagerBody::ListAffinities { request } => self.list(id, service, request),
+            ManagerBody::Delete { request, which } => self.delete(share, request, which),
+            ManagerBody::Inject(inject) => self.inject(id, share, &manager, &inject),
+            ManagerBody::ListAffinities { request } => self.list(id, share, request),
+            ManagerBody::Goodbye => self.goodbye(id, share, &manager),
         }
     }
 
@@ -99,32 +107,38 @@ impl Agent {
             })
     }
 
-    /// Checks the sender's right to speak for a service, and raises the epoch if its is newer.
+    /// Checks the sender's right to speak for a share, and raises the epoch if its is newer.
     fn admit(
         &mut self,
         id: SessionId,
         manager: &str,
-        service: u8,
+        share: Share,
         epoch: u64,
     ) -> Result<(), (Reason, String)> {
-        if !self.serves(manager, service) {
+        if !self.serves(manager, share.service) {
             return Err((
                 Reason::NotServing,
                 format!("`{manager}` does not serve this service"),
             ));
         }
-        let Some(state) = self.service(service) else {
-            return Ok(());
-        };
-        if epoch < state.epoch {
+        if share.number >= MAX_SHARES {
             return Err((
-                Reason::OldEpoch,
-                format!("epoch {epoch} is over, {} has been seen", state.epoch),
+                Reason::NotServing,
+                format!("a service has at most {MAX_SHARES} shares"),
             ));
         }
-        if epoch > state.epoch || state.holder.is_none() {
-            state.epoch = epoch;
-            state.holder = Some(id);
+        let stands_by = (self.sessions.get(&id)).is_some_and(|s| s.standby.contains(&share));
+        let Some(service) = self.service(share.service) else {
+            return Ok(());
+        };
+        let tenure = service.shares.entry(share.number).or_default();
+        if epoch < tenure.epoch {
+            let text = format!("epoch {epoch} is over, {} has been seen", tenure.epoch);
+            return Err((Reason::OldEpoch, text));
+        }
+        if epoch > tenure.epoch || (tenure.holder.is_none() && !stands_by) {
+            tenure.epoch = epoch;
+            tenure.holder = Some(id);
         }
         Ok(())
     }
@@ -151,13 +165,16 @@ impl Agent {
             return self.refuse(id, Reason::UnknownManager, text);
         }
         let mut wanted = Vec::new();
-        for (name, epoch) in &hello.services {
-            match self.service_index(name) {
-                Some(service) if self.serves(&hello.manager, service) => {
-                    wanted.push((service, *epoch));
+        for claim in &hello.claims {
+            match self.service_index(&claim.service) {
+                Some(service)
+                    if self.serves(&hello.manager, service) && claim.share < MAX_SHARES =>
+                {
+                    let number = claim.share;
+                    wanted.push((Share { service, number }, claim));
                 }
                 _ => {
-                    let text = format!("`{}` does not serve `{name}`", hello.manager);
+                    let text = format!("`{}` does not serve `{}`", hello.manager, claim.service);
                     return self.refuse(id, Reason::NotServing, text);
                 }
             }
@@ -175,27 +192,40 @@ impl Agent {
         }
         if let Some(session) = self.sessions.get_mut(&id) {
             session.manager = Some(hello.manager.clone());
+            session.standby = (wanted.iter())
+                .filter(|(_, claim)| claim.standby)
+                .map(|(share, _)| *share)
+                .collect();
         }
-        for (service, epoch) in wanted {
-            if let Some(state) = self.service(service)
-                && epoch >= state.epoch
-            {
-                state.epoch = epoch;
-                state.holder = Some(id);
+        for (share, claim) in wanted {
+            let Some(service) = self.service(share.service) else {
+                continue;
+            };
+            let tenure = service.shares.entry(share.number).or_default();
+            if claim.epoch >= tenure.epoch && !claim.standby {
+                tenure.epoch = claim.epoch;
+                tenure.holder = Some(id);
             }
         }
         let welcome = Welcome {
             version: VERSION,
             agent: self.name.clone(),
             plan_hash: self.plan_hash,
-            services: (self.services.iter())
-                .map(|s| (s.name.clone(), s.epoch))
+            shares: (self.services.iter())
+                .flat_map(|s| {
+                    s.shares.iter().map(|(share, tenure)| ShareEpoch {
+                        service: s.name.clone(),
+                        share: *share,
+                        epoch: tenure.epoch,
+                    })
+                })
                 .collect(),
         };
         self.out.push(Output::Message(
             id,
             ToManager {
                 service: "".into(),
+                share: 0,
                 epoch: 0,
                 body: AgentBody::Welcome(welcome),
             },
@@ -210,21 +240,11 @@ impl Agent {
             id,
             ToManager {
                 service: "".into(),
+                share: 0,
                 epoch: 0,
                 body: AgentBody::Refused { reason, text },
             },
         ));
         self.out.push(Output::CloseSession(id));
-    }
-}
-
-fn request_of(body: &ManagerBody) -> u64 {
-    match body {
-        ManagerBody::Hello(_) | ManagerBody::Heartbeat(_) | ManagerBody::Inject(_) => 0,
-        ManagerBody::Criteria(c) => c.version,
-        ManagerBody::Verdict(v) => v.request,
-        ManagerBody::Install { request, .. }
-        | ManagerBody::Delete { request, .. }
-        | ManagerBody::ListAffinities { request } => *request,
     }
 }

@@ -232,6 +232,7 @@ impl Agent {
         };
         let flow = Flow {
             service,
+            share: 0,
             number: 0,
             manager: "".into(),
             cookie: Bytes::new(),
@@ -245,8 +246,9 @@ impl Agent {
                 count: true,
                 every_ms: None,
                 on_close: true,
+                flags: false,
             },
-            request: 0,
+            subject: None,
             together: false,
             refused: false,
             retries: 0,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::shares::Share;
 use crate::entry::{Entry, FixedAction, FixedEntry, Packet};
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
-use crate::message::{InterestMask, Leases, ReportCause, Statistics, Totals};
+use crate::message::{InterestMask, Leases, ReportCause, Statistics, Subject, Totals};
 use crate::packet::proto;
 
 /// Names a flow of the store; stale ones are recognised.
@@ -84,6 +85,8 @@ pub(crate) struct Direction {
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {
     pub service: u8,
+    /// The share of the service under which it was decided.
+    pub share: u32,
     pub number: u64,
     pub manager: Arc<str>,
     pub cookie: Bytes,
@@ -94,8 +97,8 @@ pub(crate) struct Flow {
     pub leases: Leases,
     pub track_close: bool,
     pub statistics: Statistics,
-    /// The request that installs it; named in a denial.
-    pub request: u64,
+    /// What installs it, named in a denial; `None` if it was found on the switch.
+    pub subject: Option<Subject>,
     /// Other flows came in the same request: they go if the switch refuses this one.
     pub together: bool,
     /// The switch has refused it, or one of its request: its manager knows, and hears no more of it.
@@ -115,6 +118,13 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    pub fn share(&self) -> Share {
+        Share {
+            service: self.service,
+            number: self.share,
+        }
+    }
+
     pub fn direction(&self, part: Part) -> Option<&Direction> {
         match part {
             Part::Forward => self.forward.as_ref(),

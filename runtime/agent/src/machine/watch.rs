@@ -8,12 +8,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::shares::Share;
 use super::store::{FlowRef, Phase, Progress};
 use super::timers::Timer;
 use super::{Agent, Link, Output, totals_of};
-use crate::entry::Cell;
+use crate::entry::{Cell, FixedAction};
 use crate::flow::{FlowKey, Part};
-use crate::message::{AgentBody, FixedAffinity, InstalledAffinity, Report, ReportCause, Totals};
+use crate::message::{
+    AgentBody, DirectionReport, FixedAffinity, InstalledAffinity, Report, ReportCause, Totals,
+};
 
 /// Before cells that could not be read are tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -200,7 +203,7 @@ impl Agent {
                 .is_some_and(|lease| now >= f.resting_since() + lease)
         });
         if idle {
-            self.expire(at);
+            self.expire(at, ReportCause::Expired);
         } else {
             self.look_later(at);
         }
@@ -285,22 +288,28 @@ impl Agent {
             return;
         };
         flow.report_sequence += 1;
-        let totals =
-            |d: Option<&super::store::Direction>| d.map_or_else(Totals::default, |d| d.totals);
+        let direction = |d: &super::store::Direction| DirectionReport {
+            tuple: d.tuple,
+            translated: match d.action {
+                FixedAction::Translate(to) => Some(to),
+                _ => None,
+            },
+            totals: d.totals,
+            tcp_flags: 0,
+        };
         let report = Report {
             flow: flow.number,
-            forward: flow.forward.as_ref().map(|d| d.tuple),
-            reply: flow.reply.as_ref().map(|d| d.tuple),
+            forward: flow.forward.as_ref().map(direction),
+            reply: flow.reply.as_ref().map(direction),
             cookie: flow.cookie.clone(),
             sequence: flow.report_sequence,
             cause,
             last,
-            forward_totals: totals(flow.forward.as_ref()),
-            reply_totals: totals(flow.reply.as_ref()),
             age_ms: millis(now.saturating_sub(flow.created)),
+            idle_ms: millis(now.saturating_sub(flow.active)),
         };
-        let service = flow.service;
-        self.tell(service, AgentBody::Report(report));
+        let share = flow.share();
+        self.tell(share, AgentBody::Report(Box::new(report)));
     }
 
     pub(super) fn refresh(&mut self) {
@@ -329,11 +338,13 @@ impl Agent {
     }
 
     /// Answers a manager that takes over: all affinities of its service, in pieces.
-    pub(super) fn list(&mut self, id: super::SessionId, service: u8, request: u64) {
+    pub(super) fn list(&mut self, id: super::SessionId, share: Share, request: u64) {
         const PIECE: usize = 256;
         let mut list = Vec::new();
         for (_, flow) in self.store.iter() {
-            if flow.service != service || flow.phase != Phase::Live {
+            if flow.service != share.service
+                || matches!(flow.phase, Phase::Ending { .. } | Phase::Draining { .. })
+            {
                 continue;
             }
             for part in [Part::Reply, Part::Forward] {
@@ -354,6 +365,7 @@ impl Agent {
                         track_close: flow.track_close,
                         statistics: flow.statistics,
                     },
+                    share: flow.share,
                     age_ms: millis(self.now.saturating_sub(flow.created)),
                     totals: d.totals,
                     established: flow.progress == Progress::Established,
@@ -369,12 +381,13 @@ impl Agent {
         if out.is_empty() {
             out.push((Vec::new(), true));
         }
-        for (list, last) in out {
+        for ((list, last), piece) in out.into_iter().zip(0..) {
             self.send(
                 id,
-                service,
+                share,
                 AgentBody::Affinities {
                     request,
+                    piece,
                     list,
                     last,
                 },

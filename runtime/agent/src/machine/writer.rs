@@ -5,10 +5,10 @@
 //! the updates of a batch as it likes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use super::shares::Owner;
 use super::store::FlowRef;
 use crate::entry::{Change, Entry, Update};
 use crate::flow::Part;
@@ -25,7 +25,7 @@ pub(super) enum Token {
     /// A neighbour's entries are in, packets may go.
     Neighbour(u16),
     /// A criterion of a service, in a change of a manager's by its number.
-    Criterion(u8, Arc<str>, u64),
+    Criterion(Owner, u64),
     /// The ready entry.
     Ready,
 }

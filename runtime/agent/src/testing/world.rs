@@ -53,7 +53,14 @@ impl World {
     /// An agent whose switch has just come up and is open.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let mut world = Self::down(plan, Target::switch());
+        Self::named("agent-1", plan)
+    }
+
+    /// The same for one of several agents; their names tell them apart.
+    #[must_use]
+    pub fn named(name: &str, plan: Plan) -> Self {
+        let mut world = Self::down(plan.clone(), Target::switch());
+        world.agent = Agent::new(name, Arc::new(plan), Target::switch());
         world.switch_up();
         world
     }

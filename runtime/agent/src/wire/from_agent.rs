@@ -8,8 +8,8 @@ use super::parts::{
 };
 use super::pb::{self, from_agent::Body};
 use crate::message::{
-    AgentBody, Denied, Ended, Heartbeat, InstalledAffinity, Interest, Report, ReportCause,
-    ToManager, Welcome,
+    AgentBody, CriterionReport, Denied, DirectionReport, Ended, Heartbeat, InstalledAffinity,
+    Interest, Report, ReportCause, ShareEpoch, Subject, ToManager, Welcome,
 };
 
 /// Writes an agent's message.
@@ -20,10 +20,11 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
             version: w.version,
             agent: w.agent.to_string(),
             plan_hash: w.plan_hash,
-            services: (w.services.iter())
-                .map(|(service, epoch)| pb::ServiceEpoch {
-                    service: service.to_string(),
-                    epoch: *epoch,
+            shares: (w.shares.iter())
+                .map(|s| pb::ShareEpoch {
+                    service: s.service.to_string(),
+                    share: s.share,
+                    epoch: s.epoch,
                 })
                 .collect(),
         }),
@@ -45,8 +46,8 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
         }),
         AgentBody::Report(r) => Body::Report(pb::Report {
             flow: r.flow,
-            forward: r.forward.as_ref().map(write_tuple),
-            reply: r.reply.as_ref().map(write_tuple),
+            forward: r.forward.as_ref().map(write_direction),
+            reply: r.reply.as_ref().map(write_direction),
             cookie: r.cookie.clone(),
             sequence: r.sequence,
             cause: match r.cause {
@@ -54,16 +55,24 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
                 ReportCause::Closed => pb::ReportCause::FlowClosed,
                 ReportCause::Expired => pb::ReportCause::LeaseExpired,
                 ReportCause::Deleted => pb::ReportCause::FlowDeleted,
+                ReportCause::HardLease => pb::ReportCause::HardLeaseExpired,
             } as i32,
             r#final: r.last,
-            forward_totals: Some(write_totals(r.forward_totals)),
-            reply_totals: Some(write_totals(r.reply_totals)),
+            age_ms: r.age_ms,
+            idle_ms: r.idle_ms,
+        }),
+        AgentBody::CriterionReport(r) => Body::CriterionReport(pb::CriterionReport {
+            id: r.id,
+            part: write_part(r.part),
+            sequence: r.sequence,
+            r#final: r.last,
+            totals: Some(write_totals(r.totals)),
             age_ms: r.age_ms,
         }),
         AgentBody::Denied(d) => Body::Denied(pb::Denied {
-            request: d.request,
             reason: write_reason(d.reason),
             text: d.text.clone(),
+            subject: Some(write_subject(d.subject)),
         }),
         AgentBody::Expired(e) => Body::Expired(write_ended(e)),
         AgentBody::Deleted(e) => Body::Deleted(write_ended(e)),
@@ -76,10 +85,12 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
         }),
         AgentBody::Affinities {
             request,
+            piece,
             list,
             last,
         } => Body::Affinities(pb::Affinities {
             request: *request,
+            piece: *piece,
             list: (list.iter())
                 .map(|i| pb::InstalledAffinity {
                     affinity: Some(write_affinity(&i.affinity)),
@@ -88,6 +99,7 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
                     bytes: i.totals.bytes,
                     established: i.established,
                     closed: i.closed,
+                    share: i.share,
                 })
                 .collect(),
             last: *last,
@@ -99,9 +111,59 @@ pub fn write_from_agent(m: &ToManager) -> pb::FromAgent {
     };
     pb::FromAgent {
         service: m.service.to_string(),
+        share: m.share,
         epoch: m.epoch,
         body: Some(body),
     }
+}
+
+fn write_direction(d: &DirectionReport) -> pb::DirectionReport {
+    pb::DirectionReport {
+        r#match: Some(write_tuple(&d.tuple)),
+        translated: d.translated.as_ref().map(write_tuple),
+        totals: Some(write_totals(d.totals)),
+        tcp_flags: d.tcp_flags.into(),
+    }
+}
+
+fn read_direction(d: Option<&pb::DirectionReport>) -> Result<Option<DirectionReport>, WireError> {
+    d.map(|d| {
+        Ok(DirectionReport {
+            tuple: read_some_tuple(d.r#match.as_ref())?,
+            translated: read_optional_tuple(d.translated.as_ref())?,
+            totals: read_totals(d.totals.as_ref()),
+            tcp_flags: small(d.tcp_flags, "tcp_flags")?,
+        })
+    })
+    .transpose()
+}
+
+fn write_subject(subject: Subject) -> pb::denied::Subject {
+    use pb::denied::Subject as S;
+    match subject {
+        Subject::Verdict(n) => S::Verdict(n),
+        Subject::Install(n) => S::Install(n),
+        Subject::Delete(n) => S::Delete(n),
+        Subject::Inject(n) => S::Inject(n),
+        Subject::List(n) => S::ListAffinities(n),
+        Subject::Criteria(n) => S::Criteria(n),
+        Subject::Heartbeat(n) => S::Heartbeat(n),
+        Subject::Goodbye => S::Goodbye(pb::Goodbye {}),
+    }
+}
+
+fn read_subject(subject: Option<pb::denied::Subject>) -> Result<Subject, WireError> {
+    use pb::denied::Subject as S;
+    Ok(match subject.ok_or(Missing("subject"))? {
+        S::Verdict(n) => Subject::Verdict(n),
+        S::Install(n) => Subject::Install(n),
+        S::Delete(n) => Subject::Delete(n),
+        S::Inject(n) => Subject::Inject(n),
+        S::ListAffinities(n) => Subject::List(n),
+        S::Criteria(n) => Subject::Criteria(n),
+        S::Heartbeat(n) => Subject::Heartbeat(n),
+        S::Goodbye(_) => Subject::Goodbye,
+    })
 }
 
 fn write_ended(e: &Ended) -> pb::Ended {
@@ -134,8 +196,12 @@ pub fn read_from_agent(m: pb::FromAgent) -> Result<ToManager, WireError> {
             version: w.version,
             agent: w.agent.into(),
             plan_hash: w.plan_hash,
-            services: (w.services.into_iter())
-                .map(|s| (s.service.into(), s.epoch))
+            shares: (w.shares.into_iter())
+                .map(|s| ShareEpoch {
+                    service: s.service.into(),
+                    share: s.share,
+                    epoch: s.epoch,
+                })
                 .collect(),
         }),
         Body::Refused(r) => AgentBody::Refused {
@@ -152,10 +218,10 @@ pub fn read_from_agent(m: pb::FromAgent) -> Result<ToManager, WireError> {
             packet: i.packet,
             state: read_state(i.state.as_ref().ok_or(Missing("state"))?)?,
         }),
-        Body::Report(r) => AgentBody::Report(Report {
+        Body::Report(r) => AgentBody::Report(Box::new(Report {
             flow: r.flow,
-            forward: read_optional_tuple(r.forward.as_ref())?,
-            reply: read_optional_tuple(r.reply.as_ref())?,
+            forward: read_direction(r.forward.as_ref())?,
+            reply: read_direction(r.reply.as_ref())?,
             cookie: r.cookie,
             sequence: r.sequence,
             cause: match pb::ReportCause::try_from(r.cause) {
@@ -163,15 +229,23 @@ pub fn read_from_agent(m: pb::FromAgent) -> Result<ToManager, WireError> {
                 Ok(pb::ReportCause::FlowClosed) => ReportCause::Closed,
                 Ok(pb::ReportCause::LeaseExpired) => ReportCause::Expired,
                 Ok(pb::ReportCause::FlowDeleted) => ReportCause::Deleted,
+                Ok(pb::ReportCause::HardLeaseExpired) => ReportCause::HardLease,
                 _ => return Err(Range("cause")),
             },
             last: r.r#final,
-            forward_totals: read_totals(r.forward_totals.as_ref()),
-            reply_totals: read_totals(r.reply_totals.as_ref()),
+            age_ms: r.age_ms,
+            idle_ms: r.idle_ms,
+        })),
+        Body::CriterionReport(r) => AgentBody::CriterionReport(CriterionReport {
+            id: r.id,
+            part: read_part(r.part)?,
+            sequence: r.sequence,
+            last: r.r#final,
+            totals: read_totals(r.totals.as_ref()),
             age_ms: r.age_ms,
         }),
         Body::Denied(d) => AgentBody::Denied(Denied {
-            request: d.request,
+            subject: read_subject(d.subject)?,
             reason: read_reason(d.reason)?,
             text: d.text,
         }),
@@ -186,10 +260,12 @@ pub fn read_from_agent(m: pb::FromAgent) -> Result<ToManager, WireError> {
         },
         Body::Affinities(a) => AgentBody::Affinities {
             request: a.request,
+            piece: a.piece,
             list: (a.list.iter())
                 .map(|i| {
                     Ok(InstalledAffinity {
                         affinity: read_affinity(i.affinity.as_ref().ok_or(Missing("affinity"))?)?,
+                        share: i.share,
                         age_ms: i.age_ms,
                         totals: crate::message::Totals {
                             packets: i.packets,
@@ -209,6 +285,7 @@ pub fn read_from_agent(m: pb::FromAgent) -> Result<ToManager, WireError> {
     };
     Ok(ToManager {
         service: m.service.into(),
+        share: m.share,
         epoch: m.epoch,
         body,
     })

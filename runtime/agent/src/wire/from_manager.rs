@@ -1,13 +1,14 @@
 //! A manager's messages.
 
 use super::WireError::{self, Missing, Range};
+use super::criterion::{read_criterion, write_criterion};
 use super::parts::{
-    read_affinity, read_cube, read_kind, read_mask, read_part, read_some_tuple, small,
-    write_affinity, write_cube, write_kind, write_mask, write_part, write_tuple,
+    read_affinity, read_kind, read_part, read_some_tuple, read_state, small, write_affinity,
+    write_kind, write_part, write_state, write_tuple,
 };
 use super::pb::{self, from_manager::Body};
 use crate::message::{
-    Criteria, Criterion, Decision, Heartbeat, Hello, Inject, ManagerBody, Place, ToAgent, Verdict,
+    Claim, Criteria, Decision, Heartbeat, Hello, Inject, ManagerBody, Place, ToAgent, Verdict,
     Which,
 };
 
@@ -19,10 +20,12 @@ pub fn write_from_manager(m: &ToAgent) -> pb::FromManager {
             version: h.version,
             manager: h.manager.to_string(),
             plan_hash: h.plan_hash,
-            services: (h.services.iter())
-                .map(|(service, epoch)| pb::ServiceEpoch {
-                    service: service.to_string(),
-                    epoch: *epoch,
+            claims: (h.claims.iter())
+                .map(|claim| pb::Claim {
+                    service: claim.service.to_string(),
+                    share: claim.share,
+                    epoch: claim.epoch,
+                    standby: claim.standby,
                 })
                 .collect(),
         }),
@@ -64,6 +67,7 @@ pub fn write_from_manager(m: &ToAgent) -> pb::FromManager {
             }),
         }),
         ManagerBody::Inject(i) => Body::Inject(pb::Inject {
+            request: i.request,
             packet: i.packet.clone(),
             r#where: Some(match i.place {
                 Place::Port(p) => pb::inject::Where::Port(p.into()),
@@ -71,58 +75,27 @@ pub fn write_from_manager(m: &ToAgent) -> pb::FromManager {
                 Place::Stage {
                     stage,
                     part,
-                    ingress_port,
+                    state,
+                    answered,
                 } => pb::inject::Where::Stage(pb::StageEntry {
                     stage: stage.into(),
                     part: write_part(part),
-                    ingress_port: ingress_port.into(),
+                    state: Some(write_state(&state)),
+                    answered,
                 }),
             }),
         }),
         ManagerBody::ListAffinities { request } => {
             Body::ListAffinities(pb::ListAffinities { request: *request })
         }
+        ManagerBody::Goodbye => Body::Goodbye(pb::Goodbye {}),
     };
     pb::FromManager {
         service: m.service.to_string(),
+        share: m.share,
         epoch: m.epoch,
         body: Some(body),
     }
-}
-
-fn write_criterion(c: &Criterion) -> pb::Criterion {
-    pb::Criterion {
-        id: c.id,
-        part: write_part(c.part),
-        priority: c.priority,
-        interest: Some(write_mask(c.interest)),
-        action: if c.else_drop {
-            pb::StaticAction::Drop
-        } else {
-            pb::StaticAction::Pass
-        } as i32,
-        count: c.count,
-        cubes: c.cubes.iter().map(write_cube).collect(),
-    }
-}
-
-fn read_criterion(c: &pb::Criterion) -> Result<Criterion, WireError> {
-    if c.id >= 1 << 31 {
-        return Err(Range("id"));
-    }
-    Ok(Criterion {
-        id: c.id,
-        part: read_part(c.part)?,
-        priority: c.priority,
-        interest: read_mask(c.interest.as_ref())?,
-        else_drop: match pb::StaticAction::try_from(c.action) {
-            Ok(pb::StaticAction::Pass) => false,
-            Ok(pb::StaticAction::Drop) => true,
-            Err(_) => return Err(Range("action")),
-        },
-        count: c.count,
-        cubes: c.cubes.iter().map(read_cube).collect::<Result<_, _>>()?,
-    })
 }
 
 /// Reads a manager's message.
@@ -135,8 +108,13 @@ pub fn read_from_manager(m: pb::FromManager) -> Result<ToAgent, WireError> {
             version: h.version,
             manager: h.manager.into(),
             plan_hash: h.plan_hash,
-            services: (h.services.into_iter())
-                .map(|s| (s.service.into(), s.epoch))
+            claims: (h.claims.into_iter())
+                .map(|claim| Claim {
+                    service: claim.service.into(),
+                    share: claim.share,
+                    epoch: claim.epoch,
+                    standby: claim.standby,
+                })
                 .collect(),
         }),
         Body::Heartbeat(h) => ManagerBody::Heartbeat(Heartbeat {
@@ -189,6 +167,7 @@ pub fn read_from_manager(m: pb::FromManager) -> Result<ToAgent, WireError> {
             },
         },
         Body::Inject(i) => ManagerBody::Inject(Inject {
+            request: i.request,
             packet: i.packet,
             place: match i.r#where.ok_or(Missing("where"))? {
                 pb::inject::Where::Port(p) => Place::Port(small(p, "port")?),
@@ -197,14 +176,17 @@ pub fn read_from_manager(m: pb::FromManager) -> Result<ToAgent, WireError> {
                 pb::inject::Where::Stage(s) => Place::Stage {
                     stage: small(s.stage, "stage")?,
                     part: read_part(s.part)?,
-                    ingress_port: small(s.ingress_port, "ingress_port")?,
+                    state: read_state(s.state.as_ref().ok_or(Missing("state"))?)?,
+                    answered: s.answered,
                 },
             },
         }),
         Body::ListAffinities(l) => ManagerBody::ListAffinities { request: l.request },
+        Body::Goodbye(_) => ManagerBody::Goodbye,
     };
     Ok(ToAgent {
         service: m.service.into(),
+        share: m.share,
         epoch: m.epoch,
         body,
     })

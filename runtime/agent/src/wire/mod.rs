@@ -4,6 +4,7 @@
 //! A message that makes no sense is an error here and nowhere later: past this border every value is in
 //! its range.
 
+mod criterion;
 mod from_agent;
 mod from_manager;
 mod parts;

@@ -194,19 +194,56 @@ pub(super) fn read_cube(c: &pb::Cube) -> Result<Cube, WireError> {
     })
 }
 
+pub(super) fn write_dispatch(next_hop: IpAddr, tunnel: Tunnel) -> pb::Dispatch {
+    pb::Dispatch {
+        next_hop: write_address(next_hop),
+        tunnel: match tunnel {
+            Tunnel::None => pb::Tunnel::None,
+            Tunnel::Ipip => pb::Tunnel::Ipip,
+            Tunnel::Gue => pb::Tunnel::Gue,
+        } as i32,
+    }
+}
+
+pub(super) fn read_dispatch(d: &pb::Dispatch) -> Result<(IpAddr, Tunnel), WireError> {
+    let tunnel = match pb::Tunnel::try_from(d.tunnel) {
+        Ok(pb::Tunnel::None) => Tunnel::None,
+        Ok(pb::Tunnel::Ipip) => Tunnel::Ipip,
+        Ok(pb::Tunnel::Gue) => Tunnel::Gue,
+        Err(_) => return Err(Range("tunnel")),
+    };
+    Ok((read_address(&d.next_hop, "next_hop")?, tunnel))
+}
+
+pub(super) fn write_statistics(s: Statistics) -> pb::Statistics {
+    pb::Statistics {
+        count: s.count,
+        every_ms: s.every_ms.unwrap_or(0),
+        on_close: s.on_close,
+        flags: s.flags,
+    }
+}
+
+pub(super) fn read_statistics(s: Option<&pb::Statistics>) -> Statistics {
+    s.map_or_else(Statistics::default, |s| Statistics {
+        count: s.count,
+        every_ms: some(s.every_ms),
+        on_close: s.on_close,
+        flags: s.flags,
+    })
+}
+
+/// Absent times are written as 0.
+fn some(ms: u64) -> Option<u64> {
+    (ms != 0).then_some(ms)
+}
+
 fn write_action(a: &Action) -> pb::Action {
     use pb::action::Action as A;
     let action = match a {
         Action::Forward => A::Forward(pb::Forward {}),
         Action::Drop => A::Drop(pb::Drop {}),
-        Action::Dispatch { next_hop, tunnel } => A::Dispatch(pb::Dispatch {
-            next_hop: write_address(*next_hop),
-            tunnel: match tunnel {
-                Tunnel::None => pb::Tunnel::None,
-                Tunnel::Ipip => pb::Tunnel::Ipip,
-                Tunnel::Gue => pb::Tunnel::Gue,
-            } as i32,
-        }),
+        Action::Dispatch { next_hop, tunnel } => A::Dispatch(write_dispatch(*next_hop, *tunnel)),
         Action::Translate(to) => A::Translate(write_tuple(to)),
         Action::Adjust {
             sequence,
@@ -228,15 +265,10 @@ fn read_action(a: &pb::Action) -> Result<Action, WireError> {
     Ok(match a.action.as_ref().ok_or(Missing("action"))? {
         A::Forward(_) => Action::Forward,
         A::Drop(_) => Action::Drop,
-        A::Dispatch(d) => Action::Dispatch {
-            next_hop: read_address(&d.next_hop, "next_hop")?,
-            tunnel: match pb::Tunnel::try_from(d.tunnel) {
-                Ok(pb::Tunnel::None) => Tunnel::None,
-                Ok(pb::Tunnel::Ipip) => Tunnel::Ipip,
-                Ok(pb::Tunnel::Gue) => Tunnel::Gue,
-                Err(_) => return Err(Range("tunnel")),
-            },
-        },
+        A::Dispatch(d) => {
+            let (next_hop, tunnel) = read_dispatch(d)?;
+            Action::Dispatch { next_hop, tunnel }
+        }
         A::Translate(to) => Action::Translate(read_tuple(to)?),
         A::Adjust(d) => Action::Adjust {
             sequence: d.sequence,
@@ -265,18 +297,12 @@ pub(super) fn write_affinity(a: &FixedAffinity) -> pb::FixedAffinity {
         }),
         interest: Some(write_mask(a.interest)),
         track_close: a.track_close,
-        statistics: Some(pb::Statistics {
-            count: a.statistics.count,
-            every_ms: a.statistics.every_ms.unwrap_or(0),
-            on_close: a.statistics.on_close,
-        }),
+        statistics: Some(write_statistics(a.statistics)),
     }
 }
 
 pub(super) fn read_affinity(a: &pb::FixedAffinity) -> Result<FixedAffinity, WireError> {
-    let some = |ms: u64| (ms != 0).then_some(ms);
     let leases = a.leases.unwrap_or_default();
-    let statistics = a.statistics.unwrap_or_default();
     Ok(FixedAffinity {
         part: read_part(a.part)?,
         tuple: read_some_tuple(a.r#match.as_ref())?,
@@ -297,11 +323,7 @@ pub(super) fn read_affinity(a: &pb::FixedAffinity) -> Result<FixedAffinity, Wire
         },
         interest: read_mask(a.interest.as_ref())?,
         track_close: a.track_close,
-        statistics: Statistics {
-            count: statistics.count,
-            every_ms: some(statistics.every_ms),
-            on_close: statistics.on_close,
-        },
+        statistics: read_statistics(a.statistics.as_ref()),
     })
 }
 
@@ -356,6 +378,7 @@ const REASONS: &[(Reason, pb::Reason)] = &[
     (Reason::WrongPlan, pb::Reason::WrongPlan),
     (Reason::UnknownManager, pb::Reason::UnknownManager),
     (Reason::Conflict, pb::Reason::Conflict),
+    (Reason::Limited, pb::Reason::Limited),
 ];
 
 pub(super) fn write_reason(r: Reason) -> i32 {

@@ -63,13 +63,18 @@ fn affinity() -> FixedAffinity {
             count: true,
             every_ms: Some(10_000),
             on_close: true,
+            flags: true,
         },
     }
 }
 
 #[test]
 fn every_message_of_a_manager_survives_its_protobuf_form() {
-    let criterion = Criterion {
+    let dispatch = StaticAction::Dispatch {
+        next_hop: [10, 0, 0, 1].into(),
+        tunnel: Tunnel::Ipip,
+    };
+    let criterion = |asking, action| Criterion {
         id: 7,
         part: Part::Forward,
         priority: 1000,
@@ -77,8 +82,17 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
             packet_events: 512,
             notice_events: 0,
         },
-        else_drop: true,
-        count: true,
+        asking,
+        action,
+        statistics: affinity().statistics,
+        needs: vec![
+            Capability::Translate,
+            Capability::Adjust,
+            Capability::Dispatch,
+            Capability::Ipip,
+            Capability::Gue,
+            Capability::MarkDscp,
+        ],
         cubes: vec![
             Cube::default(),
             Cube {
@@ -103,10 +117,16 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
     let place = Place::Stage {
         stage: 2,
         part: Part::Reply,
-        ingress_port: 9,
+        state: CarriedState {
+            ingress_port: 9,
+            mark: Some(46),
+            ..CarriedState::default()
+        },
+        answered: true,
     };
     let inject = |place| {
         ManagerBody::Inject(Inject {
+            request: 12,
             packet: Bytes::from_static(&[0x45]),
             place,
         })
@@ -124,7 +144,12 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
             version: 1,
             manager: "lb-1".into(),
             plan_hash: 9,
-            services: vec![("web-lb".into(), 3)],
+            claims: vec![Claim {
+                service: "web-lb".into(),
+                share: 1,
+                epoch: 3,
+                standby: true,
+            }],
         }),
         ManagerBody::Heartbeat(Heartbeat {
             sequence: 8,
@@ -132,7 +157,11 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
         }),
         ManagerBody::Criteria(Criteria {
             version: 2,
-            list: vec![criterion],
+            list: vec![
+                criterion(Asking::OnceAFlow, StaticAction::Pass),
+                criterion(Asking::EveryPacket, StaticAction::Drop),
+                criterion(Asking::OnceAFlow, dispatch),
+            ],
         }),
         verdict(Decision::Resume),
         verdict(Decision::Consume),
@@ -153,9 +182,11 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
         inject(Place::Route),
         inject(place),
         ManagerBody::ListAffinities { request: 6 },
+        ManagerBody::Goodbye,
     ] {
         let message = ToAgent {
             service: "web-lb".into(),
+            share: 2,
             epoch: 5,
             body,
         };
@@ -174,29 +205,44 @@ fn every_message_of_an_agent_survives_its_protobuf_form() {
         cookie: Bytes::from_static(b"x"),
         request: 8,
     };
+    let denied = |subject| {
+        AgentBody::Denied(Denied {
+            subject,
+            reason: Reason::TableFull,
+            text: "full".into(),
+        })
+    };
     let report = |cause| {
-        AgentBody::Report(Report {
+        AgentBody::Report(Box::new(Report {
             flow: 3,
-            forward: Some(tuple(false)),
-            reply: Some(tuple(false).reversed()),
+            forward: Some(DirectionReport {
+                tuple: tuple(false),
+                translated: Some(tuple(false).reversed()),
+                totals: Totals {
+                    packets: 1,
+                    bytes: u64::MAX,
+                },
+                tcp_flags: 0x1b,
+            }),
+            reply: None,
             cookie: Bytes::new(),
             sequence: 2,
             cause,
             last: true,
-            forward_totals: Totals {
-                packets: 1,
-                bytes: u64::MAX,
-            },
-            reply_totals: Totals::default(),
             age_ms: 77,
-        })
+            idle_ms: 7,
+        }))
     };
     for body in [
         AgentBody::Welcome(Welcome {
             version: 1,
             agent: "agent-1".into(),
             plan_hash: 1,
-            services: vec![("web-lb".into(), 4)],
+            shares: vec![ShareEpoch {
+                service: "web-lb".into(),
+                share: 1,
+                epoch: 4,
+            }],
         }),
         AgentBody::Refused {
             reason: Reason::WrongPlan,
@@ -224,11 +270,26 @@ fn every_message_of_an_agent_survives_its_protobuf_form() {
         report(ReportCause::Closed),
         report(ReportCause::Expired),
         report(ReportCause::Deleted),
-        AgentBody::Denied(Denied {
-            request: 2,
-            reason: Reason::TableFull,
-            text: "full".into(),
+        report(ReportCause::HardLease),
+        AgentBody::CriterionReport(CriterionReport {
+            id: 4,
+            part: Part::Reply,
+            sequence: 1,
+            last: false,
+            totals: Totals {
+                packets: 1,
+                bytes: 60,
+            },
+            age_ms: 5,
         }),
+        denied(Subject::Verdict(1)),
+        denied(Subject::Install(1)),
+        denied(Subject::Delete(1)),
+        denied(Subject::Inject(1)),
+        denied(Subject::List(1)),
+        denied(Subject::Criteria(1)),
+        denied(Subject::Heartbeat(1)),
+        denied(Subject::Goodbye),
         AgentBody::Expired(ended.clone()),
         AgentBody::Deleted(ended),
         AgentBody::HeartbeatAck(Heartbeat {
@@ -238,8 +299,10 @@ fn every_message_of_an_agent_survives_its_protobuf_form() {
         AgentBody::Resync { have_version: 4 },
         AgentBody::Affinities {
             request: 1,
+            piece: 3,
             list: vec![InstalledAffinity {
                 affinity: affinity(),
+                share: 1,
                 age_ms: 5,
                 totals: Totals::default(),
                 established: true,
@@ -254,6 +317,7 @@ fn every_message_of_an_agent_survives_its_protobuf_form() {
     ] {
         let message = ToManager {
             service: "web-lb".into(),
+            share: 2,
             epoch: 5,
             body,
         };
@@ -269,8 +333,10 @@ fn nonsense_is_refused_with_the_fields_name() {
     assert_eq!(read_from_manager(empty), Err(WireError::Missing("body")));
     let mut wide = pb::FromManager {
         service: String::new(),
+        share: 0,
         epoch: 0,
         body: Some(pb::from_manager::Body::Inject(pb::Inject {
+            request: 0,
             packet: Bytes::new(),
             r#where: Some(pb::inject::Where::Port(70_000)),
         })),
@@ -293,4 +359,17 @@ fn nonsense_is_refused_with_the_fields_name() {
         })),
     }));
     assert_eq!(read_from_manager(wide), Err(WireError::Range("dst")));
+}
+
+#[test]
+fn a_denial_says_what_it_denies() {
+    let message = pb::FromAgent {
+        body: Some(pb::from_agent::Body::Denied(pb::Denied {
+            reason: pb::Reason::TableFull as i32,
+            text: "full".into(),
+            subject: None,
+        })),
+        ..pb::FromAgent::default()
+    };
+    assert_eq!(read_from_agent(message), Err(WireError::Missing("subject")));
 }

@@ -15,7 +15,7 @@ fn install(w: &mut World, affinities: Vec<FixedAffinity>) {
 }
 
 fn assert_denied(w: &mut World, reason: Reason) {
-    assert_eq!(denials(w), [(77, reason)]);
+    assert_eq!(denials(w), [(Subject::Install(77), reason)]);
     assert!(w.switch.fixed.is_empty());
     assert_eq!(w.agent.counters().denials[&reason], 1);
     assert_eq!(w.agent.counters().fixed.now, 0);
@@ -63,6 +63,15 @@ fn a2_2_an_action_that_the_target_cannot_do_is_denied() {
 }
 
 #[test]
+fn statistics_that_the_agent_does_not_keep_are_denied() {
+    let mut w = served();
+    let mut list = balanced(client(9, 1000), 1, SERVER);
+    list[0].statistics.flags = true;
+    install(&mut w, list);
+    assert_denied(&mut w, Reason::Unsupported);
+}
+
+#[test]
 fn a_full_table_is_denied_and_the_reply_entry_taken_back() {
     let mut w = served();
     w.switch.fixed_size = 0;
@@ -106,7 +115,7 @@ fn criteria_beyond_the_plan_are_denied() {
     let mut wide = criteria(&plan(), 3);
     wide.list[0].cubes[0].dport = None;
     say(&mut w, LB, 1, ManagerBody::Criteria(wide));
-    assert_eq!(denials(&w), [(3, Reason::NotCovered)]);
+    assert_eq!(denials(&w), [(Subject::Criteria(3), Reason::NotCovered)]);
     assert!(w.switch.criteria.is_empty());
 }
 
@@ -146,7 +155,7 @@ fn a_second_connection_of_a_client_does_not_end_the_first_when_the_server_sees_t
     let second = Tuple { dport: 80, ..flow };
     let elsewhere = ([10, 0, 2, 10], 8080);
     install(&mut w, balanced(second, 2, SERVER));
-    assert_eq!(denials(&w), [(77, Reason::Conflict)]);
+    assert_eq!(denials(&w), [(Subject::Install(77), Reason::Conflict)]);
     w.receive(2, &tcp(2, &back, flags::ACK, b"data"));
     assert_eq!(w.take_left(), [(1, flow.reversed())]);
     w.receive(1, &tcp(1, &flow, flags::ACK, b"data"));
@@ -194,7 +203,7 @@ fn a_decision_for_which_there_is_no_room_leaves_the_old_one_in_force() {
     let flow = connect(&mut w, 1000);
     let other = ([10, 0, 2, 10], 8080);
     install(&mut w, balanced(flow, 2, other));
-    assert_eq!(denials(&w), [(77, Reason::TableFull)]);
+    assert_eq!(denials(&w), [(Subject::Install(77), Reason::TableFull)]);
     w.take_left();
     w.receive(1, &tcp(1, &flow, flags::ACK, b"x"));
     assert_eq!(w.take_left(), [(2, to_server(flow))]);
@@ -230,7 +239,7 @@ fn another_protocol_version_and_another_plan_are_refused() {
             version,
             manager: "lb-1".into(),
             plan_hash,
-            services: Vec::new(),
+            claims: Vec::new(),
         };
         say(&mut w, LB, 0, ManagerBody::Hello(hello));
         assert!(matches!(

@@ -275,7 +275,11 @@ fn a_packet_that_cannot_be_injected_is_denied_with_a_reason() {
     let stage = |stage, part, ingress_port| Place::Stage {
         stage,
         part,
-        ingress_port,
+        state: CarriedState {
+            ingress_port,
+            ..CarriedState::default()
+        },
+        answered: false,
     };
     for (tuple, place, reason) in [
         (out, Place::Port(9), Reason::Malformed),
@@ -286,8 +290,17 @@ fn a_packet_that_cannot_be_injected_is_denied_with_a_reason() {
     ] {
         w.said.clear();
         let packet = tcp(2, &tuple, flags::SYN, b"").slice(packet::ETHERNET..);
-        say(&mut w, LB, 1, ManagerBody::Inject(Inject { packet, place }));
-        assert_eq!(denials(&w), [(0, reason)], "{place:?}");
+        say(
+            &mut w,
+            LB,
+            1,
+            ManagerBody::Inject(Inject {
+                request: 4,
+                packet,
+                place,
+            }),
+        );
+        assert_eq!(denials(&w), [(Subject::Inject(4), reason)], "{place:?}");
         assert!(w.take_left().is_empty());
     }
 }
@@ -305,10 +318,23 @@ fn a_manager_injects_only_into_a_stage_that_it_serves() {
     let place = Place::Stage {
         stage: 2,
         part: Part::Forward,
-        ingress_port: 1,
+        state: CarriedState {
+            ingress_port: 1,
+            ..CarriedState::default()
+        },
+        answered: false,
     };
-    say(&mut w, LB, 1, ManagerBody::Inject(Inject { packet, place }));
-    assert_eq!(denials(&w), [(0, Reason::NotServing)]);
+    say(
+        &mut w,
+        LB,
+        1,
+        ManagerBody::Inject(Inject {
+            request: 4,
+            packet,
+            place,
+        }),
+    );
+    assert_eq!(denials(&w), [(Subject::Inject(4), Reason::NotServing)]);
 }
 
 #[test]
@@ -323,6 +349,7 @@ fn a_managers_own_packet_goes_out_and_the_answer_comes_back_to_it() {
     };
     let inject = |tuple: &Tuple| {
         ManagerBody::Inject(Inject {
+            request: 31,
             packet: tcp(2, tuple, flags::SYN, b"").slice(packet::ETHERNET..),
             place: Place::Route,
         })
@@ -339,7 +366,45 @@ fn a_managers_own_packet_goes_out_and_the_answer_comes_back_to_it() {
     };
     say(&mut w, LB, 1, inject(&spoofed));
     assert!(w.take_left().is_empty());
-    assert_eq!(denials(&w), [(0, Reason::NotCovered)]);
+    assert_eq!(denials(&w), [(Subject::Inject(31), Reason::NotCovered)]);
+}
+
+#[test]
+fn a4_4_a_consumed_packet_comes_back_to_its_stage_with_all_that_it_had_carried() {
+    let mut w = served();
+    let state = CarriedState {
+        ingress_port: 1,
+        reply: false,
+        next_hop: 7,
+        tunnel: 3,
+        mark: Some(46),
+        notices: 0b1000,
+        entry: 9,
+    };
+    let body = ManagerBody::Inject(Inject {
+        request: 1,
+        packet: tcp(1, &client(9, 1000), flags::SYN, b"").slice(packet::ETHERNET..),
+        place: Place::Stage {
+            stage: 1,
+            part: Part::Forward,
+            state,
+            answered: true,
+        },
+    });
+    let message = ToAgent {
+        service: "web-lb".into(),
+        share: 0,
+        epoch: 1,
+        body,
+    };
+    let out = w.agent.handle(w.now, Input::Message(LB, message));
+    let [crate::Output::PacketOut(packet)] = out.as_slice() else {
+        panic!("one packet out: {out:?}");
+    };
+    let meta = packet.meta;
+    assert_eq!((meta.port, meta.next_hop, meta.tunnel), (1, 7, 3));
+    assert_eq!((meta.mark_set, meta.mark, meta.answered), (true, 46, true));
+    assert_eq!((meta.notices, meta.entry), (0b1000, 9));
 }
 
 #[test]

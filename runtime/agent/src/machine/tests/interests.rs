@@ -118,6 +118,7 @@ fn a4_4_a_packet_is_handed_back_with_all_that_it_carried() {
     });
     let message = ToAgent {
         service: "web-lb".into(),
+        share: 0,
         epoch: 1,
         body,
     };

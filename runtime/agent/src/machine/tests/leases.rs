@@ -155,6 +155,7 @@ fn a_hard_lease_ends_a_busy_flow() {
         w.advance(S);
     }
     assert!(w.agent.flows().is_empty());
+    assert_eq!(reports(&w).last().unwrap().cause, ReportCause::HardLease);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The agent on a stand-in switch, with a manager that says what the test wants.
 
 mod acceptance;
+mod division;
 mod host;
 mod interests;
 mod leases;
@@ -24,6 +25,11 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
 fn say(w: &mut World, session: SessionId, epoch: u64, body: ManagerBody) {
+    say_of(w, session, 0, epoch, body);
+}
+
+/// Says something about a share of the service.
+fn say_of(w: &mut World, session: SessionId, share: u32, epoch: u64, body: ManagerBody) {
     let service = if matches!(body, ManagerBody::Hello(_)) {
         ""
     } else {
@@ -33,6 +39,7 @@ fn say(w: &mut World, session: SessionId, epoch: u64, body: ManagerBody) {
         session,
         ToAgent {
             service: service.into(),
+            share,
             epoch,
             body,
         },
@@ -44,7 +51,12 @@ fn hello(manager: &str, epoch: u64) -> ManagerBody {
         version: VERSION,
         manager: manager.into(),
         plan_hash: 0,
-        services: vec![("web-lb".into(), epoch)],
+        claims: vec![Claim {
+            service: "web-lb".into(),
+            share: 0,
+            epoch,
+            standby: false,
+        }],
     })
 }
 
@@ -74,8 +86,10 @@ fn criteria(plan: &Plan, version: u64) -> Criteria {
                         packet_events,
                         notice_events,
                     },
-                    else_drop: true,
-                    count: false,
+                    asking: Asking::OnceAFlow,
+                    action: StaticAction::Drop,
+                    statistics: Statistics::default(),
+                    needs: vec![Capability::Translate],
                     cubes: c.cubes.clone(),
                 }
             })
@@ -129,17 +143,17 @@ fn reports(w: &World) -> Vec<Report> {
     w.said
         .iter()
         .filter_map(|(_, m)| match &m.body {
-            AgentBody::Report(r) => Some(r.clone()),
+            AgentBody::Report(r) => Some((**r).clone()),
             _ => None,
         })
         .collect()
 }
 
-fn denials(w: &World) -> Vec<(u64, Reason)> {
+fn denials(w: &World) -> Vec<(Subject, Reason)> {
     w.said
         .iter()
         .filter_map(|(_, m)| match &m.body {
-            AgentBody::Denied(d) => Some((d.request, d.reason)),
+            AgentBody::Denied(d) => Some((d.subject, d.reason)),
             _ => None,
         })
         .collect()
@@ -174,6 +188,7 @@ fn balanced(flow: Tuple, number: u64, server: ([u8; 4], u16)) -> Vec<FixedAffini
             count: true,
             every_ms: None,
             on_close: true,
+            flags: false,
         },
     };
     vec![

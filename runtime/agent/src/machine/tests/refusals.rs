@@ -11,7 +11,7 @@ fn no_deletion(u: &Update) -> Option<WriteError> {
 }
 
 /// Installs a flow unasked, as request 7, and says what was denied.
-fn install(w: &mut World, port: u16) -> Vec<(u64, Reason)> {
+fn install(w: &mut World, port: u16) -> Vec<(Subject, Reason)> {
     w.said.clear();
     let affinities = balanced(client(9, port), u64::from(port), SERVER);
     let request = 7;
@@ -48,14 +48,20 @@ fn an_entry_that_the_switch_would_not_delete_is_tried_again_and_keeps_its_slot_m
     assert_eq!((w.switch.fixed.len(), w.lines.len()), (2, 1));
     let ended = |m: &AgentBody| matches!(m, AgentBody::Deleted(_));
     assert!(!w.said.iter().any(|(_, m)| ended(&m.body)));
-    assert_eq!(install(&mut w, 2000), [(7, Reason::TableFull)]);
+    assert_eq!(
+        install(&mut w, 2000),
+        [(Subject::Install(7), Reason::TableFull)]
+    );
     w.receive(1, &tcp(1, &flow, flags::ACK, b"abc"));
 
     w.switch.refuses = |_| None;
     w.advance(60 * S);
     assert!(w.switch.fixed.is_empty());
     assert!(w.said.iter().any(|(_, m)| ended(&m.body)));
-    assert_eq!(reports(&w).last().unwrap().forward_totals.packets, 2);
+    assert_eq!(
+        reports(&w).last().unwrap().forward.unwrap().totals.packets,
+        2
+    );
 }
 
 #[test]
@@ -102,7 +108,10 @@ fn a_slot_whose_last_count_could_not_be_read_is_not_given_out_with_a_stale_base(
     w.advance(20 * S);
     assert!(w.agent.flows().is_empty());
     w.unreadable = false;
-    assert_eq!(install(&mut w, 3000), [(7, Reason::TableFull)]);
+    assert_eq!(
+        install(&mut w, 3000),
+        [(Subject::Install(7), Reason::TableFull)]
+    );
     let reason = "restart".to_owned();
     w.feed(Input::SwitchDown { reason });
     w.switch_up();
@@ -155,7 +164,10 @@ fn a_refused_forward_entry_takes_the_reply_entry_along_and_nothing_leaks() {
         let forward = matches!(&u.entry, Entry::Fixed(e) if e.key.part == Part::Forward);
         forward.then_some(REFUSED)
     };
-    assert_eq!(install(&mut w, 1000), [(7, Reason::TableFull)]);
+    assert_eq!(
+        install(&mut w, 1000),
+        [(Subject::Install(7), Reason::TableFull)]
+    );
     w.advance(S);
     assert!(w.switch.fixed.is_empty());
     assert_eq!(w.agent.counters().fixed.now, 0);
@@ -181,14 +193,16 @@ fn a_request_of_two_flows_of_which_the_switch_refuses_one_has_no_effect() {
     w.advance(S);
     assert!(w.switch.fixed.is_empty());
     assert!(w.agent.flows().is_empty());
-    assert_eq!(denials(&w).first(), Some(&(7, Reason::TableFull)));
+    assert_eq!(
+        denials(&w).first(),
+        Some(&(Subject::Install(7), Reason::TableFull))
+    );
 }
 
 /// The plan's criteria with something else instead of the first server's.
 fn without_the_first_server(version: u64) -> Criteria {
     let mut c = criteria(&plan(), version);
     c.list.remove(1);
-    c.list[0].count = true;
     c.list[0].interest.packet_events = flags::SYN.into();
     c.list[1].priority += 1;
     c
@@ -204,7 +218,7 @@ fn criteria_of_which_the_switch_refuses_one_leave_the_old_version_in_force() {
     };
     let new = without_the_first_server(2);
     say(&mut w, LB, 1, ManagerBody::Criteria(new.clone()));
-    assert_eq!(denials(&w), [(2, Reason::TableFull)]);
+    assert_eq!(denials(&w), [(Subject::Criteria(2), Reason::TableFull)]);
     let in_order = |w: &World| {
         let mut list = w.switch.criteria.clone();
         list.sort_by_key(|c| (c.part, c.entry, format!("{:?}", c.cube)));

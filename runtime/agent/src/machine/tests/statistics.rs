@@ -59,8 +59,14 @@ fn a1_4_a_final_report_comes_on_delete_after_the_pipeline_has_drained() {
     w.advance(20 * MS);
     let report = &reports(&w)[0];
     assert!(report.last);
-    assert_eq!(report.forward, Some(flow));
-    assert_eq!(report.forward_totals.packets, 2);
+    let forward = report.forward.unwrap();
+    assert_eq!(forward.tuple, flow);
+    assert_eq!(
+        forward.translated,
+        Some(to_server(flow)),
+        "post-NAT (A1.12)"
+    );
+    assert_eq!(forward.totals.packets, 2);
     let deleted = |m: &AgentBody| matches!(m, AgentBody::Deleted(e) if e.request == 5);
     assert!(w.said.iter().any(|(_, m)| deleted(&m.body)));
 }
@@ -110,7 +116,7 @@ fn a1_8_a1_9_periodic_reports_keep_their_period_and_carry_running_totals() {
     }
     let got: Vec<(u64, u64)> = reports(&w)
         .iter()
-        .map(|r| (r.sequence, r.forward_totals.packets))
+        .map(|r| (r.sequence, r.forward.unwrap().totals.packets))
         .collect();
     assert_eq!(got, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
 }

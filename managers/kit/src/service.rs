@@ -1,0 +1,251 @@
+//! One service of a manager: answers to agents' questions, from memory or by asking its [`Decide`].
+
+use std::time::Duration;
+
+use serde::Serialize;
+use signalbox_agent::flow::{Part, events};
+use signalbox_agent::message::{
+    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
+    InterestMask, Leases, StaticAction, Statistics,
+};
+use signalbox_agent::packet::proto;
+use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
+
+use crate::decide::{Choice, Decide, Decided, Opening};
+use crate::health::Checker;
+use crate::memory::{Life, Memory, Recipient};
+
+/// Set in the ids of fixed affinities' entries.
+const FIXED_ENTRY: u32 = 0x8000_0000;
+
+/// What a manager has counted of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Packets that agents asked about.
+    pub interest_packets: u64,
+    /// Of those, first packets that were decided.
+    pub decided: u64,
+    /// Of those, first packets of flows decided before: retransmissions, and flows new to that agent.
+    pub repeated: u64,
+    /// Of those, packets in mid-flow of flows that were decided before.
+    pub mid_flow_known: u64,
+    /// Of those, packets in mid-flow of unknown flows; never given a new decision (A8.4).
+    pub mid_flow_unknown: u64,
+    /// Flows that found nobody to serve them.
+    pub no_choice: u64,
+    /// Notices.
+    pub notices: u64,
+    /// Refusals by agents.
+    pub denied: u64,
+}
+
+pub(crate) struct Service {
+    pub limits: Limits,
+    pub decide: Box<dyn Decide>,
+    pub memory: Memory,
+    pub checker: Checker,
+    pub counts: Counts,
+}
+
+impl Service {
+    /// What becomes of a packet that an agent holds, and what it is to install.
+    pub fn answer(
+        &mut self,
+        now: Duration,
+        to: Recipient,
+        interest: &Interest,
+    ) -> (Decision, Vec<FixedAffinity>) {
+        let flags = interest.events & (events::SYN | events::ACK);
+        let tcp = interest.flow.proto == proto::TCP;
+        let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
+        if let Some(number) = self.standing(interest, opens, tcp) {
+            // The same flow gets the same decision (A6.3, A8.7).
+            if opens {
+                self.counts.repeated += 1;
+            } else {
+                self.counts.mid_flow_known += 1;
+            }
+            if let Some(flow) = self.memory.given(number, to, number) {
+                self.decide.adopted(&flow.decided);
+            }
+            let affinities = self.affinities(number, interest);
+            return (Decision::Resume, affinities);
+        }
+        if !opens {
+            self.counts.mid_flow_unknown += 1;
+            return (Decision::Drop, Vec::new());
+        }
+        let opening = Opening {
+            flow: interest.flow,
+            kind: interest.kind,
+            ingress_port: interest.state.ingress_port,
+            packet: &interest.packet,
+        };
+        let memory = &self.memory;
+        let taken = |reply: &_| memory.taken(*reply, interest.flow, interest.kind);
+        let mut choice = self.decide.decide(now, &opening, &taken);
+        if let Choice::Install(decided) = &choice
+            && decided
+                .reply
+                .as_ref()
+                .is_some_and(|(reply, _)| taken(reply))
+        {
+            // A new flow must never end one that is alive.
+            self.decide.ended(decided);
+            choice = Choice::Fallback;
+        }
+        match choice {
+            Choice::Install(decided) => {
+                self.counts.decided += 1;
+                let (number, former) = self.memory.remember(decided, interest.kind, to, None);
+                for flow in former {
+                    if flow.life != Life::Gone {
+                        self.decide.ended(&flow.decided);
+                    }
+                }
+                (Decision::Resume, self.affinities(number, interest))
+            }
+            Choice::Drop => {
+                self.counts.no_choice += 1;
+                (Decision::Drop, Vec::new())
+            }
+            Choice::Fallback => {
+                self.counts.no_choice += 1;
+                (Decision::Fallback, Vec::new())
+            }
+        }
+    }
+
+    /// The flow whose decision this packet gets, if one was made that still holds.
+    fn standing(&self, interest: &Interest, opens: bool, tcp: bool) -> Option<u64> {
+        let (number, flow) = (self.memory).find(interest.part, interest.flow, interest.kind)?;
+        let gone = flow.life == Life::Gone;
+        // An entry diverts an opening packet itself only once its flow has closed.
+        let closed = interest.state.entry & FIXED_ENTRY != 0;
+        let afresh = if tcp {
+            closed || flow.life != Life::Live
+        } else {
+            // A packet does not tell whether it opens a flow or goes on with it.
+            gone && !self.decide.stands(&flow.decided)
+        };
+        (!(opens && afresh)).then_some(number)
+    }
+
+    /// A remembered decision as an agent wants it.
+    fn affinities(&self, number: u64, interest: &Interest) -> Vec<FixedAffinity> {
+        let Some((_, flow)) = (self.memory)
+            .find(interest.part, interest.flow, interest.kind)
+            .filter(|(n, _)| *n == number)
+        else {
+            return Vec::new();
+        };
+        let decided = &flow.decided;
+        let reply = decided.reply.as_ref();
+        let make = |part, tuple, actions: &Vec<_>, partner| FixedAffinity {
+            part,
+            tuple,
+            kind: flow.kind,
+            actions: actions.clone(),
+            flow: number,
+            partner,
+            cookie: decided.cookie.clone(),
+            leases: Leases {
+                half_open_ms: Some(self.limits.half_open_ms),
+                idle_ms: Some(self.limits.idle_ms),
+                closed_ms: Some(self.limits.closed_ms),
+                hard_ms: None,
+            },
+            interest: InterestMask::default(),
+            track_close: tuple.proto == proto::TCP,
+            statistics: Statistics {
+                count: true,
+                every_ms: None,
+                on_close: true,
+                flags: false,
+            },
+        };
+        let (forward, actions) = &decided.forward;
+        let mut list = Vec::with_capacity(2);
+        if let Some((tuple, actions)) = reply {
+            list.push(make(Part::Reply, *tuple, actions, Some(*forward)));
+        }
+        let partner = reply.map(|(tuple, _)| *tuple);
+        list.push(make(Part::Forward, *forward, actions, partner));
+        list
+    }
+
+    /// Learns a decision that an agent holds already.
+    pub fn adopt(&mut self, to: Recipient, installed: &InstalledAffinity) {
+        let a = &installed.affinity;
+        if a.part != Part::Forward {
+            return;
+        }
+        let known = (self.memory.find(a.part, a.tuple, a.kind))
+            // What nobody holds gives way to what an agent carries out.
+            .filter(|(_, f)| f.life != Life::Gone || f.decided.forward.1 == a.actions)
+            .map(|(number, _)| number);
+        if let Some(number) = known {
+            if let Some(flow) = self.memory.given(number, to, a.flow) {
+                self.decide.adopted(&flow.decided);
+            }
+            return;
+        }
+        let reply = a.partner.map(|partner| {
+            let back = Action::Translate(a.tuple.reversed());
+            (partner, vec![back])
+        });
+        let decided = Decided {
+            forward: (a.tuple, a.actions.clone()),
+            reply,
+            cookie: a.cookie.clone(),
+        };
+        self.decide.adopted(&decided);
+        let (number, former) = self.memory.remember(decided, a.kind, to, Some(a.flow));
+        for flow in former {
+            if flow.life != Life::Gone {
+                self.decide.ended(&flow.decided);
+            }
+        }
+        if installed.closed {
+            self.memory.closed(number);
+        }
+    }
+}
+
+/// The plan's criteria that ask a manager, as a manager installs them.
+pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Criterion> {
+    // A packet that comes back without an affinity must not get past the service.
+    let action = match service.fallback {
+        Fallback::Drop => StaticAction::Drop,
+        Fallback::Route => StaticAction::Pass,
+    };
+    let of_part = |part: Part, plan: &PartPlan| -> Vec<Criterion> {
+        (plan.criteria.iter())
+            .filter_map(|c| match c.action {
+                CriterionAction::Ask {
+                    packet_events,
+                    notice_events,
+                } => Some(Criterion {
+                    id: c.id,
+                    part,
+                    priority: c.priority,
+                    interest: InterestMask {
+                        packet_events,
+                        notice_events,
+                    },
+                    asking: Asking::OnceAFlow,
+                    action,
+                    statistics: Statistics::default(),
+                    cubes: c.cubes.clone(),
+                    needs: needs.to_vec(),
+                }),
+                CriterionAction::Pass | CriterionAction::Discard => None,
+            })
+            .collect()
+    };
+    let mut list = of_part(Part::Forward, &service.forward);
+    if let Some(reply) = &service.reply {
+        list.extend(of_part(Part::Reply, reply));
+    }
+    list
+}

@@ -1,0 +1,121 @@
+//! Who decides: a service's shares, the epoch of each, and whom a packet or an event is told to.
+//!
+//! A service that is divided among managers has a share for each part of the division; one that is not
+//! divided has share 0. Epochs, holders and criteria are each share's own.
+
+use std::sync::Arc;
+
+use super::{Agent, SessionId};
+
+/// Shares that a service can have: managers' messages must not make the agent keep more and more.
+pub(super) const MAX_SHARES: u32 = 64;
+
+/// A share of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Share {
+    /// Index of the service in the plan.
+    pub service: u8,
+    /// Its number; 0 if the service is not divided.
+    pub number: u32,
+}
+
+/// Who decides for a share.
+#[derive(Debug, Default)]
+pub(super) struct Tenure {
+    /// The highest epoch that any manager has shown.
+    pub epoch: u64,
+    /// The session of the manager that showed it.
+    pub holder: Option<SessionId>,
+}
+
+/// Whose criteria: a manager's, for a share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Owner {
+    pub share: Share,
+    pub manager: Arc<str>,
+}
+
+/// Where the packets of a criterion's entries come from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub owner: Owner,
+    /// The manager's own number for the criterion.
+    pub number: u32,
+    /// Every packet is a question of its own.
+    pub every_packet: bool,
+}
+
+impl Agent {
+    pub(super) fn tenure(&self, share: Share) -> Option<&Tenure> {
+        let service = self.services.get(usize::from(share.service))?;
+        service.shares.get(&share.number)
+    }
+
+    pub(super) fn epoch(&self, share: Share) -> u64 {
+        self.tenure(share).map_or(0, |t| t.epoch)
+    }
+
+    /// Whoever decides for a share now, or else for another of the service: flows belong to the
+    /// service, and outlive a division of it.
+    pub(super) fn holder(&self, share: Share) -> Option<SessionId> {
+        let service = self.services.get(usize::from(share.service))?;
+        let own = service.shares.get(&share.number).and_then(|t| t.holder);
+        own.or_else(|| service.shares.values().find_map(|t| t.holder))
+    }
+
+    pub(super) fn session_of(&self, manager: &str) -> Option<SessionId> {
+        (self.sessions.iter())
+            .find(|(_, s)| s.manager.as_deref() == Some(manager))
+            .map(|(id, _)| *id)
+    }
+
+    /// Whom to ask about a packet of a service that an entry has met: the manager whose criterion it
+    /// is, unless a newer epoch has come since; of a flow's own entry whoever decides for its share.
+    pub(super) fn asker(&self, service: u8, entry: u32) -> Option<(Share, SessionId)> {
+        let origin = self.criteria_ids.get(&entry).map(|o| &o.owner);
+        if let Some(owner) = origin.filter(|o| o.share.service == service) {
+            let installed = (self.services.get(usize::from(service)))
+                .and_then(|s| s.criteria.get(owner))
+                .map_or(0, |set| set.epoch);
+            let own = (installed >= self.epoch(owner.share))
+                .then(|| self.session_of(&owner.manager))
+                .flatten();
+            let session = own.or_else(|| self.holder(owner.share))?;
+            return Some((owner.share, session));
+        }
+        let flow = (self.store.by_entry_id(entry)).and_then(|(at, _)| self.store.get(at));
+        let number = flow.map_or(0, |f| if f.service == service { f.share } else { 0 });
+        let share = Share { service, number };
+        self.holder(share).map(|session| (share, session))
+    }
+
+    /// A session decides for nothing any more.
+    pub(super) fn vacate(&mut self, id: SessionId) {
+        for tenure in (self.services.iter_mut()).flat_map(|s| s.shares.values_mut()) {
+            if tenure.holder == Some(id) {
+                tenure.holder = None;
+            }
+        }
+    }
+
+    /// A manager's goodbye: its criteria end now, as if their lease were over.
+    pub(super) fn goodbye(&mut self, id: SessionId, share: Share, manager: &Arc<str>) {
+        let now = self.now;
+        if let Some(service) = self.services.get_mut(usize::from(share.service)) {
+            let manager = manager.clone();
+            if let Some(set) = service.criteria.get_mut(&Owner { share, manager }) {
+                set.until = now;
+            }
+            if let Some(tenure) = service.shares.get_mut(&share.number)
+                && tenure.holder == Some(id)
+            {
+                tenure.holder = None;
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            // What it may yet say is no claim.
+            session.standby.insert(share);
+        }
+        self.criteria_due(share.service);
+    }
+}

@@ -1,0 +1,213 @@
+//! A service that several managers decide for: each has a share with an epoch of its own, and is asked
+//! about what its own criteria match.
+
+use std::net::Ipv4Addr;
+
+use signalbox_lower::plan::{ManagerPlan, MaskedAddr};
+
+use super::*;
+
+const OTHER: SessionId = 2;
+
+fn two_managers() -> Plan {
+    let mut plan = plan();
+    plan.managers.push(ManagerPlan {
+        name: "lb-2".into(),
+        serves: vec!["web-lb".into()],
+    });
+    plan
+}
+
+fn claim(manager: &str, share: u32, epoch: u64, standby: bool) -> ManagerBody {
+    ManagerBody::Hello(Hello {
+        version: VERSION,
+        manager: manager.into(),
+        plan_hash: 0,
+        claims: vec![Claim {
+            service: "web-lb".into(),
+            share,
+            epoch,
+            standby,
+        }],
+    })
+}
+
+/// The plan's forward criterion for clients with an even or an odd address.
+fn half(plan: &Plan, odd: u8) -> ManagerBody {
+    let mut criteria = criteria(plan, 1);
+    criteria.list.retain(|c| c.part == Part::Forward);
+    criteria.list[0].cubes[0].src = Some(MaskedAddr {
+        value: Ipv4Addr::new(0, 0, 0, odd).into(),
+        mask: Ipv4Addr::new(0, 0, 0, 1).into(),
+    });
+    ManagerBody::Criteria(criteria)
+}
+
+/// lb-1 has share 0 with epoch 1, the even clients; lb-2 has share 1 with epoch 7, the odd ones.
+fn divided() -> World {
+    let plan = two_managers();
+    let mut w = World::new(plan.clone());
+    for (session, manager, share, epoch) in [(LB, "lb-1", 0, 1), (OTHER, "lb-2", 1, 7)] {
+        w.feed(Input::SessionOpened(session));
+        say(&mut w, session, 0, claim(manager, share, epoch, false));
+        let criteria = half(&plan, u8::try_from(share).unwrap());
+        say_of(&mut w, session, share, epoch, criteria);
+    }
+    assert_eq!(denials(&w), []);
+    w.said.clear();
+    w
+}
+
+fn syn(w: &mut World, host: u8, port: u16) -> Tuple {
+    let flow = client(host, port);
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    flow
+}
+
+/// Who was asked, with the share and its epoch.
+fn asked(w: &World) -> Vec<(SessionId, u32, u64)> {
+    (w.said.iter())
+        .filter(|(_, m)| matches!(m.body, AgentBody::Interest(_)))
+        .map(|(session, m)| (*session, m.share, m.epoch))
+        .collect()
+}
+
+#[test]
+fn a7_1_the_manager_whose_criterion_matches_is_asked() {
+    let mut w = divided();
+    syn(&mut w, 8, 1000);
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(LB, 0, 1), (OTHER, 1, 7)]);
+    // Once more, half-way to the time-out.
+    w.said.clear();
+    w.advance(110 * MS);
+    assert_eq!(asked(&w), [(LB, 0, 1), (OTHER, 1, 7)]);
+}
+
+#[test]
+fn a7_5_only_the_manager_that_was_asked_answers() {
+    let mut w = divided();
+    let flow = syn(&mut w, 9, 1000);
+    let request = interests(&mut w)[0].request;
+    let body = |to| {
+        ManagerBody::Verdict(Verdict {
+            request,
+            decision: Decision::Resume,
+            affinities: balanced(flow, 1, to),
+        })
+    };
+    say_of(&mut w, LB, 0, 1, body(([10, 0, 2, 10], 8080)));
+    assert!(w.take_left().is_empty());
+    say_of(&mut w, OTHER, 1, 7, body(SERVER));
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+    // What becomes of the flow is told to its share.
+    w.said.clear();
+    w.receive(1, &tcp(1, &flow, flags::RST, b""));
+    w.advance(S);
+    let told: Vec<(SessionId, u32)> = (w.said.iter())
+        .filter(|(_, m)| matches!(m.body, AgentBody::Report(_)))
+        .map(|(session, m)| (*session, m.share))
+        .collect();
+    assert_eq!(told, [(OTHER, 1)]);
+}
+
+#[test]
+fn a9_9_an_epoch_of_one_share_is_none_of_another() {
+    let mut w = divided();
+    beat(&mut w, 1);
+    assert_eq!(denials(&w), [], "share 0 is at epoch 1");
+    let old = ManagerBody::Heartbeat(Heartbeat {
+        sequence: 4,
+        criteria_version: 1,
+    });
+    say_of(&mut w, OTHER, 1, 6, old);
+    assert_eq!(denials(&w), [(Subject::Heartbeat(4), Reason::OldEpoch)]);
+    let (_, denial) = w.said.last().unwrap();
+    assert_eq!((denial.share, denial.epoch), (1, 7));
+}
+
+#[test]
+fn a9_9_criteria_of_an_older_epoch_ask_whoever_has_the_newer_one() {
+    let plan = two_managers();
+    let mut w = served_with(plan);
+    w.feed(Input::SessionOpened(OTHER));
+    say(&mut w, OTHER, 0, claim("lb-2", 0, 2, false));
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(OTHER, 0, 2)]);
+}
+
+#[test]
+fn a9_1_one_that_stands_by_is_asked_nothing_while_the_first_one_lives() {
+    let mut w = served_with(two_managers());
+    w.feed(Input::SessionOpened(OTHER));
+    say(&mut w, OTHER, 0, claim("lb-2", 0, 1, true));
+    let mut lower = criteria(&two_managers(), 1);
+    for criterion in &mut lower.list {
+        criterion.priority -= 1;
+    }
+    say(&mut w, OTHER, 1, ManagerBody::Criteria(lower));
+    assert_eq!(denials(&w), []);
+    w.said.clear();
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(LB, 0, 1)]);
+
+    // A9.3: a goodbye is quicker than the end of a lease.
+    w.said.clear();
+    say(&mut w, LB, 1, ManagerBody::Goodbye);
+    syn(&mut w, 9, 1001);
+    assert_eq!(asked(&w), [(OTHER, 0, 1)]);
+}
+
+#[test]
+fn shares_without_end_are_denied() {
+    let mut w = served();
+    let body = ManagerBody::ListAffinities { request: 3 };
+    say_of(&mut w, LB, 1_000_000, 1, body);
+    assert_eq!(denials(&w), [(Subject::List(3), Reason::NotServing)]);
+}
+
+#[test]
+fn a_criterion_can_ask_about_every_packet() {
+    let mut w = World::new(plan());
+    w.feed(Input::SessionOpened(LB));
+    say(&mut w, LB, 1, hello("lb-1", 1));
+    let mut every = criteria(&plan(), 1);
+    for criterion in &mut every.list {
+        criterion.asking = Asking::EveryPacket;
+    }
+    say(&mut w, LB, 1, ManagerBody::Criteria(every));
+    for _ in 0..3 {
+        syn(&mut w, 9, 1000);
+    }
+    let questions: Vec<u64> = interests(&mut w).iter().map(|i| i.request).collect();
+    assert_eq!(questions, [1, 2, 3]);
+    for request in questions {
+        verdict(&mut w, request, Decision::Consume, Vec::new());
+    }
+    assert_eq!(w.agent.counters().held.now, 0);
+}
+
+#[test]
+fn what_the_agent_cannot_do_for_a_criterion_is_denied_with_a_reason() {
+    let next_hop = IpAddr::from([10, 0, 1, 10]);
+    let changes: [fn(&mut Criterion, IpAddr); 5] = [
+        |c, next_hop| {
+            let tunnel = Tunnel::None;
+            c.action = StaticAction::Dispatch { next_hop, tunnel };
+        },
+        |c, _| c.statistics.count = true,
+        |c, _| c.needs.push(Capability::Adjust),
+        |c, _| c.needs.push(Capability::Gue),
+        |c, _| c.needs.push(Capability::MarkDscp),
+    ];
+    for change in changes {
+        let mut w = World::new(plan());
+        w.feed(Input::SessionOpened(LB));
+        say(&mut w, LB, 1, hello("lb-1", 1));
+        let mut wanted = criteria(&plan(), 1);
+        change(&mut wanted.list[0], next_hop);
+        say(&mut w, LB, 1, ManagerBody::Criteria(wanted));
+        assert_eq!(denials(&w), [(Subject::Criteria(1), Reason::Unsupported)]);
+        assert!(w.switch.criteria.is_empty(), "a denial has no effect");
+    }
+}
