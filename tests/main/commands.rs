@@ -176,6 +176,28 @@ fn a_failing_test_of_a_policy_exits_with_4() {
 }
 
 #[test]
+fn evaluator_and_switch_agree_on_a_second_connection_from_the_same_port() {
+    let folder = Folder::new();
+    let two = POLICY.replace(
+        "tcp.dst 203.0.113.80:80",
+        "tcp.dst in { 203.0.113.80:80, 203.0.113.80:443 }",
+    );
+    let send = |what: &str, port: u16| {
+        format!("  send tcp {what} 203.0.113.9:40000 -> 203.0.113.80:{port} on clients\n")
+    };
+    let test = format!(
+        "\ntest \"the first one lives\" {{\n{}  expect server in @web\n{}  expect drop by web-lb\n\
+         {}  expect server in @web\n}}\n",
+        send("syn", 80),
+        send("syn", 443),
+        send("ack", 80),
+    );
+    let path = folder.write("two.policy", format!("{two}{test}"));
+    let output = signalbox(&["test", text(&path)]);
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+}
+
+#[test]
 fn a_missing_interface_is_one_line() {
     if !has("a_missing_interface_is_one_line", &["root"]) {
         return;

@@ -13,6 +13,7 @@
 
 mod commands;
 mod flood;
+mod grpc;
 mod lab;
 #[path = "../../bmv2-tests/src/needs.rs"]
 mod needs;
