@@ -197,5 +197,5 @@ fn flows(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, compile, flows);
+criterion_group!(benches, compile, check, flows);
 criterion_main!(benches);
