@@ -62,6 +62,26 @@ fn compile(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A filter far longer than the examples': every rule is proved against all others.
+fn check(criterion: &mut Criterion) {
+    const RULES: u32 = 2_000;
+    let rules: String = (0..RULES)
+        .map(|i| {
+            let source = std::net::Ipv4Addr::from(0x0b00_0000 | i.wrapping_mul(0x9e37_79b9) >> 8);
+            format!("  deny ip.src {source} and tcp.dst {}\n", i % 1_000)
+        })
+        .collect();
+    let text = format!(
+        "network {{\n  port 1 clients {{ address 203.0.113.1/24 }}\n}}\n\nservice guard : filter {{\n{rules}}}\n"
+    );
+    let mut group = criterion.benchmark_group("policy check");
+    group.sample_size(10);
+    group.bench_function(BenchmarkId::from_parameter("2000 rules"), |bencher| {
+        bencher.iter(|| policy(black_box(&text)));
+    });
+    group.finish();
+}
+
 /// A service whose hosts are all known, without health checks; what leaves comes out of `left`.
 struct Running {
     service: Service,
@@ -177,5 +197,5 @@ fn flows(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, compile, flows);
+criterion_group!(benches, compile, check, flows);
 criterion_main!(benches);

@@ -51,3 +51,24 @@ pub fn compile_for(policy: Policy, cpu_port: u16) -> Result<Compiled, Failure> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_and_its_services_may_have_the_names_of_what_p4_includes() {
+        let compiled = |file: &str, service: &str| {
+            let text = format!(
+                "network {{ port 1 a {{ address 10.0.1.1/24 }} }}\nservice {service} : filter {{ deny udp }}\n"
+            );
+            let checked = signalbox_policy::check(&text, file);
+            compile(checked.policy.unwrap()).map(|c| c.policy.name)
+        };
+        assert_eq!(compiled("core.policy", "f").unwrap(), "core_policy");
+        assert_eq!(compiled("v1model.policy", "f").unwrap(), "v1model_policy");
+        for service in ["_CORE_P4_", "V1MODEL_VERSION", "__LINE__", "core"] {
+            assert_eq!(compiled("net.policy", service).unwrap(), "net", "{service}");
+        }
+    }
+}

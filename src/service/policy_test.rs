@@ -164,6 +164,7 @@ impl OnSwitch {
                     let end = match last {
                         Some(Way::Asked(service)) => End::Dropped(DroppedBy::Service(service)),
                         Some(Way::Agent(message)) => End::AtAgent(message),
+                        Some(Way::Local) => End::AtAgent(Message::Local),
                         _ => End::Dropped(DroppedBy::Unknown),
                     };
                     return Ok(Fate { asked, end });
@@ -174,32 +175,45 @@ impl OnSwitch {
 
     /// What became of a packet in one pass through the pipeline; `None` when it left.
     fn way(&self, trace: &Trace, cpu_port: u16) -> Option<Way> {
-        let to_agent = trace
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::Output { port, .. } if *port == cpu_port));
-        let dropped = trace
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::Drop { .. }));
+        let some = |of: fn(&Event) -> bool| trace.events.iter().any(of);
+        let to = |ours: bool| {
+            let mut events = trace.events.iter();
+            events.any(|e| matches!(e, Event::Output { port, .. } if (*port == cpu_port) == ours))
+        };
+        // A copy for the agent is a notice, and the packet itself went another way.
+        let to_agent = to(true) && !some(|e| matches!(e, Event::Clone { .. }));
+        let dropped = some(|e| matches!(e, Event::Drop { .. })) && !to(false);
+        // The table that decided is the last one that was looked up, hit or not: after a drop no stage
+        // looks up its own, nor does the route.
         let table = trace.events.iter().rev().find_map(|event| match event {
-            Event::Table {
-                name, hit: true, ..
-            } => Some(name.as_str()),
+            Event::Table { name, hit, .. } if self.decides(name) => Some((name.as_str(), *hit)),
             _ => None,
         });
-        let service = table.and_then(|table| self.service_of(table));
+        let service = table.and_then(|(name, _)| self.service_of(name));
         match (to_agent, dropped, service) {
             (true, _, Some(service)) => Some(Way::Asked(service)),
             (true, _, None) => Some(match table {
-                Some("Ingress.host") => Way::Local,
-                Some("Ingress.route") => Way::Agent(Message::Glean),
+                Some(("Ingress.host", true)) => Way::Local,
+                Some(("Ingress.route", _)) => Way::Agent(Message::Glean),
+                Some(("Ingress.next_hop", _)) => Way::Agent(Message::Unresolved),
                 _ => Way::Agent(Message::Ttl),
             }),
             (false, true, Some(service)) => Some(Way::DroppedBy(service)),
             (false, true, None) => Some(Way::Dropped),
             (false, false, _) => None,
         }
+    }
+
+    /// Whether a packet's way can end in that table; a compiler adds others for single actions.
+    fn decides(&self, table: &str) -> bool {
+        const AROUND: [&str; 5] = [
+            "Ingress.ready",
+            "Ingress.port",
+            "Ingress.host",
+            "Ingress.route",
+            "Ingress.next_hop",
+        ];
+        AROUND.contains(&table) || self.service_of(table).is_some()
     }
 
     /// The service whose table that is.
@@ -286,5 +300,94 @@ impl Target for OnSwitch {
                 end: End::Dropped(DroppedBy::Unknown),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signalbox_policy::testing::{prepared, run, run_on};
+
+    const NETWORK: &str = "
+network {
+  port 1 clients { address 203.0.113.1/24 }
+  port 2 rack-a { address 10.0.1.1/24 }
+}
+pool web { 10.0.1.10:8080 }
+service web-lb : balance { match tcp.dst 203.0.113.80:443; pick from @web by weighted }
+managers { lb-1 serves web-lb }
+";
+
+    /// What does not hold of each step's expectations: on the evaluator, and on the switch the same.
+    fn failures(services: &str, steps: &str) -> Vec<String> {
+        let text = format!("{NETWORK}{services}\ntest \"t\" {{\n{steps}\n}}\n");
+        let policy = signalbox_policy::check(&text, "t.policy").policy.unwrap();
+        let messages = |results: Vec<signalbox_policy::testing::TestResult>| {
+            let failures = results.into_iter().flat_map(|test| test.failures);
+            failures.map(|f| f.message).collect::<Vec<_>>()
+        };
+        let on_evaluator = messages(run(&policy));
+        let mut target = OnSwitch::new(prepared(&policy)).unwrap();
+        let on_switch = messages(run_on(&policy, &mut target));
+        assert!(target.problem().is_none());
+        assert_eq!(on_switch, on_evaluator);
+        on_evaluator
+    }
+
+    #[test]
+    fn a_drop_for_want_of_a_route_is_not_a_drop_by_the_filter_before_it() {
+        let services = "service g : filter { default deny; allow udp }\ncascade g > web-lb";
+        assert_eq!(
+            failures(
+                services,
+                "send udp 203.0.113.9:1 -> 9.9.9.9:2 on clients\nexpect drop by g\nexpect drop"
+            ),
+            [
+                "expected a drop by `g`, but it was dropped: no route leads to its destination, and no manager was asked"
+            ]
+        );
+        assert!(
+            failures(
+                services,
+                "send tcp syn 203.0.113.9:1 -> 9.9.9.9:2 on clients\nexpect drop by g"
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_notice_of_a_packet_that_is_dropped_later_asks_nobody() {
+        let steps = "send tcp syn 203.0.113.9:1 -> 203.0.113.80:443 on clients\nexpect server in @web\n\
+                     send tcp fin+ack 203.0.113.9:1 -> 203.0.113.80:443 on clients\n\
+                     expect drop by late\nexpect interest of web-lb";
+        assert_eq!(
+            failures(
+                "service late : filter { deny tcp.fin }\ncascade web-lb > late",
+                steps
+            ),
+            [
+                "expected the manager of `web-lb` to be asked, but it was dropped by `late`, and no manager was asked"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_echo_is_answered_at_the_switchs_own_addresses() {
+        let steps = "send tcp syn 203.0.113.9:1 -> 203.0.113.1:61441 on clients\nexpect drop\n\
+                     send udp 203.0.113.9:1 -> 203.0.113.1:61441 on clients\nexpect drop\n\
+                     send udp 203.0.113.9:1 -> 203.0.113.1:61441 on clients\nexpect reply\n\
+                     send icmp echo 203.0.113.9 -> 203.0.113.1 on clients\nexpect reply";
+        assert_eq!(
+            failures("", steps),
+            ["expected an answer, but it stayed with the agent (local), and no manager was asked"]
+        );
+    }
+
+    #[test]
+    fn a_packet_that_the_agent_keeps_was_dropped_by_no_service() {
+        let steps = "send udp 203.0.113.9:1 -> 203.0.113.1:61441 on clients\nexpect drop by g\n\
+                     send udp 203.0.113.9:1 -> 10.0.1.10:1 on clients ttl 1\nexpect drop by g";
+        let found = failures("service g : filter { deny udp }\ncascade g > web-lb", steps);
+        assert_eq!(found.len(), 2, "{found:?}");
     }
 }

@@ -72,7 +72,31 @@ const RESERVED: &[&str] = &[
     "accept",
     "reject",
     "_",
+    // Macros, which are replaced wherever they stand: of the preprocessor (C's predefined ones too, as
+    // p4c runs cpp), of core.p4 and of v1model.p4.
+    "defined",
+    "__FILE__",
+    "__LINE__",
+    "__DATE__",
+    "__TIME__",
+    "__TIMESTAMP__",
+    "__STDC__",
+    "__STDC_VERSION__",
+    "__STDC_HOSTED__",
+    "__COUNTER__",
+    "__BASE_FILE__",
+    "__INCLUDE_LEVEL__",
+    "__VA_ARGS__",
+    "__p4c__",
+    "_CORE_P4_",
+    "_V1_MODEL_P4_",
+    "V1MODEL_VERSION",
+    "V1MODEL_METER_COLOR_GREEN",
+    "V1MODEL_METER_COLOR_YELLOW",
+    "V1MODEL_METER_COLOR_RED",
     // core.p4 and v1model.p4.
+    "__v1model_version",
+    "PortId_t",
     "NoAction",
     "NoError",
     "exact",
@@ -173,6 +197,34 @@ impl Default for Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_of_the_included_files_is_given_out() {
+        let texts = [
+            include_str!("../../../p4/include/core.p4"),
+            include_str!("../../../p4/include/v1model.p4"),
+        ];
+        let mut seen = 0;
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            let mut words = line
+                .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '#' | '<' | '>')))
+                .filter(|w| !w.is_empty());
+            let name = match words.next() {
+                Some("#define" | "struct" | "enum" | "action" | "control" | "parser") => {
+                    words.next()
+                }
+                Some("const" | "typedef") => words.nth(1),
+                // `extern NAME {`, `extern TYPE NAME(`, the first perhaps over two lines
+                Some("extern") if line.contains('(') => words.nth(1),
+                Some("extern" | "package") => words.next(),
+                _ => continue,
+            };
+            let name = name.map(|n| n.split('<').next().unwrap_or(n)).unwrap();
+            seen += 1;
+            assert_ne!(Names::new().service(name), name, "{line}");
+        }
+        assert!(seen > 40, "only {seen} names were found");
+    }
 
     #[test]
     fn service_names_become_identifiers_that_collide_with_nothing() {

@@ -25,9 +25,11 @@ pub fn fmt(text: &str) -> String {
 pub(crate) fn one_line(text: &str, tokens: &[Token], span: Span) -> String {
     let mut out = String::new();
     let mut before: Option<&Token> = None;
-    let inside = tokens.iter().filter(|t| {
-        t.kind != TokenKind::End && span.start <= t.span.start && t.span.end <= span.end
-    });
+    let first = tokens.partition_point(|t| t.span.start < span.start);
+    let inside = tokens
+        .iter()
+        .skip(first)
+        .take_while(|t| t.kind != TokenKind::End && t.span.end <= span.end);
     for token in inside {
         if before.is_some_and(|b| spaced(text, b, token)) {
             out.push(' ');
@@ -95,8 +97,18 @@ struct Printer<'a> {
     /// Comments not yet printed.
     comments: &'a [Comment],
     indent: usize,
+    /// Braces of values that are open.
+    lists: Vec<List>,
     /// The end of what was last printed, in the source.
     last_end: usize,
+}
+
+/// An open `{` of a list of values.
+struct List {
+    /// The indent of the line on which it stands.
+    indent: usize,
+    /// A comment stands in it, so that its elements and its end stand on lines of their own.
+    broken: bool,
 }
 
 impl<'a> Printer<'a> {
@@ -108,6 +120,7 @@ impl<'a> Printer<'a> {
             lines: Vec::new(),
             comments: &parse.comments,
             indent: 0,
+            lists: Vec::new(),
             last_end: 0,
         };
         printer.join_short_blocks(parse);
@@ -161,31 +174,49 @@ impl<'a> Printer<'a> {
             let Some(token) = self.tokens.get(i) else {
                 break;
             };
-            self.comments_before(token.span.start);
+            let role = self.roles.get(i).copied().unwrap_or_default();
+            let ends = role.starts
+                || role.closes
+                || matches!(
+                    token.kind,
+                    TokenKind::End | TokenKind::Punct(Punct::Semicolon)
+                );
+            self.comments_before(token.span.start, !ends && i > 0);
             if token.kind == TokenKind::Punct(Punct::Semicolon) {
                 continue;
             }
             if token.kind == TokenKind::End {
                 break;
             }
-            let role = self.roles.get(i).copied().unwrap_or_default();
             if role.closes {
                 self.indent = self.indent.saturating_sub(1);
             }
+            let closed = match token.kind {
+                TokenKind::Punct(Punct::CloseBrace) if !role.closes => self.lists.pop(),
+                _ => None,
+            };
             if role.starts || role.closes {
                 self.line(self.indent * 2, token.span.start, role);
+            } else if let Some(list) = closed.filter(|l| l.broken) {
+                self.line(list.indent, token.span.start, role);
             } else if !self.lines.last().is_some_and(|l| l.open) {
-                self.line(self.indent * 2 + 2, token.span.start, role);
+                self.line(self.continued(), token.span.start, role);
             } else if before.is_some_and(|b| spaced(self.text, b, token)) {
                 let breakable = before.is_some_and(|b| b.kind == TokenKind::Punct(Punct::Comma))
                     || matches!(word(self.text, token), "and" | "or");
                 if breakable && self.column() + 1 + self.chunk_width(i) > WIDTH {
-                    self.line(self.indent * 2 + 2, self.last_end, Role::default());
+                    self.line(self.continued(), self.last_end, Role::default());
                 } else {
                     self.push(" ");
                 }
             }
             self.push(word(self.text, token));
+            if token.kind == TokenKind::Punct(Punct::OpenBrace) && !role.opens {
+                self.lists.push(List {
+                    indent: self.lines.last().map_or(0, |l| l.indent),
+                    broken: false,
+                });
+            }
             self.last_end = token.span.end;
             if role.opens {
                 self.indent += 1;
@@ -198,20 +229,36 @@ impl<'a> Printer<'a> {
         self.assemble()
     }
 
-    /// Prints the comments that stand before a byte of the source.
-    fn comments_before(&mut self, byte: usize) {
+    /// The indent of a line that continues a clause.
+    fn continued(&self) -> usize {
+        match self.lists.last() {
+            Some(list) if list.broken => list.indent + 2,
+            _ => self.indent * 2 + 2,
+        }
+    }
+
+    /// Prints the comments that stand before a byte of the source; `inside` a clause they go with it.
+    fn comments_before(&mut self, byte: usize, inside: bool) {
         while let Some((comment, rest)) = self.comments.split_first() {
             if comment.span.start >= byte {
                 break;
             }
             self.comments = rest;
+            if let Some(list) = self.lists.last_mut() {
+                list.broken = true;
+            }
             let body = self
                 .text
                 .get(comment.span.start..comment.span.end)
                 .unwrap_or("")
                 .trim_end();
             if comment.own_line || !self.lines.last().is_some_and(|l| l.open) {
-                self.line(self.indent * 2, comment.span.start, Role::default());
+                let indent = if inside {
+                    self.continued()
+                } else {
+                    self.indent * 2
+                };
+                self.line(indent, comment.span.start, Role::default());
                 if let Some(line) = self.lines.last_mut() {
                     line.comment = true;
                 }

@@ -37,7 +37,7 @@ impl Eq for Span {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The file's name without directory and `.policy`, with every character that cannot stand in an
-    /// identifier replaced by `_`.
+    /// identifier replaced by `_`; `core` and `v1model`, which P4 includes, have `_policy` added.
     pub name: String,
     /// Which families the policy speaks: IPv6 only if some address in it is IPv6.
     pub families: Families,
@@ -136,6 +136,15 @@ impl Network {
         self.ports.iter().find(|p| p.name == name)
     }
 
+    /// Which of a connected subnet's addresses that no host may have this is, if it is one: the
+    /// subnet itself, or its IPv4 broadcast address. Subnets of two addresses and of one have neither.
+    pub fn reserved(&self, address: IpAddr) -> Option<(IpNet, &'static str)> {
+        self.ports
+            .iter()
+            .flat_map(|p| &p.addresses)
+            .find_map(|subnet| Some((subnet.trunc(), reserved_in(*subnet, address)?)))
+    }
+
     /// The port whose connected subnet holds the address, by longest prefix.
     pub fn port_of(&self, address: IpAddr) -> Option<&Port> {
         self.ports
@@ -165,6 +174,19 @@ impl Network {
             .chain(routed)
             .max_by_key(|(length, ..)| *length)
             .map(|(_, via, p)| (via, p))
+    }
+}
+
+/// What keeps a host in the subnet from having the address, if something does.
+pub(crate) fn reserved_in(subnet: IpNet, address: IpAddr) -> Option<&'static str> {
+    if subnet.max_prefix_len() - subnet.prefix_len() <= 1 {
+        None
+    } else if address == subnet.network() {
+        Some("the subnet itself")
+    } else if address.is_ipv4() && address == subnet.broadcast() {
+        Some("its broadcast address")
+    } else {
+        None
     }
 }
 
@@ -353,10 +375,10 @@ pub enum ServiceKind {
 /// A balance service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// What it matches. Every cube has TCP or UDP, an exact destination address and port, and the
-    /// pool's family.
+    /// What it matches. Every cube has TCP or UDP and the pool's family; destination addresses and
+    /// ports that differ in a few bits may share one.
     pub criteria: Criteria,
-    /// The addresses and ports it stands for, ascending, each once.
+    /// The addresses and ports it stands for, ascending, each once; at most [`MAX_CUBES`].
     pub destinations: Vec<Destination>,
     /// The pool.
     pub pool: PoolIndex,

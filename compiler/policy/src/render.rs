@@ -46,23 +46,26 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// The line and the column of a byte, both from 1.
+/// The line and the column of a byte, both from 1; the column counts characters. A byte inside a
+/// character stands where the character begins, one past the end where the text ends.
 pub fn line_column(text: &str, byte: usize) -> (usize, usize) {
-    let before: String = text.bytes().take(byte).map(char::from).collect();
-    let line = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |n| n + 1);
-    let column = text
-        .get(start..byte)
-        .map_or(byte - start, |s| s.chars().count());
-    (line, column + 1)
+    let before = text.get(..floor_boundary(text, byte)).unwrap_or("");
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// The last border of characters that is not after the byte.
+fn floor_boundary(text: &str, byte: usize) -> usize {
+    let mut at = byte.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 /// A span that lies in the text, on character borders; an empty one at the end is kept.
 fn within(text: &str, span: Span) -> std::ops::Range<usize> {
-    let mut start = span.start.min(text.len());
-    while !text.is_char_boundary(start) {
-        start -= 1;
-    }
+    let start = floor_boundary(text, span.start);
     let mut end = span.end.clamp(start, text.len());
     while !text.is_char_boundary(end) {
         end += 1;

@@ -75,7 +75,7 @@ pub enum DroppedBy {
     Service(ServiceIndex),
     /// The pipeline around the services.
     Pipeline(DropReason),
-    /// The target does not tell; every `by` is taken to hold.
+    /// The target does not tell; no `by` holds.
     Unknown,
 }
 
@@ -205,7 +205,7 @@ impl Target for OnEvaluator<'_> {
         }
         Fate {
             asked,
-            end: end(outcome),
+            end: self.end(outcome),
         }
     }
 }
@@ -230,6 +230,35 @@ impl OnEvaluator<'_> {
             .any(|(address, port)| self.evaluator.balance(service, flow, address, port))
     }
 
+    fn end(&self, outcome: Outcome) -> End {
+        match outcome {
+            Outcome::Forward { port, packet } => End::Forwarded {
+                port,
+                frame: packet,
+            },
+            Outcome::Drop {
+                service: Some(service),
+                ..
+            } => End::Dropped(DroppedBy::Service(service)),
+            Outcome::Drop {
+                reason,
+                service: None,
+            } => End::Dropped(DroppedBy::Pipeline(reason)),
+            // The agent answers echoes. Of its own connections none is open in a test.
+            Outcome::ToAgent {
+                message: Message::Local,
+                packet,
+                ..
+            } if self.is_echo(&packet) => End::Replied,
+            Outcome::ToAgent { message, .. } => End::AtAgent(message),
+        }
+    }
+
+    fn is_echo(&self, frame: &[u8]) -> bool {
+        let flow = self.evaluator.flow(frame);
+        flow.is_some_and(|(key, _)| matches!(key.proto, 1 | 58))
+    }
+
     fn pool(&self, service: ServiceIndex) -> Option<&Pool> {
         match &self.policy.service(service)?.kind {
             ServiceKind::Balance(b) => self.policy.pool(b.pool),
@@ -242,29 +271,6 @@ impl OnEvaluator<'_> {
             Some(ServiceKind::Balance(b)) => b.fallback,
             _ => Fallback::Drop,
         }
-    }
-}
-
-fn end(outcome: Outcome) -> End {
-    match outcome {
-        Outcome::Forward { port, packet } => End::Forwarded {
-            port,
-            frame: packet,
-        },
-        Outcome::Drop {
-            service: Some(service),
-            ..
-        } => End::Dropped(DroppedBy::Service(service)),
-        Outcome::Drop {
-            reason,
-            service: None,
-        } => End::Dropped(DroppedBy::Pipeline(reason)),
-        // The agent answers echoes.
-        Outcome::ToAgent {
-            message: Message::Local,
-            ..
-        } => End::Replied,
-        Outcome::ToAgent { message, .. } => End::AtAgent(message),
     }
 }
 
@@ -285,14 +291,14 @@ pub fn judge(policy: &Policy, step: &Step, fate: &Fate) -> Vec<String> {
 
 fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
     match (expect, &fate.end) {
-        // The agent has no answer to a spent TTL.
-        (Expect::Drop { by: None }, end) => {
-            matches!(end, End::Dropped(_) | End::AtAgent(Message::Ttl))
-        }
+        // The agent has no answer to a spent TTL, nor to what is none of its own connections'.
+        (Expect::Drop { by: None }, end) => matches!(
+            end,
+            End::Dropped(_) | End::AtAgent(Message::Ttl | Message::Local)
+        ),
         (Expect::Drop { by: Some(service) }, End::Dropped(by)) => match by {
             DroppedBy::Service(s) => s == service,
-            DroppedBy::Pipeline(_) => false,
-            DroppedBy::Unknown => true,
+            DroppedBy::Pipeline(_) | DroppedBy::Unknown => false,
         },
         (Expect::Interest { service }, _) => fate.asked.contains(service),
         (Expect::Manager { manager }, _) => policy
@@ -379,7 +385,7 @@ fn describe(policy: &Policy, fate: &Fate) -> String {
             format!("it was dropped by `{}`", service_name(policy, *s))
         }
         End::Dropped(DroppedBy::Pipeline(reason)) => format!("it was dropped: {}", why(*reason)),
-        End::Dropped(DroppedBy::Unknown) => "it was dropped".to_owned(),
+        End::Dropped(DroppedBy::Unknown) => "nothing more was seen of it".to_owned(),
         End::Replied => "it was answered".to_owned(),
         End::AtAgent(message) => format!("it stayed with the agent ({message:?})").to_lowercase(),
     };

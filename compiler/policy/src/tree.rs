@@ -289,10 +289,10 @@ pub enum ExpectBody {
 /// A condition on packets.
 #[derive(Clone, Debug)]
 pub enum Expr {
-    /// Either.
-    Or(Box<Expr>, Box<Expr>),
-    /// Both.
-    And(Box<Expr>, Box<Expr>),
+    /// Any of two or more. Flat, so that the depth of a tree is that of the text's parentheses.
+    Or(Vec<Expr>),
+    /// All of two or more.
+    And(Vec<Expr>),
     /// The opposite.
     Not(Box<Expr>, Span),
     /// One test of one field.
@@ -303,10 +303,13 @@ impl Expr {
     /// Where it stands.
     pub fn span(&self) -> Span {
         match self {
-            Expr::Or(a, b) | Expr::And(a, b) => Span {
-                start: a.span().start,
-                end: b.span().end,
-            },
+            Expr::Or(parts) | Expr::And(parts) => {
+                let (first, last) = (parts.first(), parts.last());
+                Span {
+                    start: first.map_or(0, |e| e.span().start),
+                    end: last.map_or(0, |e| e.span().end),
+                }
+            }
             Expr::Not(_, span) => *span,
             Expr::Test(test) => test.span,
         }

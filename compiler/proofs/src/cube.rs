@@ -4,6 +4,7 @@
 //! [`Family`] says which of the two a point or box is about. A field that a packet does not have
 //! (ports of an ICMP message, TCP flags of a UDP datagram) reads as zero.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -228,6 +229,56 @@ impl Cube {
     pub fn covers(&self, other: &Cube) -> bool {
         self.intersect(other).as_ref() == Some(other)
     }
+
+    /// Each field's mask as a value that is looked at whole.
+    fn masks(&self) -> Cube {
+        Cube {
+            family: self.family,
+            in_port: Ternary::<u16>::exact(self.in_port.mask),
+            src: Ternary::<u128>::exact(self.src.mask),
+            dst: Ternary::<u128>::exact(self.dst.mask),
+            proto: Ternary::<u8>::exact(self.proto.mask),
+            kind: Ternary::<u8>::exact(self.kind.mask),
+            src_port: Ternary::<u16>::exact(self.src_port.mask),
+            dst_port: Ternary::<u16>::exact(self.dst_port.mask),
+            tcp_flags: Ternary::<u8>::exact(self.tcp_flags.mask),
+            icmp_type: Ternary::<u8>::exact(self.icmp_type.mask),
+        }
+    }
+
+    /// Of two results of [`Cube::masks`]: whether this looks at no bit that the other does not.
+    fn within(&self, other: &Cube) -> bool {
+        self.family == other.family
+            && self.in_port.value & !other.in_port.value == 0
+            && self.src.value & !other.src.value == 0
+            && self.dst.value & !other.dst.value == 0
+            && self.proto.value & !other.proto.value == 0
+            && self.kind.value & !other.kind.value == 0
+            && self.src_port.value & !other.src_port.value == 0
+            && self.dst_port.value & !other.dst_port.value == 0
+            && self.tcp_flags.value & !other.tcp_flags.value == 0
+            && self.icmp_type.value & !other.icmp_type.value == 0
+    }
+
+    /// The box with these masks, a result of [`Cube::masks`], around this box.
+    fn under(&self, masks: &Cube) -> Cube {
+        let wide16 = |t: Ternary<u16>, m: Ternary<u16>| Ternary::<u16>::masked(t.value, m.value);
+        let wide128 =
+            |t: Ternary<u128>, m: Ternary<u128>| Ternary::<u128>::masked(t.value, m.value);
+        let wide8 = |t: Ternary<u8>, m: Ternary<u8>| Ternary::<u8>::masked(t.value, m.value);
+        Cube {
+            family: self.family,
+            in_port: wide16(self.in_port, masks.in_port),
+            src: wide128(self.src, masks.src),
+            dst: wide128(self.dst, masks.dst),
+            proto: wide8(self.proto, masks.proto),
+            kind: wide8(self.kind, masks.kind),
+            src_port: wide16(self.src_port, masks.src_port),
+            dst_port: wide16(self.dst_port, masks.dst_port),
+            tcp_flags: wide8(self.tcp_flags, masks.tcp_flags),
+            icmp_type: wide8(self.icmp_type, masks.icmp_type),
+        }
+    }
 }
 
 /// The mask of a prefix in a field of `bits` bits, right aligned.
@@ -264,16 +315,24 @@ pub fn range_to_ternary(bits: u32, low: u128, high: u128) -> Vec<Ternary<u128>> 
 
 /// Makes a union of boxes shorter without changing it: drops boxes that another covers, keeping the
 /// order of the rest.
-pub fn absorb(cubes: Vec<Cube>) -> Vec<Cube> {
-    let mut kept: Vec<Cube> = Vec::with_capacity(cubes.len());
-    for cube in cubes {
-        if kept.iter().any(|k| k.covers(&cube)) {
-            continue;
-        }
-        kept.retain(|k| !cube.covers(k));
-        kept.push(cube);
+///
+/// A box covers another if its masks are part of the other's, and the other's values under its masks
+/// are its own. So boxes of equal masks are held in one set, and each box is looked up, cut down to
+/// every smaller group of masks: the work grows with boxes times groups, and groups are few.
+pub fn absorb(mut cubes: Vec<Cube>) -> Vec<Cube> {
+    let mut seen = HashSet::with_capacity(cubes.len());
+    cubes.retain(|cube| seen.insert(*cube));
+    let groups: HashSet<Cube> = cubes.iter().map(Cube::masks).collect();
+    let mut wider: HashMap<Cube, Vec<Cube>> = HashMap::with_capacity(groups.len());
+    for masks in &groups {
+        let parts = groups.iter().filter(|g| *g != masks && g.within(masks));
+        wider.insert(*masks, parts.copied().collect());
     }
-    kept
+    cubes.retain(|cube| {
+        let wider = wider.get(&cube.masks()).map_or(&[][..], Vec::as_slice);
+        !wider.iter().any(|masks| seen.contains(&cube.under(masks)))
+    });
+    cubes
 }
 
 fn block_end(start: u128, free: u32) -> u128 {
@@ -325,6 +384,12 @@ mod tests {
             ..tcp
         };
         assert_eq!(absorb(vec![web, tcp, web]), [tcp]);
+        let udp = Cube {
+            proto: Ternary::<u8>::exact(17),
+            ..all
+        };
+        assert_eq!(absorb(vec![web, udp, web, tcp, udp]), [udp, tcp]);
+        assert_eq!(absorb(vec![web, all, tcp]), [all]);
         assert!(tcp.covers(&web) && !web.covers(&tcp));
         assert_eq!(Cube::all(Family::V6).intersect(&tcp), None);
     }

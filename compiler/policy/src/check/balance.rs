@@ -1,5 +1,6 @@
 //! Balance services: what they match, the addresses they stand for, how they choose and keep.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Checker;
@@ -7,8 +8,8 @@ use super::criteria::Scope;
 use super::network::usable_unicast;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    Balance, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, Pick, Pool, PoolIndex,
-    ServiceKind, Span,
+    Balance, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, MAX_CUBES, Pick, Pool,
+    PoolIndex, ServiceKind, Span,
 };
 use crate::tree::{ClauseBody, Expr, Name, ServiceItem, Spanned};
 
@@ -178,7 +179,7 @@ impl Checker<'_> {
 
     /// The addresses and ports a service stands for; reports a condition that leaves them open.
     fn destinations(&mut self, criteria: &Criteria, family: Family) -> Option<Vec<Destination>> {
-        let mut out = Vec::new();
+        let mut out = BTreeSet::new();
         for cube in &criteria.cubes {
             if cube.family != family {
                 self.report(
@@ -194,7 +195,7 @@ impl Checker<'_> {
                 );
                 return None;
             }
-            let Some(destination) = destination(cube) else {
+            let Some(found) = destinations_of(cube) else {
                 self.report(
                     Diagnostic::error(
                         "open-destination",
@@ -217,34 +218,67 @@ impl Checker<'_> {
                 );
                 return None;
             }
-            let host = destination.address;
-            if !usable_unicast(host) || destination.port == 0 {
+            let bad = found
+                .iter()
+                .find(|d| !usable_unicast(d.address) || d.port == 0);
+            if let Some(bad) = bad {
                 self.error(
                     "bad-address",
                     criteria.span,
                     format!(
                         "`{}` cannot be a service's address",
-                        std::net::SocketAddr::new(host, destination.port)
+                        std::net::SocketAddr::new(bad.address, bad.port)
                     ),
                 );
                 return None;
             }
-            out.push(destination);
+            out.extend(found);
+            if out.len() > MAX_CUBES {
+                self.too_many_destinations(criteria.span);
+                return None;
+            }
         }
-        out.sort();
-        out.dedup();
-        Some(out)
+        Some(out.into_iter().collect())
+    }
+
+    fn too_many_destinations(&mut self, span: Span) {
+        self.report(
+            Diagnostic::error(
+                "too-many-entries",
+                span,
+                "this service stands for too many addresses and ports",
+            )
+            .label(format!("expected at most {MAX_CUBES} of them"))
+            .help("divide them among several services"),
+        );
     }
 }
 
-fn destination(cube: &Cube) -> Option<Destination> {
-    let exact = cube.dst.mask == cube.family.full_mask()
-        && cube.dst_port.mask == u16::MAX
-        && cube.proto.mask == u8::MAX
-        && matches!(cube.proto.value, 6 | 17);
-    exact.then(|| Destination {
-        address: cube.family.address(cube.dst.value),
-        proto: cube.proto.value,
-        port: cube.dst_port.value,
-    })
+/// The addresses and ports of a box; `None` if they are open. Neighbours may have been made one box, so
+/// a few open bits are spelled out.
+fn destinations_of(cube: &Cube) -> Option<Vec<Destination>> {
+    let open_bits = cube.family.full_mask() & !cube.dst.mask;
+    let open_port = !cube.dst_port.mask;
+    let count = open_bits.count_ones() + open_port.count_ones();
+    let known = cube.proto.mask == u8::MAX && matches!(cube.proto.value, 6 | 17);
+    if !known || count > MAX_CUBES.ilog2() + 1 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(1 << count);
+    for bits in subsets(open_bits) {
+        for port in subsets(open_port.into()) {
+            out.push(Destination {
+                address: cube.family.address(cube.dst.value | bits),
+                proto: cube.proto.value,
+                port: cube.dst_port.value | port as u16,
+            });
+        }
+    }
+    Some(out)
+}
+
+/// All numbers with no other bits than those, ascending.
+fn subsets(bits: u128) -> impl Iterator<Item = u128> {
+    let next = move |last: &u128| Some((last | !bits).wrapping_add(1) & bits).filter(|n| *n != 0);
+    std::iter::successors(Some(0), next)
 }

@@ -1,19 +1,17 @@
-//! What no clause shows by itself: rules that contradict or cover each other, services that claim the
-//! same packets, declarations that nothing uses.
+//! What no clause shows by itself: services that claim the same packets, addresses that are another's,
+//! declarations that nothing uses. What rules of one filter are to each other is in `rules`.
 
 use signalbox_proofs::{Bdds, Cube, PacketSets, Set, Ternary};
 
 use super::Checker;
 use super::witness::{describe, wishes};
 use crate::diagnostic::Diagnostic;
-use crate::model::{
-    Balance, Filter, FilterVerdict, Network, Policy, Service, ServiceKind, address_bits,
-};
+use crate::model::{Balance, Network, Policy, Service, ServiceKind, address_bits};
 
 /// The packets that can come in, and how to show one of them.
-struct Proofs<'p> {
-    sets: Bdds,
-    possible: Set,
+pub(super) struct Proofs<'p> {
+    pub sets: Bdds,
+    pub possible: Set,
     network: &'p Network,
 }
 
@@ -40,14 +38,11 @@ impl<'p> Proofs<'p> {
         }
     }
 
-    fn set(&self, cubes: &[Cube]) -> Set {
-        self.sets
-            .intersect(&self.sets.union_of(cubes), &self.possible)
-    }
-
-    /// A packet of both, in words.
-    fn in_both(&self, a: &Set, b: &Set) -> Option<String> {
-        let both = self.sets.intersect(a, b);
+    /// A packet of both that can come in, in words.
+    pub fn in_both(&self, a: &Set, b: &Set) -> Option<String> {
+        let both = self
+            .sets
+            .intersect(&self.sets.intersect(a, b), &self.possible);
         let packet = self.sets.witness_like(&both, &wishes(self.network))?;
         Some(describe(&packet, self.network))
     }
@@ -133,123 +128,6 @@ impl Checker<'_> {
         }
     }
 
-    fn filter_rules(&mut self, proofs: &Proofs<'_>, filter: &Filter) {
-        let sets: Vec<Set> = filter
-            .rules
-            .iter()
-            .map(|r| proofs.set(&r.criteria.cubes))
-            .collect();
-        let rules: Vec<_> = filter.rules.iter().zip(&sets).collect();
-        let mut covered = [
-            (FilterVerdict::Allow, proofs.sets.empty()),
-            (FilterVerdict::Deny, proofs.sets.empty()),
-        ];
-        for (i, (rule, set)) in rules.iter().enumerate() {
-            if proofs.sets.is_empty(set) {
-                self.report(
-                    Diagnostic::error(
-                        "matches-nothing",
-                        rule.criteria.span,
-                        "no packet can match this",
-                    )
-                    .help("its parts exclude each other"),
-                );
-                continue;
-            }
-            let mut contradicted = false;
-            for (verdict, union) in &covered {
-                if *verdict == rule.verdict
-                    || proofs.sets.is_empty(&proofs.sets.intersect(union, set))
-                {
-                    continue;
-                }
-                contradicted = true;
-                let others = rules
-                    .iter()
-                    .take(i)
-                    .filter(|(r, _)| r.verdict != rule.verdict);
-                for (other, other_set) in others {
-                    if let Some(packet) = proofs.in_both(other_set, set) {
-                        self.contradiction(rule, other, &packet);
-                    }
-                }
-            }
-            if !contradicted {
-                self.useless_rule(proofs, filter, rule, set, &covered);
-            }
-            for (_, union) in covered.iter_mut().filter(|(v, _)| *v == rule.verdict) {
-                *union = proofs.sets.union(union, set);
-            }
-        }
-    }
-
-    fn contradiction(
-        &mut self,
-        rule: &crate::model::Rule,
-        other: &crate::model::Rule,
-        packet: &str,
-    ) {
-        let word = |v| {
-            if v == FilterVerdict::Allow {
-                "allows"
-            } else {
-                "denies"
-            }
-        };
-        self.report(
-            Diagnostic::error(
-                "contradiction",
-                rule.span,
-                format!(
-                    "this rule {} packets that another {}",
-                    word(rule.verdict),
-                    word(other.verdict)
-                ),
-            )
-            .label("overlaps")
-            .related(other.span, "with this one, which says the opposite")
-            .note(format!("both match {packet}"))
-            .help(
-                "the order of rules means nothing: take the overlap out of one, with `and not …`",
-            ),
-        );
-    }
-
-    fn useless_rule(
-        &mut self,
-        proofs: &Proofs<'_>,
-        filter: &Filter,
-        rule: &crate::model::Rule,
-        set: &Set,
-        covered: &[(FilterVerdict, Set)],
-    ) {
-        let same = covered.iter().find(|(v, _)| *v == rule.verdict);
-        if same.is_some_and(|(_, union)| proofs.sets.is_subset(set, union)) {
-            self.report(
-                Diagnostic::warning("redundant", rule.span, "this rule changes nothing")
-                    .label("the rules above it match all of these packets, with the same verdict")
-                    .help("leave it out"),
-            );
-        } else if rule.verdict == filter.default {
-            let word = if rule.verdict == FilterVerdict::Allow {
-                "allow"
-            } else {
-                "deny"
-            };
-            self.report(
-                Diagnostic::warning("redundant", rule.span, "this rule changes nothing")
-                    .label(format!(
-                        "what no rule matches meets `default {word}` anyway"
-                    ))
-                    .help(if rule.verdict == FilterVerdict::Allow {
-                        "leave it out, or add `default deny` to drop everything else"
-                    } else {
-                        "leave it out"
-                    }),
-            );
-        }
-    }
-
     /// A service's address is neither the switch's nor a server's, nor out of reach of its port.
     fn own_addresses(&mut self, policy: &Policy, service: &Service, balance: &Balance) {
         let mut told = Vec::new();
@@ -259,6 +137,9 @@ impl Checker<'_> {
                 continue;
             }
             told.push(ip);
+            if self.reserved_address(&policy.network, balance.criteria.span, ip) {
+                continue;
+            }
             let port = policy
                 .network
                 .ports
@@ -320,8 +201,8 @@ impl Checker<'_> {
             .any(|a| two.criteria.cubes.iter().any(|b| a.intersect(b).is_some()));
         let witness = if overlap {
             proofs.in_both(
-                &proofs.set(&one.criteria.cubes),
-                &proofs.set(&two.criteria.cubes),
+                &proofs.sets.union_of(&one.criteria.cubes),
+                &proofs.sets.union_of(&two.criteria.cubes),
             )
         } else {
             None

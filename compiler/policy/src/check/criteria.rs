@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use signalbox_proofs::{Bdds, Cube, Family, PacketSets};
 
 use super::Checker;
-use super::predicate::{self, Formula, Literal, Ranges, Side, TooMany};
+use super::formula::{Formula, MAX_UNION, TooMany};
+use super::predicate::{self, OfFamily, PortTest, Ranges, Side};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::format::one_line;
-use crate::model::{AddressSet, Criteria, MAX_CUBES, Network, Span, address_bits};
+use crate::model::{AddressSet, Criteria, Families, MAX_CUBES, Network, Span, address_bits};
 use crate::tree::{Expr, FLAGS, Field, Name, Spanned, Test, Value};
 
 /// What conditions can name.
@@ -66,17 +67,20 @@ impl Checker<'_> {
             start: first.start,
             end: last.end,
         };
-        let mut formula: Option<Formula> = None;
-        let mut texts = Vec::new();
-        for expr in exprs {
-            let next = self.formula(scope, expr);
-            texts.push(one_line(self.text, &self.parse.tokens, expr.span()));
-            let next = next?;
-            formula = Some(match formula {
-                None => next,
-                Some(before) => Formula::Or(Box::new(before), Box::new(next)),
-            });
-        }
+        // All are looked at before a failure counts, so that all errors are found.
+        let parts: Vec<Option<Formula>> = exprs.iter().map(|e| self.formula(scope, e)).collect();
+        let mut parts: Vec<Formula> = parts.into_iter().collect::<Option<_>>()?;
+        let formula = match (parts.pop(), parts.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => {
+                parts.extend(last);
+                Formula::any(parts)
+            }
+        };
+        let texts: Vec<String> = exprs
+            .iter()
+            .map(|e| one_line(self.text, &self.parse.tokens, e.span()))
+            .collect();
         let text = match texts.as_slice() {
             [one] => one.clone(),
             several => several
@@ -85,9 +89,9 @@ impl Checker<'_> {
                 .collect::<Vec<_>>()
                 .join(" or "),
         };
-        let cubes = match formula?.cubes(true) {
+        let cubes = match formula.cubes(self.families.list()) {
             Ok(cubes) if cubes.len() <= MAX_CUBES => cubes,
-            Ok(cubes) => {
+            Ok(cubes) if cubes.len() <= MAX_UNION => {
                 // A cover along the paths of the diagram is sometimes shorter.
                 let sets = Bdds::new(self.families.list());
                 let shorter = sets.cubes(&sets.union_of(&cubes), MAX_CUBES);
@@ -98,19 +102,56 @@ impl Checker<'_> {
                     _ => return self.too_many(span, Some(cubes.len())),
                 }
             }
+            Ok(cubes) => return self.too_many(span, Some(cubes.len())),
             Err(TooMany) => return self.too_many(span, None),
         };
         if cubes.is_empty() {
-            self.report(
-                Diagnostic::error("matches-nothing", span, "no packet can match this")
-                    .help("its parts exclude each other, or a set in it is empty"),
-            );
+            self.matches_nothing(exprs, &formula, span);
             return None;
         }
         Some(Criteria { text, cubes, span })
     }
 
-    fn too_many(&mut self, span: Span, count: Option<usize>) -> Option<Criteria> {
+    fn matches_nothing(&mut self, exprs: &[&Expr], formula: &Formula, span: Span) {
+        // What is wrong with a set's elements has been said.
+        if exprs.iter().any(|e| self.names_broken_set(e)) {
+            return;
+        }
+        let both = Families::Dual.list();
+        let only_v6 =
+            self.families == Families::V4 && formula.cubes(both).is_ok_and(|c| !c.is_empty());
+        let d = if only_v6 {
+            Diagnostic::error(
+                "matches-nothing",
+                span,
+                "this matches IPv6 packets only, and the policy speaks IPv4",
+            )
+            .note("a policy speaks IPv6 if an IPv6 address stands in it, outside its tests")
+            .help("leave it out: IPv6 packets are dropped; or give a port an IPv6 address")
+        } else {
+            Diagnostic::error("matches-nothing", span, "no packet can match this")
+                .help("its parts exclude each other, or a set in it is empty")
+        };
+        self.report(d);
+    }
+
+    fn names_broken_set(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Or(parts) | Expr::And(parts) => parts.iter().any(|e| self.names_broken_set(e)),
+            Expr::Not(inner, _) => self.names_broken_set(inner),
+            Expr::Test(test) => test.value.as_ref().is_some_and(|v| self.is_broken_set(v)),
+        }
+    }
+
+    fn is_broken_set(&self, value: &Spanned<Value>) -> bool {
+        match &value.value {
+            Value::Set(name) => self.broken_sets.contains(name),
+            Value::List(elements) => elements.iter().any(|e| self.is_broken_set(e)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn too_many(&mut self, span: Span, count: Option<usize>) -> Option<Criteria> {
         let count = count.map_or("very many".to_owned(), |n| n.to_string());
         self.report(
             Diagnostic::error(
@@ -126,19 +167,20 @@ impl Checker<'_> {
     }
 
     fn formula(&mut self, scope: Scope<'_>, expr: &Expr) -> Option<Formula> {
-        // Both sides are looked at before either failure counts, so that all errors are found.
         match expr {
-            Expr::Or(a, b) | Expr::And(a, b) => {
-                let (left, right) = (self.formula(scope, a), self.formula(scope, b));
-                let (left, right) = (Box::new(left?), Box::new(right?));
+            Expr::Or(parts) | Expr::And(parts) => {
+                // All are looked at before a failure counts, so that all errors are found.
+                let parts: Vec<Option<Formula>> =
+                    parts.iter().map(|e| self.formula(scope, e)).collect();
+                let parts = parts.into_iter().collect::<Option<_>>()?;
                 Some(match expr {
-                    Expr::Or(..) => Formula::Or(left, right),
-                    _ => Formula::And(left, right),
+                    Expr::Or(_) => Formula::any(parts),
+                    _ => Formula::all(parts),
                 })
             }
             Expr::Not(inner, _) => Some(Formula::Not(Box::new(self.formula(scope, inner)?))),
             Expr::Test(test) => {
-                let formula = Formula::Test(self.literal(scope, test)?);
+                let formula = Formula::Test(self.test(scope, test)?);
                 Some(if test.negated {
                     Formula::Not(Box::new(formula))
                 } else {
@@ -148,76 +190,68 @@ impl Checker<'_> {
         }
     }
 
-    fn literal(&mut self, scope: Scope<'_>, test: &Test) -> Option<Literal> {
-        let families = self.families.list();
+    fn test(&mut self, scope: Scope<'_>, test: &Test) -> Option<predicate::Test> {
+        use predicate::Test as Resolved;
         let mut values = Values::default();
         if let Some(value) = &test.value {
             self.collect(scope, test.field, value, &mut values)?;
         }
+        let addresses = OfFamily {
+            v4: values.v4,
+            v6: values.v6,
+        };
         let port = |proto, side| {
-            predicate::port(
-                families,
+            Resolved::Port(PortTest {
                 proto,
                 side,
-                values.numbers.clone(),
-                &values.endpoints,
-            )
+                ranges: values.numbers.clone(),
+                endpoints: values.endpoints.clone(),
+            })
         };
-        let exactly = |proto: u8| vec![(u128::from(proto), u128::from(proto))];
-        let literal = match test.field {
-            Field::Ip => Ok(predicate::constant(families, true)),
-            Field::Ipv4 => Ok(predicate::family(families, Family::V4)),
-            Field::Ipv6 => Ok(predicate::family(families, Family::V6)),
-            Field::IpSrc => Ok(predicate::address(
-                families,
-                Side::Source,
-                values.v4,
-                values.v6,
-            )),
-            Field::IpDst => Ok(predicate::address(
-                families,
-                Side::Destination,
-                values.v4,
-                values.v6,
-            )),
-            Field::Tcp => Ok(predicate::protocol(families, |_| exactly(6))),
-            Field::Udp => Ok(predicate::protocol(families, |_| exactly(17))),
-            Field::Icmp => Ok(predicate::protocol(families, |f| {
-                exactly(predicate::icmp_protocol(f))
-            })),
+        let exactly = |number: u8| (u128::from(number), u128::from(number));
+        let both = |of: &dyn Fn(Family) -> Ranges| OfFamily {
+            v4: of(Family::V4),
+            v6: of(Family::V6),
+        };
+        let icmp = |f| exactly(predicate::icmp_protocol(f));
+        Some(match test.field {
+            Field::Ip => Resolved::Everything,
+            Field::Ipv4 => Resolved::Family(Family::V4),
+            Field::Ipv6 => Resolved::Family(Family::V6),
+            Field::IpSrc => Resolved::Address(Side::Source, addresses),
+            Field::IpDst => Resolved::Address(Side::Destination, addresses),
+            Field::Tcp => Resolved::Protocol(both(&|_| vec![exactly(6)])),
+            Field::Udp => Resolved::Protocol(both(&|_| vec![exactly(17)])),
+            Field::Icmp => Resolved::Protocol(both(&|f| vec![icmp(f)])),
             Field::TcpSrc => port(6, Side::Source),
             Field::TcpDst => port(6, Side::Destination),
             Field::UdpSrc => port(17, Side::Source),
             Field::UdpDst => port(17, Side::Destination),
-            Field::TcpFlag(bit) => Ok(predicate::flags(families, bit, bit)),
+            Field::TcpFlag(bit) => Resolved::Flags {
+                value: bit,
+                mask: bit,
+            },
             Field::TcpFlags => {
                 let (value, mask) = self.flag_values(test)?;
-                Ok(predicate::flags(families, value, mask))
+                Resolved::Flags { value, mask }
             }
             Field::IpProto => {
                 let words = self.protocol_words(&values.words)?;
-                Ok(predicate::protocol(families, |f| {
-                    let mut ranges = values.numbers.clone();
-                    ranges.extend(words.iter().flat_map(|w| {
-                        let icmp = *w == 1;
-                        exactly(if icmp {
-                            predicate::icmp_protocol(f)
-                        } else {
-                            *w
-                        })
-                    }));
-                    ranges
+                Resolved::Protocol(both(&|f| {
+                    let named = words
+                        .iter()
+                        .map(|w| if *w == 1 { icmp(f) } else { exactly(*w) });
+                    values.numbers.iter().copied().chain(named).collect()
                 }))
             }
             Field::IcmpType => {
                 let words = self.icmp_words(&values.words)?;
-                Ok(predicate::icmp_type(families, |f| {
-                    let mut ranges = values.numbers.clone();
-                    for (v4, v6) in &words {
-                        let number = if f == Family::V4 { v4 } else { v6 };
-                        ranges.extend(number.iter().flat_map(|n| exactly(*n)));
-                    }
-                    ranges
+                Resolved::IcmpType(both(&|f| {
+                    let named = words
+                        .iter()
+                        .filter_map(|(v4, v6)| if f == Family::V4 { *v4 } else { *v6 })
+                        .map(exactly);
+                    values.numbers.iter().copied().chain(named).collect()
                 }))
             }
             Field::InPort => {
@@ -232,17 +266,10 @@ impl Checker<'_> {
                         }
                     }
                 }
-                let all: Vec<u16> = scope.network.ports.iter().map(|p| p.number).collect();
-                Ok(predicate::in_port(families, &wanted, &all))
+                let declared = scope.network.ports.iter().map(|p| p.number).collect();
+                Resolved::InPort { wanted, declared }
             }
-        };
-        match literal {
-            Ok(literal) => Some(literal),
-            Err(TooMany) => {
-                self.too_many(test.span, None);
-                None
-            }
-        }
+        })
     }
 
     /// Fits a value to its field; `None` after reporting that it does not.

@@ -7,10 +7,12 @@ mod balance;
 mod conflicts;
 mod criteria;
 mod filter;
+mod formula;
 mod managers;
 mod network;
 mod pools;
 mod predicate;
+mod rules;
 mod services;
 mod sets;
 mod tests_blocks;
@@ -48,7 +50,10 @@ pub fn check(text: &str, file_name: &str) -> Checked {
     }
 }
 
-/// The file's stem, made an identifier.
+/// What every program includes; a program of that name would stand in its way.
+const INCLUDED: [&str; 2] = ["core", "v1model"];
+
+/// The file's stem, made an identifier; it becomes the name of a P4 file.
 fn policy_name(file_name: &str) -> String {
     let base = file_name.rsplit(['/', '\\']).next().unwrap_or(file_name);
     let stem = base.strip_suffix(".policy").unwrap_or(base);
@@ -58,6 +63,9 @@ fn policy_name(file_name: &str) -> String {
         .collect();
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         name.insert(0, 'p');
+    }
+    if INCLUDED.iter().any(|i| i.eq_ignore_ascii_case(&name)) {
+        name.push_str("_policy");
     }
     name
 }
@@ -71,7 +79,11 @@ pub(super) struct Checker<'a> {
     /// Names that stand after an item's keyword, whether or not the item parsed.
     mentioned: BTreeSet<&'a str>,
     used_sets: BTreeSet<String>,
+    /// Sets of which an element was refused.
+    broken_sets: BTreeSet<String>,
     used_pools: BTreeSet<String>,
+    /// Part of what is connected was refused or not read: that an address is out of reach may not be so.
+    subnets_unknown: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -95,7 +107,9 @@ impl<'a> Checker<'a> {
             diagnostics: Vec::new(),
             mentioned,
             used_sets: BTreeSet::new(),
+            broken_sets: BTreeSet::new(),
             used_pools: BTreeSet::new(),
+            subnets_unknown: false,
         }
     }
 
@@ -124,6 +138,20 @@ impl<'a> Checker<'a> {
     /// Everything the file declares.
     fn items(&self) -> &'a [Item] {
         &self.parse.file.items
+    }
+
+    /// Whether something of the item that begins there could not be read.
+    fn misread(&self, item: Span) -> bool {
+        let starts = self.parse.layout.items.iter();
+        let next = starts
+            .filter_map(|i| self.parse.tokens.get(*i))
+            .map(|token| token.span.start)
+            .find(|start| *start > item.start)
+            .unwrap_or(usize::MAX);
+        let errors = self.parse.errors.iter();
+        errors
+            .map(|e| e.span.start)
+            .any(|at| item.start <= at && at < next)
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::Checker;
 use crate::diagnostic::Diagnostic;
-use crate::model::{MAX_PORT, Mac, Neighbour, Network, Port, Route, Span};
+use crate::model::{MAX_PORT, Mac, Neighbour, Network, Port, Route, Span, reserved_in};
 use crate::tree::{Item, Name, NetworkClause, PortClause, Spanned};
 
 impl Checker<'_> {
@@ -16,6 +16,7 @@ impl Checker<'_> {
         let mut later = Vec::new();
         for item in self.items() {
             let Item::Network(item) = item else { continue };
+            self.subnets_unknown |= self.misread(item.span);
             if let Some(first) = first {
                 self.repeated("network", item.span, first);
             }
@@ -64,7 +65,8 @@ impl Checker<'_> {
         name: &Name,
         clauses: &[PortClause],
     ) -> Port {
-        if number.value == 0 || number.value > u64::from(MAX_PORT) {
+        let in_range = (1..=u64::from(MAX_PORT)).contains(&number.value);
+        if !in_range {
             self.report(
                 Diagnostic::error(
                     "port-number",
@@ -82,7 +84,8 @@ impl Checker<'_> {
             end: name.span.end,
         };
         let value = u16::try_from(number.value).unwrap_or(u16::MAX);
-        if let Some(other) = network.ports.iter().find(|p| p.number == value) {
+        let same = network.ports.iter().find(|p| p.number == value);
+        if let (Some(other), true) = (same, in_range) {
             self.report(
                 Diagnostic::error(
                     "duplicate-port",
@@ -102,13 +105,13 @@ impl Checker<'_> {
             mac_given: None,
             span,
         };
+        let mut refused = false;
         for clause in clauses {
             match clause {
-                PortClause::Address(address) => {
-                    if let Some(net) = self.interface(network, &port, address) {
-                        port.addresses.push(net);
-                    }
-                }
+                PortClause::Address(address) => match self.interface(network, &port, address) {
+                    Some(net) => port.addresses.push(net),
+                    None => refused = true,
+                },
                 PortClause::Mac(mac) => {
                     self.unicast_mac(mac);
                     if port.mac_given.is_some() {
@@ -123,7 +126,8 @@ impl Checker<'_> {
                 ),
             }
         }
-        if port.addresses.is_empty() {
+        self.subnets_unknown |= refused;
+        if port.addresses.is_empty() && !refused {
             self.report(
                 Diagnostic::warning(
                     "no-address",
@@ -148,7 +152,6 @@ impl Checker<'_> {
     ) -> Option<IpNet> {
         let (ip, length) = address.value;
         let net = IpNet::new(ip, length).ok()?;
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
         if !usable_unicast(ip) {
             self.report(
                 Diagnostic::error(
@@ -168,13 +171,7 @@ impl Checker<'_> {
             );
             return None;
         }
-        let host_part = bits - length > 1;
-        if host_part && (ip == net.network() || (ip.is_ipv4() && ip == net.broadcast())) {
-            let which = if ip == net.network() {
-                "the subnet itself"
-            } else {
-                "its broadcast address"
-            };
+        if let Some(which) = reserved_in(net, ip) {
             self.report(
                 Diagnostic::error("bad-address", address.span, format!("`{ip}` is {which}"))
                     .label("expected a host's address in it"),
@@ -295,7 +292,13 @@ impl Checker<'_> {
             );
             return None;
         }
+        if self.reserved_address(network, address.span, ip) {
+            return None;
+        }
         let Some(port) = network.port_of(ip) else {
+            if self.subnets_unknown {
+                return None;
+            }
             self.report(
                 Diagnostic::error(
                     "unreachable",
@@ -307,6 +310,18 @@ impl Checker<'_> {
             return None;
         };
         Some(port.number)
+    }
+
+    /// Whether a connected subnet keeps the address from being a host's; reports it.
+    pub(super) fn reserved_address(&mut self, network: &Network, span: Span, ip: IpAddr) -> bool {
+        let Some((subnet, which)) = network.reserved(ip) else {
+            return false;
+        };
+        self.report(
+            Diagnostic::error("bad-address", span, format!("`{ip}` is no host's address"))
+                .label(format!("of the connected subnet `{subnet}` it is {which}")),
+        );
+        true
     }
 
     fn neighbour(

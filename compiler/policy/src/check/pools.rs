@@ -53,13 +53,21 @@ impl Checker<'_> {
                     }
                 }
             }
-            self.whole_pool(&pool);
+            let servers = item.clauses.iter();
+            let written = servers
+                .filter(|c| matches!(c, PoolClause::Server { .. }))
+                .count();
+            self.whole_pool(&pool, written);
             pools.push(pool);
         }
         pools
     }
 
-    fn whole_pool(&mut self, pool: &Pool) {
+    /// What is wrong with a pool as a whole, unless servers were `written` that have been refused.
+    fn whole_pool(&mut self, pool: &Pool, written: usize) {
+        if pool.servers.len() < written {
+            return;
+        }
         if pool.servers.is_empty() {
             if self.parse.errors.is_empty() {
                 self.report(
@@ -197,7 +205,11 @@ impl Checker<'_> {
             );
             return false;
         }
-        if network.next_hop(address).is_none() && !network.ports.is_empty() {
+        if self.reserved_address(network, span, address) {
+            return false;
+        }
+        let known = !network.ports.is_empty() && !self.subnets_unknown;
+        if network.next_hop(address).is_none() && known {
             self.report(
                 Diagnostic::error(
                     "unreachable",

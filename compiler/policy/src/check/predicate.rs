@@ -1,88 +1,176 @@
-//! The algebra behind conditions: tests as unions of boxes, with their exact complements, and their
-//! combination into one union.
+//! Tests of one field as unions of boxes, and their exact opposites.
 //!
 //! A test on a transport field is guarded: `tcp.dst 80` is "TCP, with a transport header, to port
-//! 80", so its opposite holds for everything that is not TCP. Negation is pushed down to the tests,
-//! whose opposites are ranges again; so no union grows more than it must.
+//! 80", so its opposite holds for everything that is not TCP. The opposite of a test is again ranges,
+//! so no union grows more than it must.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use signalbox_proofs::{Cube, Family, Ternary, absorb, range_to_ternary};
 
+use super::formula::{MAX_UNION, TooMany};
 use crate::model::address_bits;
 
 /// Inclusive ranges of a field's values.
 pub(super) type Ranges = Vec<(u128, u128)>;
 
-/// A test and its opposite.
-#[derive(Clone, Debug)]
-pub(super) struct Literal {
-    pub yes: Vec<Cube>,
-    pub no: Vec<Cube>,
+/// Ranges for each family.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfFamily {
+    pub v4: Ranges,
+    pub v6: Ranges,
 }
 
-/// A condition with resolved tests.
-#[derive(Clone, Debug)]
-pub(super) enum Formula {
-    Or(Box<Formula>, Box<Formula>),
-    And(Box<Formula>, Box<Formula>),
-    Not(Box<Formula>),
-    Test(Literal),
-}
-
-/// A product of unions came to more boxes than anybody can want.
-#[derive(Debug)]
-pub(super) struct TooMany;
-
-/// Pairs of boxes looked at for one `and`; more is refused before it costs time.
-const MAX_PRODUCT: usize = 4_000_000;
-/// Boxes an intermediate union may have.
-const MAX_UNION: usize = 8_000;
-
-impl Formula {
-    /// The packets for which the condition holds (`holds`), or those for which it does not.
-    pub(super) fn cubes(&self, holds: bool) -> Result<Vec<Cube>, TooMany> {
-        match self {
-            Formula::Test(literal) => Ok(if holds {
-                literal.yes.clone()
-            } else {
-                literal.no.clone()
-            }),
-            Formula::Not(inner) => inner.cubes(!holds),
-            Formula::And(a, b) if holds => product(&a.cubes(true)?, &b.cubes(true)?),
-            Formula::And(a, b) => union(a.cubes(false)?, b.cubes(false)?),
-            Formula::Or(a, b) if holds => union(a.cubes(true)?, b.cubes(true)?),
-            Formula::Or(a, b) => product(&a.cubes(false)?, &b.cubes(false)?),
+impl OfFamily {
+    fn of(&self, family: Family) -> &Ranges {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
         }
     }
 }
 
-fn union(mut a: Vec<Cube>, b: Vec<Cube>) -> Result<Vec<Cube>, TooMany> {
-    a.extend(b);
-    if a.len() > MAX_UNION {
-        Err(TooMany)
-    } else {
-        Ok(absorb(a))
+/// Which of two: source or destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Destination,
+}
+
+/// A test with its values resolved.
+#[derive(Clone, Debug)]
+pub(super) enum Test {
+    /// Every packet.
+    Everything,
+    /// Packets of one family.
+    Family(Family),
+    /// An address in one of the ranges of its family.
+    Address(Side, OfFamily),
+    /// A protocol in the ranges of the family.
+    Protocol(OfFamily),
+    /// A TCP or UDP port in the ranges, or an address with a port.
+    Port(PortTest),
+    /// TCP flags: of `mask` exactly `value` are set.
+    Flags { value: u8, mask: u8 },
+    /// An ICMP type in the ranges of the family. A later fragment has none.
+    IcmpType(OfFamily),
+    /// One of the ports, out of all that the policy declares; packets come by no other.
+    InPort {
+        wanted: Vec<u16>,
+        declared: Vec<u16>,
+    },
+}
+
+/// A test of a TCP or UDP port.
+#[derive(Clone, Debug)]
+pub(super) struct PortTest {
+    pub proto: u8,
+    pub side: Side,
+    pub ranges: Ranges,
+    pub endpoints: Vec<(IpAddr, u16)>,
+}
+
+impl Test {
+    /// The packets of these families for which the test holds (`holds`), or those for which it does
+    /// not.
+    pub(super) fn cubes(&self, families: &[Family], holds: bool) -> Result<Vec<Cube>, TooMany> {
+        let mut out = Vec::new();
+        for family in families {
+            self.of_family(*family, holds, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn of_family(&self, family: Family, holds: bool, out: &mut Vec<Cube>) -> Result<(), TooMany> {
+        let all = Cube::all(family);
+        match self {
+            Test::Everything => out.extend(holds.then_some(all)),
+            Test::Family(wanted) => out.extend(((family == *wanted) == holds).then_some(all)),
+            Test::Address(side, ranges) => {
+                let bits = family.bits();
+                let wanted = wanted(bits, ranges.of(family), holds)?;
+                out.extend(ternaries(bits, &wanted).map(|t| with_address(all, *side, t)));
+            }
+            Test::Protocol(ranges) => protocol(family, ranges.of(family), holds, out)?,
+            Test::Port(test) if holds => test.yes(family, out)?,
+            Test::Port(test) => test.no(family, out)?,
+            Test::Flags { value, mask } => flags(family, *value, *mask, holds, out)?,
+            Test::IcmpType(ranges) => icmp_type(family, ranges.of(family), holds, out)?,
+            Test::InPort { wanted, declared } => {
+                let mut ports: Vec<u16> = declared
+                    .iter()
+                    .copied()
+                    .filter(|n| wanted.contains(n) == holds)
+                    .collect();
+                ports.sort_unstable();
+                out.extend(ports.into_iter().map(|number| Cube {
+                    in_port: Ternary::<u16>::masked(number, 0x1ff),
+                    ..all
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`Test::unite`] and [`Test::narrow`] can do anything with it.
+    pub(super) fn joins(&self) -> bool {
+        matches!(self, Test::Address(..) | Test::Port(_))
+    }
+
+    /// Makes this test hold where either does, if one test can say so; else gives the other back.
+    pub(super) fn unite(&mut self, other: Test) -> Option<Test> {
+        match (self, other) {
+            (Test::Address(side, ranges), Test::Address(same, more)) if *side == same => {
+                ranges.v4.extend(more.v4);
+                ranges.v6.extend(more.v6);
+            }
+            (Test::Port(test), Test::Port(more)) if test.same_field(&more) => {
+                test.ranges.extend(more.ranges);
+                test.endpoints.extend(more.endpoints);
+            }
+            (_, other) => return Some(other),
+        }
+        None
+    }
+
+    /// Makes this test hold where both do, if one test can say so; else gives the other back.
+    pub(super) fn narrow(&mut self, other: Test) -> Option<Test> {
+        match (self, other) {
+            (Test::Address(side, ranges), Test::Address(same, more)) if *side == same => {
+                ranges.v4 = common(std::mem::take(&mut ranges.v4), more.v4);
+                ranges.v6 = common(std::mem::take(&mut ranges.v6), more.v6);
+            }
+            (Test::Port(test), Test::Port(more))
+                if test.same_field(&more)
+                    && test.endpoints.is_empty()
+                    && more.endpoints.is_empty() =>
+            {
+                test.ranges = common(std::mem::take(&mut test.ranges), more.ranges);
+            }
+            (_, other) => return Some(other),
+        }
+        None
     }
 }
 
-fn product(a: &[Cube], b: &[Cube]) -> Result<Vec<Cube>, TooMany> {
-    if a.len().saturating_mul(b.len()) > MAX_PRODUCT {
-        return Err(TooMany);
-    }
-    let both: Vec<Cube> = a
-        .iter()
-        .flat_map(|x| b.iter().filter_map(|y| x.intersect(y)))
-        .collect();
-    if both.len() > MAX_UNION {
+/// The ranges, sorted and merged, or what they leave out; refused where they are too many to be wanted.
+fn wanted(bits: u32, ranges: &Ranges, holds: bool) -> Result<Ranges, TooMany> {
+    let ranges = merged(ranges.clone());
+    let ranges = if holds {
+        ranges
+    } else {
+        complement(bits, &ranges)
+    };
+    if ranges.len() > MAX_UNION {
         Err(TooMany)
     } else {
-        Ok(absorb(both))
+        Ok(ranges)
     }
 }
 
 /// Sorted, disjoint and not adjacent.
-pub(super) fn merged(mut ranges: Ranges) -> Ranges {
+fn merged(mut ranges: Ranges) -> Ranges {
     ranges.sort_unstable();
     let mut out: Ranges = Vec::new();
     for (low, high) in ranges {
@@ -97,7 +185,7 @@ pub(super) fn merged(mut ranges: Ranges) -> Ranges {
 }
 
 /// What merged ranges leave out of a field of `bits` bits.
-pub(super) fn complement(bits: u32, ranges: &Ranges) -> Ranges {
+fn complement(bits: u32, ranges: &Ranges) -> Ranges {
     let last = if bits >= 128 {
         u128::MAX
     } else {
@@ -119,11 +207,29 @@ pub(super) fn complement(bits: u32, ranges: &Ranges) -> Ranges {
     out
 }
 
-fn ternaries(bits: u32, ranges: &Ranges) -> Vec<Ternary<u128>> {
+/// What two lists of ranges have in common, merged.
+fn common(a: Ranges, b: Ranges) -> Ranges {
+    let (a, b) = (merged(a), merged(b));
+    let mut out = Vec::new();
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    while let (Some((low, high)), Some((from, to))) = (a.peek(), b.peek()) {
+        let (first, last) = (*low.max(from), *high.min(to));
+        if first <= last {
+            out.push((first, last));
+        }
+        if high < to {
+            a.next();
+        } else {
+            b.next();
+        }
+    }
+    out
+}
+
+fn ternaries(bits: u32, ranges: &Ranges) -> impl Iterator<Item = Ternary<u128>> {
     ranges
         .iter()
-        .flat_map(|(low, high)| range_to_ternary(bits, *low, *high))
-        .collect()
+        .flat_map(move |(low, high)| range_to_ternary(bits, *low, *high))
 }
 
 fn as_u16(t: Ternary<u128>) -> Ternary<u16> {
@@ -132,13 +238,6 @@ fn as_u16(t: Ternary<u128>) -> Ternary<u16> {
 
 fn as_u8(t: Ternary<u128>) -> Ternary<u8> {
     Ternary::<u8>::masked(t.value as u8, t.mask as u8)
-}
-
-/// Which of two: source or destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Source,
-    Destination,
 }
 
 fn with_address(cube: Cube, side: Side, address: Ternary<u128>) -> Cube {
@@ -167,169 +266,186 @@ fn with_port(cube: Cube, side: Side, port: Ternary<u16>) -> Cube {
     }
 }
 
-/// Everything, or nothing.
-pub(super) fn constant(families: &[Family], value: bool) -> Literal {
-    let all: Vec<Cube> = families.iter().map(|f| Cube::all(*f)).collect();
-    if value {
-        Literal {
-            yes: all,
-            no: vec![],
-        }
-    } else {
-        Literal {
-            yes: vec![],
-            no: all,
-        }
-    }
+fn exactly(number: impl Into<u128>) -> Ranges {
+    let number = number.into();
+    vec![(number, number)]
 }
 
-/// One family of those.
-pub(super) fn family(families: &[Family], wanted: Family) -> Literal {
-    let (yes, no) = families
-        .iter()
-        .map(|f| Cube::all(*f))
-        .partition(|c| c.family == wanted);
-    Literal { yes, no }
-}
-
-/// An address in one of the ranges of its family.
-pub(super) fn address(families: &[Family], side: Side, v4: Ranges, v6: Ranges) -> Literal {
-    let (v4, v6) = (merged(v4), merged(v6));
-    let mut literal = Literal {
-        yes: vec![],
-        no: vec![],
-    };
-    for family in families {
-        let ranges = if *family == Family::V4 { &v4 } else { &v6 };
-        let bits = family.bits();
-        let cubes = |ranges: &Ranges| -> Vec<Cube> {
-            let all = Cube::all(*family);
-            ternaries(bits, ranges)
-                .into_iter()
-                .map(|t| with_address(all, side, t))
-                .collect()
-        };
-        literal.yes.extend(cubes(ranges));
-        literal.no.extend(cubes(&complement(bits, ranges)));
-    }
-    literal
-}
-
-/// A protocol in the ranges of the family.
-pub(super) fn protocol(families: &[Family], of: impl Fn(Family) -> Ranges) -> Literal {
-    let mut literal = Literal {
-        yes: vec![],
-        no: vec![],
-    };
-    for family in families {
-        let ranges = merged(of(*family));
-        let cubes = |ranges: &Ranges| -> Vec<Cube> {
-            let all = Cube::all(*family);
-            ternaries(8, ranges)
-                .into_iter()
-                .map(|t| Cube {
-                    proto: as_u8(t),
-                    ..all
-                })
-                .collect()
-        };
-        literal.yes.extend(cubes(&ranges));
-        literal.no.extend(cubes(&complement(8, &ranges)));
-    }
-    literal
+fn protocol(
+    family: Family,
+    ranges: &Ranges,
+    holds: bool,
+    out: &mut Vec<Cube>,
+) -> Result<(), TooMany> {
+    let all = Cube::all(family);
+    let wanted = wanted(8, ranges, holds)?;
+    out.extend(ternaries(8, &wanted).map(|t| Cube {
+        proto: as_u8(t),
+        ..all
+    }));
+    Ok(())
 }
 
 /// The kinds of packets that have a transport header: whole ones and first fragments.
 const HAS_TRANSPORT: Ternary<u8> = Ternary::<u8>::masked(0, 2);
 
-/// Packets of a protocol that have its header, and all others.
-fn guard(family: Family, proto: u8) -> (Cube, Vec<Cube>) {
-    let all = Cube::all(family);
-    let inside = Cube {
+/// Packets of a protocol that have its header.
+fn inside(family: Family, proto: u8) -> Cube {
+    Cube {
         proto: Ternary::<u8>::exact(proto),
         kind: HAS_TRANSPORT,
-        ..all
-    };
-    let mut outside: Vec<Cube> = protocol(&[family], |_| vec![(proto.into(), proto.into())]).no;
-    outside.push(Cube {
+        ..Cube::all(family)
+    }
+}
+
+/// All others.
+fn outside(family: Family, proto: u8, out: &mut Vec<Cube>) -> Result<(), TooMany> {
+    protocol(family, &exactly(proto), false, out)?;
+    out.push(Cube {
         kind: Ternary::<u8>::masked(2, 2),
-        ..all
+        ..Cube::all(family)
     });
-    (inside, outside)
+    Ok(())
 }
 
-/// A TCP or UDP port in the ranges, or an address with a port.
-pub(super) fn port(
-    families: &[Family],
-    proto: u8,
-    side: Side,
-    ranges: Ranges,
-    endpoints: &[(IpAddr, u16)],
-) -> Result<Literal, TooMany> {
-    let ranges = merged(ranges);
-    let mut literal = Literal {
-        yes: vec![],
-        no: vec![],
-    };
-    for family in families {
-        let (inside, outside) = guard(*family, proto);
-        let cubes = |ranges: &Ranges| -> Vec<Cube> {
-            ternaries(16, ranges)
-                .into_iter()
-                .map(|t| with_port(inside, side, as_u16(t)))
-                .collect()
-        };
-        let mut yes = cubes(&ranges);
-        let mut no = outside.clone();
-        no.extend(cubes(&complement(16, &ranges)));
-        for (ip, number) in endpoints
+impl PortTest {
+    fn same_field(&self, other: &PortTest) -> bool {
+        (self.proto, self.side) == (other.proto, other.side)
+    }
+
+    fn endpoints(&self, family: Family) -> impl Iterator<Item = (u128, u128)> {
+        self.endpoints
             .iter()
-            .filter(|(ip, _)| Family::of(*ip) == *family)
-        {
-            let (bits, exact) = (family.bits(), (*number).into());
-            let here = address_bits(*ip);
-            let host = Ternary::<u128>::masked(here, family.full_mask());
-            yes.push(with_address(
-                with_port(inside, side, Ternary::<u16>::exact(*number)),
-                side,
-                host,
-            ));
-            let mut not = outside.clone();
-            not.extend(cubes(&complement(16, &vec![(exact, exact)])));
-            let elsewhere = complement(bits, &vec![(here, here)]);
-            let away = ternaries(bits, &elsewhere);
-            not.extend(away.into_iter().map(|t| with_address(inside, side, t)));
-            no = product(&no, &not)?;
-        }
-        literal.yes.extend(absorb(yes));
-        literal.no.extend(no);
+            .filter(move |(ip, _)| Family::of(*ip) == family)
+            .map(|(ip, port)| (address_bits(*ip), (*port).into()))
     }
-    Ok(literal)
+
+    fn yes(&self, family: Family, out: &mut Vec<Cube>) -> Result<(), TooMany> {
+        let inside = inside(family, self.proto);
+        let ranges = wanted(16, &self.ranges, true)?;
+        let mut yes: Vec<Cube> = ternaries(16, &ranges)
+            .map(|t| with_port(inside, self.side, as_u16(t)))
+            .collect();
+        yes.extend(self.endpoints(family).map(|(address, port)| {
+            let port = Ternary::<u16>::exact(port as u16);
+            let host = Ternary::<u128>::masked(address, family.full_mask());
+            with_address(with_port(inside, self.side, port), self.side, host)
+        }));
+        if yes.len() > MAX_UNION {
+            return Err(TooMany);
+        }
+        out.extend(absorb(yes));
+        Ok(())
+    }
+
+    /// Packets of another protocol, and those to none of the ports and endpoints: either the ports
+    /// that no endpoint has, and for each other port the addresses without it, or the same with
+    /// addresses and ports changing places; whichever is shorter.
+    fn no(&self, family: Family, out: &mut Vec<Cube>) -> Result<(), TooMany> {
+        outside(family, self.proto, out)?;
+        let ranges = merged(self.ranges.clone());
+        let listed = |port: u128| {
+            let after = ranges.partition_point(|(low, _)| *low <= port);
+            after
+                .checked_sub(1)
+                .and_then(|i| ranges.get(i))
+                .is_some_and(|(_, high)| port <= *high)
+        };
+        let mut hosts_of: BTreeMap<u128, BTreeSet<u128>> = BTreeMap::new();
+        let mut ports_of: BTreeMap<u128, BTreeSet<u128>> = BTreeMap::new();
+        for (address, port) in self.endpoints(family).filter(|(_, port)| !listed(*port)) {
+            hosts_of.entry(port).or_default().insert(address);
+            ports_of.entry(address).or_default().insert(port);
+        }
+        let (bits, inside) = (family.bits(), inside(family, self.proto));
+        let address = |cube, t| with_address(cube, self.side, t);
+        let port = |cube, t| with_port(cube, self.side, as_u16(t));
+        let by_port = {
+            let named = hosts_of
+                .keys()
+                .map(|p| (*p, *p))
+                .chain(ranges.iter().copied());
+            let free = complement(16, &merged(named.collect()));
+            let mut cubes: Vec<Cube> = ternaries(16, &free).map(|t| port(inside, t)).collect();
+            for (ports, hosts) in classes(&hosts_of) {
+                let elsewhere = complement(bits, &hosts);
+                let elsewhere: Vec<_> = ternaries(bits, &elsewhere).collect();
+                for p in ternaries(16, &ports) {
+                    cubes.extend(elsewhere.iter().map(|a| address(port(inside, p), *a)));
+                }
+            }
+            cubes
+        };
+        let by_address = {
+            let named = merged(ports_of.keys().map(|a| (*a, *a)).collect());
+            let unlisted = complement(16, &ranges);
+            let others = complement(bits, &named);
+            let others: Vec<_> = ternaries(bits, &others).collect();
+            let mut cubes = Vec::new();
+            for p in ternaries(16, &unlisted) {
+                cubes.extend(others.iter().map(|a| address(port(inside, p), *a)));
+            }
+            for (hosts, ports) in classes(&ports_of) {
+                let listed = ports.iter().chain(&ranges).copied().collect();
+                let unlisted = complement(16, &merged(listed));
+                let unlisted: Vec<_> = ternaries(16, &unlisted).collect();
+                for a in ternaries(bits, &hosts) {
+                    cubes.extend(unlisted.iter().map(|p| port(address(inside, a), *p)));
+                }
+            }
+            cubes
+        };
+        let shorter = if by_address.len() < by_port.len() {
+            by_address
+        } else {
+            by_port
+        };
+        if shorter.len() > MAX_UNION {
+            return Err(TooMany);
+        }
+        out.extend(shorter);
+        Ok(())
+    }
 }
 
-/// TCP flags: of `mask` exactly `value` are set.
-pub(super) fn flags(families: &[Family], value: u8, mask: u8) -> Literal {
-    let mut literal = Literal {
-        yes: vec![],
-        no: vec![],
-    };
-    for family in families {
-        let (inside, outside) = guard(*family, 6);
-        if value & !mask == 0 {
-            literal.yes.push(Cube {
-                tcp_flags: Ternary::<u8>::masked(value, mask),
-                ..inside
-            });
-        }
-        literal.no.extend(outside);
-        for bit in (0..8).map(|b| 1u8 << b).filter(|b| mask & b != 0) {
-            literal.no.push(Cube {
-                tcp_flags: Ternary::<u8>::masked(!value, bit),
-                ..inside
-            });
-        }
+/// Keys that have the same values, as ranges of both.
+fn classes(map: &BTreeMap<u128, BTreeSet<u128>>) -> Vec<(Ranges, Ranges)> {
+    let mut keys: BTreeMap<&BTreeSet<u128>, Ranges> = BTreeMap::new();
+    for (key, values) in map {
+        keys.entry(values).or_default().push((*key, *key));
     }
-    literal
+    keys.into_iter()
+        .map(|(values, keys)| {
+            (
+                merged(keys),
+                merged(values.iter().map(|v| (*v, *v)).collect()),
+            )
+        })
+        .collect()
+}
+
+fn flags(
+    family: Family,
+    value: u8,
+    mask: u8,
+    holds: bool,
+    out: &mut Vec<Cube>,
+) -> Result<(), TooMany> {
+    let inside = inside(family, 6);
+    if holds {
+        out.extend((value & !mask == 0).then(|| Cube {
+            tcp_flags: Ternary::<u8>::masked(value, mask),
+            ..inside
+        }));
+        return Ok(());
+    }
+    outside(family, 6, out)?;
+    let bits = (0..8).map(|b| 1u8 << b).filter(|b| mask & b != 0);
+    out.extend(bits.map(|bit| Cube {
+        tcp_flags: Ternary::<u8>::masked(!value, bit),
+        ..inside
+    }));
+    Ok(())
 }
 
 /// The ICMP protocol of a family.
@@ -348,80 +464,36 @@ fn icmp_errors(family: Family) -> Ranges {
     }
 }
 
-/// An ICMP type in the ranges of the family. A later fragment has none.
-pub(super) fn icmp_type(families: &[Family], of: impl Fn(Family) -> Ranges) -> Literal {
-    let mut literal = Literal {
-        yes: vec![],
-        no: vec![],
-    };
-    for family in families {
-        let proto = icmp_protocol(*family);
-        let all = Cube::all(*family);
-        let icmp = Cube {
-            proto: Ternary::<u8>::exact(proto),
-            ..all
-        };
-        let ranges = merged(of(*family));
-        // Whole and first fragments have kind 0 and 1; an error, whole or not, has kind 3 or 1.
-        let cubes = |ranges: &Ranges| -> Vec<Cube> {
-            let mut out = Vec::new();
-            let errors = icmp_errors(*family);
-            let others = complement(8, &errors);
-            for (part, kind) in [
-                (others, HAS_TRANSPORT),
-                (errors, Ternary::<u8>::masked(1, 1)),
-            ] {
-                let common = common(ranges, &part);
-                out.extend(ternaries(8, &common).into_iter().map(|t| Cube {
-                    icmp_type: as_u8(t),
-                    kind,
-                    ..icmp
-                }));
-            }
-            out
-        };
-        literal.yes.extend(cubes(&ranges));
-        literal
-            .no
-            .extend(protocol(&[*family], |_| vec![(proto.into(), proto.into())]).no);
-        literal.no.push(Cube {
+fn icmp_type(
+    family: Family,
+    ranges: &Ranges,
+    holds: bool,
+    out: &mut Vec<Cube>,
+) -> Result<(), TooMany> {
+    let proto = icmp_protocol(family);
+    let all = Cube::all(family);
+    if !holds {
+        protocol(family, &exactly(proto), false, out)?;
+        out.push(Cube {
             kind: Ternary::<u8>::masked(2, 3),
             ..all
         });
-        literal.no.extend(cubes(&complement(8, &ranges)));
     }
-    literal
-}
-
-fn common(a: &Ranges, b: &Ranges) -> Ranges {
-    let mut out: Ranges = a
-        .iter()
-        .flat_map(|(l, h)| b.iter().map(move |(m, i)| (*l.max(m), *h.min(i))))
-        .filter(|(l, h)| l <= h)
-        .collect();
-    out.sort_unstable();
-    out
-}
-
-/// One of the ports, out of all that the policy declares; packets come by no other.
-pub(super) fn in_port(families: &[Family], wanted: &[u16], declared: &[u16]) -> Literal {
-    let cubes = |numbers: Vec<u16>| -> Vec<Cube> {
-        families
-            .iter()
-            .flat_map(|f| {
-                let all = Cube::all(*f);
-                numbers.iter().map(move |n| Cube {
-                    in_port: Ternary::<u16>::masked(*n, 0x1ff),
-                    ..all
-                })
-            })
-            .collect()
-    };
-    let (mut yes, mut no): (Vec<u16>, Vec<u16>) = declared.iter().partition(|n| wanted.contains(n));
-    yes.sort_unstable();
-    no.sort_unstable();
-    Literal {
-        yes: cubes(yes),
-        no: cubes(no),
+    let types = wanted(8, ranges, holds)?;
+    // Whole and first fragments have kind 0 and 1; an error, whole or not, has kind 3 or 1.
+    let errors = icmp_errors(family);
+    let others = complement(8, &errors);
+    for (part, kind) in [
+        (others, HAS_TRANSPORT),
+        (errors, Ternary::<u8>::masked(1, 1)),
+    ] {
+        let types = common(types.clone(), part);
+        out.extend(ternaries(8, &types).map(|t| Cube {
+            icmp_type: as_u8(t),
+            kind,
+            proto: Ternary::<u8>::exact(proto),
+            ..all
+        }));
     }
+    Ok(())
 }

@@ -163,7 +163,7 @@ impl Checker<'_> {
                 .note("in the program `-` becomes `_`, and a reply part is called NAME_reply"),
             );
         }
-        if RESERVED.contains(&own.as_str()) || name.value.contains('.') {
+        if RESERVED.contains(&own.as_str()) {
             self.report(
                 Diagnostic::error(
                     "reserved-name",
@@ -171,7 +171,7 @@ impl Checker<'_> {
                     format!("a service cannot be called `{}`", name.value),
                 )
                 .note("the generated program gives this name another meaning")
-                .help(format!("call it `my-{}`", name.value.replace('.', "-"))),
+                .help(format!("call it `my-{}`", name.value)),
             );
         }
         true

@@ -1,5 +1,7 @@
 //! Sets of addresses.
 
+use std::collections::{BTreeSet, HashSet};
+
 use ipnet::IpNet;
 use signalbox_proofs::{Family, range_to_ternary};
 
@@ -18,15 +20,21 @@ impl Checker<'_> {
                 continue;
             }
             let mut prefixes: Vec<IpNet> = Vec::new();
+            let mut seen = Seen::default();
             for element in &item.elements {
-                for net in self.set_element(element) {
-                    if let Some(wider) = prefixes.iter().find(|p| p.contains(&net)) {
+                let Some(nets) = self.set_element(element) else {
+                    self.broken_sets.insert(item.name.value.clone());
+                    continue;
+                };
+                for net in nets {
+                    if let Some(wider) = seen.wider(net) {
                         let message = format!("`{net}` is already in the set");
                         self.report(
                             Diagnostic::warning("redundant", element.span, message)
                                 .label(format!("covered by `{wider}`")),
                         );
                     } else {
+                        seen.insert(net);
                         prefixes.push(net);
                     }
                 }
@@ -40,16 +48,17 @@ impl Checker<'_> {
         sets
     }
 
-    fn set_element(&mut self, element: &Spanned<Value>) -> Vec<IpNet> {
-        match &element.value {
+    /// The prefixes of an element; `None` after reporting that it is none.
+    fn set_element(&mut self, element: &Spanned<Value>) -> Option<Vec<IpNet>> {
+        Some(match &element.value {
             Value::Address(a) => vec![IpNet::from(*a)],
             Value::Prefix(a, length) => match IpNet::new(*a, *length) {
                 Ok(net) if net.trunc() == net => vec![net],
                 Ok(net) => {
                     self.host_bits(element, net);
-                    Vec::new()
+                    return None;
                 }
-                Err(_) => Vec::new(),
+                Err(_) => return None,
             },
             Value::AddressRange(low, high) => {
                 let family = Family::of(*low);
@@ -59,7 +68,7 @@ impl Checker<'_> {
                         element.span,
                         format!("`{low}..{high}` is not a range of addresses from low to high"),
                     );
-                    return Vec::new();
+                    return None;
                 }
                 range_to_ternary(family.bits(), address_bits(*low), address_bits(*high))
                     .iter()
@@ -73,9 +82,9 @@ impl Checker<'_> {
                     Diagnostic::error("bad-element", element.span, "a set holds addresses only")
                         .label("expected an address, a prefix or a range"),
                 );
-                Vec::new()
+                return None;
             }
-        }
+        })
     }
 
     pub(super) fn host_bits(&mut self, at: &Spanned<Value>, net: IpNet) {
@@ -87,5 +96,34 @@ impl Checker<'_> {
             )
             .help(format!("write `{}`", net.trunc())),
         );
+    }
+}
+
+/// The prefixes of a set so far. A prefix is looked up once for each length that is there, so that a
+/// long list costs no more than its length.
+#[derive(Default)]
+struct Seen {
+    prefixes: HashSet<IpNet>,
+    /// By family, IPv4 first, the lengths among them.
+    lengths: [BTreeSet<u8>; 2],
+}
+
+impl Seen {
+    fn insert(&mut self, net: IpNet) {
+        let [v4, v6] = &mut self.lengths;
+        let lengths = if net.addr().is_ipv4() { v4 } else { v6 };
+        lengths.insert(net.prefix_len());
+        self.prefixes.insert(net);
+    }
+
+    /// The widest of the prefixes that holds all of this one.
+    fn wider(&self, net: IpNet) -> Option<IpNet> {
+        let [v4, v6] = &self.lengths;
+        let lengths = if net.addr().is_ipv4() { v4 } else { v6 };
+        lengths
+            .range(..=net.prefix_len())
+            .filter_map(|length| IpNet::new(net.addr(), *length).ok())
+            .map(|wider| wider.trunc())
+            .find(|wider| self.prefixes.contains(wider))
     }
 }

@@ -7,6 +7,17 @@ use super::{Parsed, Parser};
 use crate::lex::{Punct, TokenKind};
 use crate::tree::*;
 
+pub(super) const NETWORK_WORDS: [&str; 3] = ["port", "route", "neighbour"];
+const PORT_WORDS: [&str; 2] = ["address", "mac"];
+/// Others begin a server.
+pub(super) const POOL_WORDS: [&str; 1] = ["check"];
+pub(super) const SERVICE_WORDS: [&str; 7] = [
+    "match", "allow", "deny", "pick", "keep", "fallback", "default",
+];
+/// All begin with a name.
+pub(super) const MANAGER_WORDS: [&str; 0] = [];
+pub(super) const TEST_WORDS: [&str; 2] = ["send", "expect"];
+
 impl Parser<'_> {
     fn address(&mut self, what: &str) -> Parsed<Spanned<IpAddr>> {
         self.literal(what, |k| match k {
@@ -54,7 +65,7 @@ impl Parser<'_> {
                 self.bump();
                 let number = self.number("the port's number")?;
                 let name = self.name("the port's name")?;
-                let clauses = self.block(Self::port_clause)?;
+                let clauses = self.block(&PORT_WORDS, Self::port_clause)?;
                 Ok(NetworkClause::Port {
                     number,
                     name,
@@ -80,7 +91,7 @@ impl Parser<'_> {
                 };
                 Ok(NetworkClause::Neighbour { address, mac, on })
             }
-            _ => self.expected_word("a clause of `network`", &["port", "route", "neighbour"]),
+            _ => self.expected_word("a clause of `network`", &NETWORK_WORDS),
         }
     }
 
@@ -112,7 +123,7 @@ impl Parser<'_> {
                 self.number("a VLAN's number")?;
                 Ok(PortClause::Vlan(self.span_since(span)))
             }
-            _ => self.expected_word("a clause of `port`", &["address", "mac"]),
+            _ => self.expected_word("a clause of `port`", &PORT_WORDS),
         }
     }
 
@@ -166,12 +177,9 @@ impl Parser<'_> {
     }
 
     pub(super) fn service_clause(&mut self) -> Parsed<ServiceClause> {
-        const WORDS: [&str; 7] = [
-            "match", "allow", "deny", "pick", "keep", "fallback", "default",
-        ];
         let span = self.span();
-        let Some(word) = self.word().filter(|w| WORDS.contains(w)) else {
-            return self.expected_word("a clause of a service", &WORDS);
+        let Some(word) = self.word().filter(|w| SERVICE_WORDS.contains(w)) else {
+            return self.expected_word("a clause of a service", &SERVICE_WORDS);
         };
         let keyword = self.name("a clause")?;
         let body = match word {
@@ -204,7 +212,7 @@ impl Parser<'_> {
                 ClauseBody::Keep(times)
             }
             "fallback" => ClauseBody::Fallback(self.name("`drop` or `route`")?),
-            "default" => ClauseBody::Default(self.name("`allow` or `deny`")?),
+            "default" => ClauseBody::Default(self.any_name("`allow` or `deny`")?),
             _ => ClauseBody::Rule(self.expr()?),
         };
         Ok(ServiceClause {
@@ -257,7 +265,7 @@ impl Parser<'_> {
         match self.word() {
             Some("send") => self.send(),
             Some("expect") => self.expectation(),
-            _ => self.expected_word("a clause of a test", &["send", "expect"]),
+            _ => self.expected_word("a clause of a test", &TEST_WORDS),
         }
     }
 

@@ -7,21 +7,29 @@ use crate::tree::*;
 
 impl Parser<'_> {
     pub(super) fn expr(&mut self) -> Parsed<Expr> {
-        self.nested(|p| {
-            let mut left = p.conjunction()?;
-            while p.eat_word("or") {
-                left = Expr::Or(Box::new(left), Box::new(p.conjunction()?));
-            }
-            Ok(left)
-        })
+        self.nested(|p| p.joined("or", Expr::Or, Self::conjunction))
     }
 
     fn conjunction(&mut self) -> Parsed<Expr> {
-        let mut left = self.unary()?;
-        while self.eat_word("and") {
-            left = Expr::And(Box::new(left), Box::new(self.unary()?));
+        self.joined("and", Expr::And, Self::unary)
+    }
+
+    /// One part, or several with the word between them.
+    fn joined(
+        &mut self,
+        word: &str,
+        join: fn(Vec<Expr>) -> Expr,
+        part: fn(&mut Self) -> Parsed<Expr>,
+    ) -> Parsed<Expr> {
+        let first = part(self)?;
+        if !self.is_word(word) {
+            return Ok(first);
         }
-        Ok(left)
+        let mut parts = vec![first];
+        while self.eat_word(word) {
+            parts.push(part(self)?);
+        }
+        Ok(join(parts))
     }
 
     fn unary(&mut self) -> Parsed<Expr> {
@@ -40,7 +48,7 @@ impl Parser<'_> {
 
     fn test(&mut self) -> Parsed<Test> {
         let span = self.span();
-        let Some(word) = self.word() else {
+        let Some(word) = self.word().filter(|_| !self.next_begins()) else {
             return self.expected("a condition such as `ip.src in 10.0.0.0/8`");
         };
         let Some(field) = Field::named(word) else {
@@ -95,6 +103,9 @@ impl Parser<'_> {
             _ => "a port, a range, ADDRESS:PORT or a list",
         };
         let start = self.span();
+        if self.next_begins() {
+            return self.expected(what);
+        }
         let value = match self.kind() {
             TokenKind::Word if field == Field::TcpFlags => {
                 let set = self.flags()?;

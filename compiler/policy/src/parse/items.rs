@@ -1,5 +1,6 @@
 //! Items: `network`, `set`, `pool`, `service`, `cascade`, `managers`, `test`.
 
+use super::clauses::{MANAGER_WORDS, NETWORK_WORDS, POOL_WORDS, SERVICE_WORDS, TEST_WORDS};
 use super::{ITEM_WORDS, Parsed, Parser, Recover};
 use crate::diagnostic::Diagnostic;
 use crate::lex::{Punct, TokenKind};
@@ -16,6 +17,7 @@ impl Parser<'_> {
                 continue;
             }
             let before = self.at;
+            self.clause = before;
             self.layout.starts.push(before);
             self.layout.items.push(before);
             match self.item() {
@@ -46,7 +48,7 @@ impl Parser<'_> {
         match self.word() {
             Some("network") => {
                 self.bump();
-                let clauses = self.block(Self::network_clause)?;
+                let clauses = self.block(&NETWORK_WORDS, Self::network_clause)?;
                 Ok(Item::Network(NetworkItem { clauses, span }))
             }
             Some("set") => {
@@ -62,7 +64,7 @@ impl Parser<'_> {
             Some("pool") => {
                 self.bump();
                 let name = self.name("the pool's name")?;
-                let clauses = self.block(Self::pool_clause)?;
+                let clauses = self.block(&POOL_WORDS, Self::pool_clause)?;
                 Ok(Item::Pool(PoolItem { name, clauses }))
             }
             Some("service") => {
@@ -79,7 +81,7 @@ impl Parser<'_> {
             }
             Some("managers") => {
                 self.bump();
-                let clauses = self.block(Self::manager_clause)?;
+                let clauses = self.block(&MANAGER_WORDS, Self::manager_clause)?;
                 Ok(Item::Managers(ManagersItem { clauses, span }))
             }
             Some("test") => {
@@ -88,7 +90,7 @@ impl Parser<'_> {
                     TokenKind::Text(text) => Some(text.clone()),
                     _ => None,
                 })?;
-                let clauses = self.block(Self::test_clause)?;
+                let clauses = self.block(&TEST_WORDS, Self::test_clause)?;
                 Ok(Item::Test(TestItem { name, clauses }))
             }
             _ => self.expected_word("a declaration", &ITEM_WORDS),
@@ -100,7 +102,7 @@ impl Parser<'_> {
         self.expect(Punct::Colon)?;
         let kind = self.name("the service's kind")?;
         if READ_KINDS.contains(&kind.value.as_str()) {
-            let clauses = self.block(Self::service_clause)?;
+            let clauses = self.block(&SERVICE_WORDS, Self::service_clause)?;
             return Ok(Item::Service(ServiceItem {
                 name,
                 kind,

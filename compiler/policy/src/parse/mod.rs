@@ -68,6 +68,10 @@ pub(super) struct Parser<'a> {
     errors: Vec<Diagnostic>,
     layout: Layout,
     depth: u32,
+    /// The first token of the clause or item that is being read.
+    clause: usize,
+    /// The words that begin clauses of the block that is being read.
+    clause_words: &'static [&'static str],
 }
 
 impl<'a> Parser<'a> {
@@ -102,6 +106,8 @@ impl<'a> Parser<'a> {
             errors: Vec::new(),
             layout: Layout::default(),
             depth: 0,
+            clause: 0,
+            clause_words: &[],
         }
     }
 
@@ -184,13 +190,37 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Whether the next line has begun within a clause.
+    fn on_next_line(&self) -> bool {
+        self.at > self.clause && self.tokens.get(self.at).is_some_and(|t| t.first_on_line)
+    }
+
+    /// Whether a word of the next line begins a clause or an item, so that this one has ended early.
+    fn next_begins(&self) -> bool {
+        let item = self.nesting.get(self.at).is_some_and(|n| n.1);
+        let clause = self.word().is_some_and(|w| self.clause_words.contains(&w));
+        self.on_next_line() && (item || clause)
+    }
+
+    /// Where something is missing: here, or after the last word if the line ends there.
+    fn missing_at(&self) -> Span {
+        let last = self.at.checked_sub(1).and_then(|i| self.tokens.get(i));
+        match last {
+            Some(last) if self.on_next_line() => Span {
+                start: last.span.end,
+                end: last.span.end,
+            },
+            _ => self.span(),
+        }
+    }
+
     /// Reports that something else was expected here.
     fn expected<T>(&mut self, what: &str) -> Parsed<T> {
         let diagnostic = match self.kind() {
             TokenKind::Bad(reason) => Diagnostic::error("bad-token", self.span(), reason.clone()),
             _ => Diagnostic::error(
                 "syntax",
-                self.span(),
+                self.missing_at(),
                 format!("expected {what}, found {}", self.found()),
             ),
         };
@@ -232,16 +262,30 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// A name, which does not have the `.` of a field; that is reported, and the name taken.
     fn name(&mut self, what: &str) -> Parsed<Name> {
-        let span = self.span();
-        match self.word() {
-            Some(word) => {
-                let value = word.to_owned();
-                self.bump();
-                Ok(Spanned { value, span })
-            }
-            None => self.expected(what),
+        if self.next_begins() {
+            return self.expected(what);
         }
+        self.any_name(what)
+    }
+
+    /// A name that may also be a word that begins a clause.
+    fn any_name(&mut self, what: &str) -> Parsed<Name> {
+        let span = self.span();
+        let Some(word) = self.word() else {
+            return self.expected(what);
+        };
+        if word.contains('.') {
+            self.errors.push(
+                Diagnostic::error("bad-name", span, format!("`{word}` is not a name"))
+                    .label("a name has letters, digits, `_`, and single `-` between those")
+                    .help(format!("call it `{}`", word.replace('.', "-"))),
+            );
+        }
+        let value = word.to_owned();
+        self.bump();
+        Ok(Spanned { value, span })
     }
 
     /// A token that `read` makes something of.
@@ -267,17 +311,34 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// `{ CLAUSE… }`; reports and skips clauses that do not parse.
-    fn block<T>(&mut self, mut clause: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    /// `{ CLAUSE… }`, of clauses that begin with `words`; reports and skips those that do not parse.
+    fn block<T>(
+        &mut self,
+        words: &'static [&'static str],
+        clause: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let open = self.at;
         self.expect(Punct::OpenBrace)?;
+        let around = (self.clause, self.clause_words);
+        self.clause_words = words;
+        let clauses = self.clauses(open, clause);
+        (self.clause, self.clause_words) = around;
+        Ok(clauses)
+    }
+
+    /// Clauses up to and with the brace that closes the one at `open`.
+    fn clauses<T>(
+        &mut self,
+        open: usize,
+        mut clause: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Vec<T> {
         let mut out = Vec::new();
         loop {
             let item = self.nesting.get(self.at).is_some_and(|n| n.1);
             if self.is(Punct::CloseBrace) {
                 self.layout.blocks.push((open, self.at));
                 self.bump();
-                return Ok(out);
+                return out;
             }
             if *self.kind() == TokenKind::End || item {
                 let span = self.tokens.get(open).map_or(self.span(), |t| t.span);
@@ -292,12 +353,13 @@ impl<'a> Parser<'a> {
                     .related(span, "this block is not closed"),
                 );
                 // The block stands as far as it was read.
-                return Ok(out);
+                return out;
             }
             if self.eat(Punct::Semicolon) {
                 continue;
             }
             let before = self.at;
+            self.clause = before;
             self.layout.starts.push(before);
             match clause(self) {
                 Ok(value) => out.push(value),

@@ -14,6 +14,8 @@ enum Condition {
     Or(Box<Condition>, Box<Condition>),
     And(Box<Condition>, Box<Condition>),
     Not(Box<Condition>),
+    /// Many side by side, each as it stands or not, joined by `or` (`true`) or `and`.
+    Flat(bool, Vec<(bool, Test)>),
     Test(Test),
 }
 
@@ -120,6 +122,17 @@ impl fmt::Display for Condition {
             Condition::Or(a, b) => write!(f, "({a}) or ({b})"),
             Condition::And(a, b) => write!(f, "({a}) and ({b})"),
             Condition::Not(a) => write!(f, "not ({a})"),
+            Condition::Flat(or, tests) => {
+                for (i, (yes, test)) in tests.iter().enumerate() {
+                    let word = match (i, or) {
+                        (0, _) => "",
+                        (_, true) => " or ",
+                        (_, false) => " and ",
+                    };
+                    write!(f, "{word}{}{test}", if *yes { "" } else { "not " })?;
+                }
+                Ok(())
+            }
             Condition::Test(t) => t.fmt(f),
         }
     }
@@ -170,6 +183,8 @@ impl Condition {
             Condition::Or(a, b) => a.holds(h) || b.holds(h),
             Condition::And(a, b) => a.holds(h) && b.holds(h),
             Condition::Not(a) => !a.holds(h),
+            Condition::Flat(true, tests) => tests.iter().any(|(yes, t)| t.holds(h) == *yes),
+            Condition::Flat(false, tests) => tests.iter().all(|(yes, t)| t.holds(h) == *yes),
             Condition::Test(t) => t.holds(h),
         }
     }
@@ -223,16 +238,18 @@ fn test(dual: bool) -> impl Strategy<Value = Test> {
 }
 
 fn condition(dual: bool) -> impl Strategy<Value = Condition> {
-    test(dual)
-        .prop_map(Condition::Test)
-        .prop_recursive(3, 8, 2, |inner| {
-            prop_oneof![
-                (inner.clone(), inner.clone()).prop_map(|(a, b)| Condition::Or(a.into(), b.into())),
-                (inner.clone(), inner.clone())
-                    .prop_map(|(a, b)| Condition::And(a.into(), b.into())),
-                inner.prop_map(|a| Condition::Not(a.into())),
-            ]
-        })
+    let flat = (
+        any::<bool>(),
+        proptest::collection::vec((any::<bool>(), test(dual)), 1..5),
+    );
+    let flat = flat.prop_map(|(or, tests)| Condition::Flat(or, tests));
+    prop_oneof![test(dual).prop_map(Condition::Test), flat].prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Condition::Or(a.into(), b.into())),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| Condition::And(a.into(), b.into())),
+            inner.prop_map(|a| Condition::Not(a.into())),
+        ]
+    })
 }
 
 /// Packets that can exist.

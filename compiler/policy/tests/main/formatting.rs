@@ -40,7 +40,8 @@ fn comments_stay_where_they_are() {
 # of the set
 set a = { 1.2.3.4 } # one
 set b = { # inside
-  5.6.7.8 }
+  5.6.7.8
+}
 
 pool p { # first
   # own line
@@ -48,6 +49,32 @@ pool p { # first
   # last
 }
 # end
+",
+    );
+}
+
+#[test]
+fn comments_in_a_list_of_values_stand_with_its_elements() {
+    becomes(
+        "set a={ # bad ones\n1.2.3.4, # one\n# two and three\n5.6.7.8,9.9.9.9\n# end\n}\nservice f:filter{deny ip.src in{\n# x\n1.2.3.4\n}and\n# only those\ntcp\n# next\ndeny udp}",
+        "\
+set a = { # bad ones
+  1.2.3.4, # one
+  # two and three
+  5.6.7.8, 9.9.9.9
+  # end
+}
+
+service f : filter {
+  deny ip.src in {
+    # x
+    1.2.3.4
+  } and
+    # only those
+    tcp
+  # next
+  deny udp
+}
 ",
     );
 }
@@ -143,6 +170,64 @@ proptest! {
         }
         let formed = fmt(&text);
         prop_assert_eq!(fmt(&formed), formed);
+    }
+
+    #[test]
+    fn a_text_of_any_script_is_read_shown_and_formatted(
+        words in proptest::collection::vec(
+            prop_oneof![
+                Just("# Schlüssel, grün\n"), Just("\u{feff}"), Just("ü"), Just("🔑"), Just("\r\n"), Just("\n"), Just("\t"),
+                Just("\u{2028}"), Just("e\u{301}"), Just("\"grün"), Just("\"schön\""), Just("network {"), Just("}"), Just("{"),
+                Just("port 1 größe"), Just("set s = { 1.2.3.4, # ß\n"), Just("service f : filter {"), Just("deny ip.src"),
+                Just("deny tcp and"), Just("not"), Just("in { 80, "), Just("10.0.0.1:99999"), Just("@ü"), Just("pool p {"),
+                Just("10.0.0.1"), Just("cascade"), Just("test \"ä\" {"), Just("send udp"), Just("expect drop by"),
+            ],
+            0..40,
+        ),
+        glue in prop_oneof![Just(""), Just(" "), Just("\n")],
+        noise in "\\PC{0,20}",
+    ) {
+        use signalbox_policy::render::{Format, line_column, render};
+        let text = format!("{}{noise}", words.join(glue));
+        let checked = check(&text, "grün.policy");
+        for format in [Format::Human { colour: true }, Format::Human { colour: false }, Format::Json, Format::Plain] {
+            let _ = render(&checked.diagnostics, &text, "grün.policy", format);
+        }
+        for d in &checked.diagnostics {
+            // The place is that of the very character.
+            let (line, column) = line_column(&text, d.span.start);
+            let before: Vec<&str> = text[..d.span.start].split('\n').collect();
+            prop_assert_eq!(line, before.len());
+            prop_assert_eq!(column, before[line - 1].chars().count() + 1);
+        }
+        let formed = fmt(&text);
+        prop_assert_eq!(fmt(&formed), formed);
+    }
+
+    #[test]
+    fn comments_anywhere_are_kept_and_stay_put(places in proptest::collection::btree_map(0usize..70, any::<bool>(), 0..8)) {
+        let text = "set s = { 10.0.0.0/8 , 192.0.2.1..192.0.2.9 , 192.0.2.77 } pool p { 10.0.1.9:80 weight 2 check tcp every 2s } \
+                    service f : filter { deny ip.src in @s and not ( tcp.dst in { 80 , 443 } or udp ) deny ip.dst in { 1.2.3.4 , 5.6.7.8 } }";
+        let mut with_comments = String::new();
+        for (i, word) in text.split(' ').enumerate() {
+            if let Some(own_line) = places.get(&i) {
+                with_comments.push_str(if *own_line { "\n# note\n" } else { "# note\n" });
+            }
+            with_comments.push_str(word);
+            with_comments.push(' ');
+        }
+        let formed = fmt(&with_comments);
+        prop_assert_eq!(&fmt(&formed), &formed);
+        prop_assert_eq!(formed.matches("# note").count(), with_comments.matches("# note").count());
+        let mut depth = 0;
+        for line in formed.lines() {
+            let indent = line.len() - line.trim_start().len();
+            // A line stands at least as far in as the blocks around it, but for the brace that ends one.
+            let code = line.split('#').next().unwrap();
+            let closing = code.trim_start().starts_with('}');
+            prop_assert!(indent >= 2 * (depth - usize::from(closing)), "{}", formed);
+            depth = depth + code.matches('{').count() - code.matches('}').count();
+        }
     }
 
     #[test]

@@ -15,5 +15,6 @@ mod documents;
 mod evaluator;
 mod formatting;
 mod frames;
+mod large;
 mod policy_tests;
 mod texts;

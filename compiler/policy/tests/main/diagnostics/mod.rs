@@ -3,6 +3,7 @@
 use signalbox_policy::diagnostic::Severity;
 use signalbox_policy::render::{Format, render};
 
+mod follow_ups;
 mod services;
 
 use crate::texts::{BALANCE, NETWORK, POOL};
@@ -103,18 +104,8 @@ fn ports_have_numbers_from_1_to_509_once_each() {
 #[test]
 fn interface_addresses_are_hosts_in_disjoint_subnets() {
     let on = |address: &str| network(&format!("port 2 b {{ address {address} }}"));
-    let find = |code: &str, at: &str| {
-        [
-            format!("error {code} {at}"),
-            "warning no-address 2 b".into(),
-        ]
-    };
     let expect = |address: &str, code: &str| {
-        let mut all = find(code, address);
-        // The warning stands at the port, before its address.
-        all.reverse();
-        let text = on(address);
-        check(&text, &all.iter().map(String::as_str).collect::<Vec<_>>());
+        check(&on(address), &[&format!("error {code} {address}")]);
     };
     expect("10.0.1.129/25", "overlapping-subnets");
     expect("10.0.0.0/16", "bad-address");
@@ -123,6 +114,41 @@ fn interface_addresses_are_hosts_in_disjoint_subnets() {
     expect("127.0.0.1/8", "bad-address");
     expect("10.9.9.9/0", "bad-address");
     check(&on("10.0.2.0/31"), &[]);
+}
+
+#[test]
+fn no_host_has_an_address_that_a_connected_subnet_reserves() {
+    for address in ["10.0.1.0", "10.0.1.255"] {
+        check(
+            &network(&format!("route 10.9.0.0/16 via {address}")),
+            &[&format!("error bad-address {address}")],
+        );
+        check(
+            &network(&format!("neighbour {address} at 02:00:00:00:00:09")),
+            &[&format!("error bad-address {address}")],
+        );
+        check(
+            &pool(&format!("10.0.1.10:80\n{address}:80")),
+            &[&format!("error bad-address {address}:80")],
+        );
+    }
+    for address in ["203.0.113.0", "203.0.113.255"] {
+        check(
+            &balance(&format!(
+                "match tcp.dst {address}:443\npick from @web by weighted"
+            )),
+            &[&format!("error bad-address tcp.dst {address}:443")],
+        );
+    }
+    // Both addresses of a /31 are hosts', and a subnet that is not connected is anybody's.
+    check(
+        &network("port 2 b { address 10.0.2.0/31 }\nroute 10.9.0.0/16 via 10.0.2.1"),
+        &[],
+    );
+    check(
+        &balance("match tcp.dst 192.0.2.255:443\npick from @web by weighted"),
+        &[],
+    );
 }
 
 #[test]
@@ -214,11 +240,15 @@ fn sets_hold_addresses_and_warn_of_repetition() {
         &["warning redundant 10.1.0.0/16"],
     );
     check(
-        &set("10.0.0.9..10.0.0.1"),
+        &set("10.0.0.0/16, 10.0.0.0/8, 2001:db8::/32, 10.255.0.1, 2001:db8::7, 2001:db9::"),
         &[
-            "error bad-range 10.0.0.9..10.0.0.1",
-            "error matches-nothing ip.src in @s",
+            "warning redundant 10.255.0.1",
+            "warning redundant 2001:db8::7",
         ],
+    );
+    check(
+        &set("10.0.0.9..10.0.0.1"),
+        &["error bad-range 10.0.0.9..10.0.0.1"],
     );
     check(
         &set("10.0.0.1/8, 192.0.2.1"),
@@ -279,7 +309,6 @@ fn servers_are_reachable_hosts_with_ports_once_each() {
         "network { port 1 a { address 10.0.1.1/24 } }\npool web { 10.9.0.1:80 }\n",
         &[
             "warning no-services n",
-            "error empty-pool web",
             "warning unused web",
             "error unreachable 10.9.0.1:80",
         ],
@@ -329,6 +358,17 @@ fn all_errors_of_a_file_are_found_and_none_is_made_up() {
 }
 
 #[test]
+fn names_have_no_dots_as_fields_have() {
+    let text = format!("{NETWORK}service a.b : filter {{ default deny }}\n");
+    check(&text, &["error bad-name a.b"]);
+    assert_eq!(help(&text), "call it `a-b`");
+    check(
+        &network("port 2 x.y { address 10.0.2.1/24 }"),
+        &["error bad-name x.y"],
+    );
+}
+
+#[test]
 fn a_missing_brace_spoils_one_item_only() {
     check(
         &format!("{NETWORK}pool web {{\n 10.0.1.10:8080\n{BALANCE}set s = {{ 80 }}\n"),
@@ -368,4 +408,29 @@ error[unknown-field]: `ip.sorc` is not a field of a packet
         (Some(5), Some(8))
     );
     assert_eq!(json["help"], "did you mean `ip.src`?");
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = "\u{feff}# Schlüssel, grün\nservice f : filter { # ü€\u{10348}\n  default deny; deny 🔑 ip }\n";
+    let at = |byte| signalbox_policy::render::line_column(text, byte);
+    assert_eq!(at(0), (1, 1));
+    assert_eq!(at("\u{feff}".len()), (1, 2));
+    assert_eq!(at(text.find("default").unwrap()), (3, 3));
+    let key = text.find('🔑').unwrap();
+    assert_eq!(at(key), (3, 22));
+    assert_eq!(at(key + 2), (3, 22), "inside a character");
+    assert_eq!(at(text.find(" ip }").unwrap()), (3, 23));
+    assert_eq!(at(text.len()), (4, 1));
+    assert_eq!(at(text.len() + 9), (4, 1));
+    assert_eq!(signalbox_policy::render::line_column("a\nbü", 5), (2, 3));
+    let checked = signalbox_policy::check(text, "grün.policy");
+    let show = |format| render(&checked.diagnostics, text, "grün.policy", format);
+    assert!(
+        show(Format::Plain).contains("grün.policy:3:22: error[bad-token]"),
+        "{}",
+        show(Format::Plain)
+    );
+    assert!(show(Format::Human { colour: false }).contains("grün.policy:3:22\n"));
+    assert!(show(Format::Json).contains("\"column\":22"));
 }
