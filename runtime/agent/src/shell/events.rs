@@ -22,6 +22,11 @@ pub(super) enum Event {
         generation: u64,
         reason: String,
     },
+    /// Another controller has become the primary.
+    TakenOver {
+        generation: u64,
+        reason: String,
+    },
     Reconciled {
         generation: u64,
     },

@@ -69,6 +69,9 @@ pub enum AgentError {
     /// The switch could not be reached, or refused something at the start.
     #[error("{0}")]
     Switch(String),
+    /// Another controller has taken the switch over, or was there first.
+    #[error("{0}")]
+    Role(String),
     /// It was stopped.
     #[error("the agent has stopped")]
     Stopped,
@@ -79,6 +82,7 @@ impl From<Lost> for AgentError {
         match lost {
             Lost::Program(error) => Self::Program(error),
             Lost::Switch(text) => Self::Switch(text),
+            Lost::Role(text) => Self::Role(text),
         }
     }
 }
@@ -164,7 +168,8 @@ impl Handle {
 }
 
 /// Starts an agent on a tokio runtime. The task ends with an error if the start fails; once the switch
-/// forwards, a lost switch is reported in the log and tried again until it is back.
+/// forwards, a lost switch is reported in the log and tried again until it is back, or belongs to
+/// another controller.
 ///
 /// # Errors
 /// The P4Info contradicts itself.
@@ -310,7 +315,8 @@ impl Shell {
                     self.feed(Input::SwitchUp(found)).await;
                 }
                 Err(lost) => {
-                    if !self.was_ready {
+                    // It is only tried again what may come back.
+                    if !self.was_ready || matches!(lost, Lost::Role(_)) {
                         return Err(lost.into());
                     }
                     self.device.connect(device::RETRY);
@@ -324,6 +330,11 @@ impl Shell {
                     }
                     self.feed(Input::SwitchDown { reason }).await;
                     self.device.connect(device::RETRY);
+                }
+            }
+            Event::TakenOver { generation, reason } => {
+                if self.device.is_current(generation) {
+                    return Err(AgentError::Role(reason));
                 }
             }
             Event::Reconciled { generation } => {
