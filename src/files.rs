@@ -37,11 +37,13 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 /// # Errors
 /// One line that names the file.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let problem = |error: io::Error| {
-        Failure::Failed(format!("cannot write `{}`: {error}", path.display()))
-    };
+    let problem =
+        |error: io::Error| Failure::Failed(format!("cannot write `{}`: {error}", path.display()));
     let old = fs::metadata(path).ok();
-    if old.as_ref().is_some_and(|old| !old.is_file() && !old.is_dir()) {
+    if old
+        .as_ref()
+        .is_some_and(|old| !old.is_file() && !old.is_dir())
+    {
         // A device or a pipe is written to; it cannot be replaced.
         return fs::write(path, content).map_err(problem);
     }

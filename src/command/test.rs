@@ -77,7 +77,12 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     }
 }
 
-fn print(path: &std::path::Path, text: &str, on: &str, result: &TestResult, as_json: bool,
+fn print(
+    path: &std::path::Path,
+    text: &str,
+    on: &str,
+    result: &TestResult,
+    as_json: bool,
 ) -> Result<(), Failure> {
     let place = |start: usize| {
         let (line, column) = line_column(text, start);

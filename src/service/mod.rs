@@ -24,9 +24,9 @@ use signalbox_switch::ports::{LinkState, Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
 use tokio::task::JoinHandle;
 
-pub use signalbox_agent::shell::Pipeline;
 pub use links::Links;
 pub use replay::Replay;
+pub use signalbox_agent::shell::Pipeline;
 pub use target::{RunningTarget, TargetName};
 
 use crate::control::Request;
@@ -436,7 +436,9 @@ impl View {
                 });
                 let Some(counters) = counters else { return row };
                 let counted = counters.get(&port.number).copied().unwrap_or_default();
-                if let (Some(row), Ok(Value::Object(counted))) = (row.as_object_mut(), serde_json::to_value(counted)) {
+                if let (Some(row), Ok(Value::Object(counted))) =
+                    (row.as_object_mut(), serde_json::to_value(counted))
+                {
                     row.extend(counted);
                 }
                 row

@@ -242,13 +242,13 @@ mod tests {
         let mut replay = Replay::default();
         replay.add_source(1, source(&[10, 30, 31], false));
         replay.add_source(2, source(&[20, 30, 250], false));
-        let order: Vec<_> =
-            std::iter::from_fn(|| replay.next().map(|(pause, port, _)| (port, pause.as_millis())))
-                .collect();
-        assert_eq!(
-            order,
-            [(1, 0), (2, 10), (1, 10), (2, 0), (1, 1), (2, 100)]
-        );
+        let order: Vec<_> = std::iter::from_fn(|| {
+            replay
+                .next()
+                .map(|(pause, port, _)| (port, pause.as_millis()))
+        })
+        .collect();
+        assert_eq!(order, [(1, 0), (2, 10), (1, 10), (2, 0), (1, 1), (2, 100)]);
     }
 
     #[test]

@@ -58,8 +58,9 @@ impl Link {
             // It has another name in the list of interfaces; what it is good for is not known.
             return LinkState::Up;
         };
+        // IFF_RUNNING would come up to a second after the carrier.
         let has = |flag: libc::c_int| flags & flag as libc::c_uint != 0;
-        match (has(libc::IFF_UP), has(libc::IFF_RUNNING)) {
+        match (has(libc::IFF_UP), has(libc::IFF_LOWER_UP)) {
             (false, _) => LinkState::Down,
             (true, false) => LinkState::NoCarrier,
             (true, true) => LinkState::Up,
