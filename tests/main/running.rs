@@ -124,6 +124,18 @@ fn a_target_that_hangs_ends_run_with_one_line() {
 }
 
 #[test]
+fn a_target_whose_packets_do_not_reach_the_agent_is_one_line() {
+    let folder = Folder::new();
+    let port = free_port();
+    let _switch = switch_at(port, "65", &folder);
+    let policy = folder.write("web.policy", POLICY);
+    let mut command = run_on(port, &policy);
+    command.arg("--control").arg(folder.file("control.sock"));
+    let output = run(&mut command, Duration::from_secs(60));
+    assert_one_line(&output, &["port 64", "did not come back"]);
+}
+
+#[test]
 fn a_control_path_that_is_a_file_of_the_users_is_refused() {
     let folder = Folder::new();
     let policy = folder.write("web.policy", POLICY);

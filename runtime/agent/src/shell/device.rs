@@ -16,7 +16,7 @@ use signalbox_p4runtime::{
 use tokio::sync::mpsc;
 
 use super::events::{Ear, Event, Heard};
-use super::{Options, Pipeline};
+use super::{Options, Pipeline, proof};
 use crate::encode::{Encoder, of_table, totals};
 use crate::entry::{Cell, Entry, Packet, Update};
 use crate::machine::{Found, WriteError};
@@ -159,6 +159,17 @@ impl Device {
     pub fn give_up(&self, reason: String) {
         let generation = self.generation;
         let _ = self.events.send(Event::Lost { generation, reason });
+    }
+
+    /// Sends the packet that is to come back, and says when to look.
+    pub async fn prove(&self, cpu_port: u16, tried: u32) {
+        self.packet_out(proof::packet(cpu_port)).await;
+        let (events, generation) = (self.events.clone(), self.generation);
+        tokio::spawn(async move {
+            tokio::time::sleep(proof::EVERY).await;
+            let tried = tried + 1;
+            let _ = events.send(Event::Prove { generation, tried });
+        });
     }
 
     pub fn is_current(&self, generation: u64) -> bool {

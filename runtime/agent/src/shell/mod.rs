@@ -6,6 +6,7 @@
 
 mod device;
 mod events;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -200,6 +201,7 @@ pub fn start(
         next_session: 0,
         ready: ready_tx,
         was_ready: false,
+        proving: false,
         queries: Vec::new(),
         next_queries: Vec::new(),
         refreshed: false,
@@ -219,6 +221,8 @@ struct Shell {
     next_session: SessionId,
     ready: watch::Sender<bool>,
     was_ready: bool,
+    /// The pipeline is open, and no packet has come back yet.
+    proving: bool,
     /// Questions that wait for the counters that are being read.
     queries: Vec<Event>,
     /// Those that came meanwhile wait for the next reading, all for the same one.
@@ -281,11 +285,11 @@ impl Shell {
             return;
         }
         match heard {
-            Heard::Packet(packet) => {
-                if let Some(packet) = self.device.packet_in(packet) {
-                    self.feed(Input::PacketIn(packet)).await;
-                }
-            }
+            Heard::Packet(packet) => match self.device.packet_in(packet) {
+                Some(packet) if proof::is_back(&packet) => self.proven(),
+                Some(packet) => self.feed(Input::PacketIn(packet)).await,
+                None => {}
+            },
             Heard::Idle(keys) => self.feed(Input::IdleNotice(keys)).await,
         }
     }
@@ -325,6 +329,7 @@ impl Shell {
             Event::Lost { generation, reason } => {
                 if self.device.lost(generation) {
                     let _ = self.ready.send(false);
+                    self.proving = false;
                     if !self.was_ready {
                         return Err(AgentError::Switch(reason));
                     }
@@ -335,6 +340,17 @@ impl Shell {
             Event::TakenOver { generation, reason } => {
                 if self.device.is_current(generation) {
                     return Err(AgentError::Role(reason));
+                }
+            }
+            Event::Prove { generation, tried } => {
+                if self.proving && self.device.is_current(generation) {
+                    let cpu_port = self.options.plan.cpu_port;
+                    if tried == proof::TRIES {
+                        return Err(AgentError::Switch(format!(
+                            "packets do not reach the agent: what the switch was to send to its port {cpu_port} did not come back; is that its CPU port?"
+                        )));
+                    }
+                    self.device.prove(cpu_port, tried).await;
                 }
             }
             Event::Reconciled { generation } => {
@@ -396,13 +412,21 @@ impl Shell {
                     self.managers.remove(&id);
                 }
                 Output::Ready => {
-                    self.was_ready = true;
-                    let _ = self.ready.send(true);
+                    self.proving = true;
+                    self.device.prove(self.options.plan.cpu_port, 0).await;
                 }
                 Output::Refreshed => self.refreshed = true,
                 Output::Unusable(reason) => self.device.give_up(reason),
                 Output::Log(line) => tracing::warn!(agent = %self.options.name, "{line}"),
             }
+        }
+    }
+
+    /// The switch forwards, and asks.
+    fn proven(&mut self) {
+        if std::mem::take(&mut self.proving) {
+            self.was_ready = true;
+            let _ = self.ready.send(true);
         }
     }
 
