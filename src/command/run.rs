@@ -144,11 +144,26 @@ async fn serve(
 /// Lets the inputs arrive. Comes back only if `run` is to end with them.
 async fn replayed(replay: Replay, view: View, ends: bool) -> Result<(), Failure> {
     if !replay.is_empty() {
-        let result = replay.run(view).await;
+        let result = replay.run(view.clone()).await;
         if ends {
-            return result;
+            result?;
+            return all_written(&view).await;
         }
         // What could not be read has been said; that the service ends is seen elsewhere.
     }
     std::future::pending().await
+}
+
+/// Fails if something that left by a port is not in its file, because the disk is full for example.
+async fn all_written(view: &View) -> Result<(), Failure> {
+    let Some(switch) = view.switch() else {
+        return Ok(());
+    };
+    let (ports, _) = switch.port_counters().await.map_err(Failure::failed)?;
+    match ports.values().map(|port| port.send_failed).sum::<u64>() {
+        0 => Ok(()),
+        lost => Err(Failure::Failed(format!(
+            "{lost} packets could not be written to the folder of `--pcap-out`"
+        ))),
+    }
 }

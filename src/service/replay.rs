@@ -228,10 +228,10 @@ mod tests {
     use super::*;
 
     /// A source of one-byte frames at these milliseconds, which breaks off if `broken`.
-    fn source(times: &[u64], broken: bool) -> Source {
-        let mut times = times.to_vec().into_iter();
+    fn source(times: &'static [u64], broken: bool) -> Source {
+        let mut times = times.iter();
         Box::new(move || match times.next() {
-            Some(time) => Ok(Some((Duration::from_millis(time), vec![time as u8]))),
+            Some(time) => Ok(Some((Duration::from_millis(*time), vec![*time as u8]))),
             None if broken => Err("it breaks off".to_owned()),
             None => Ok(None),
         })
