@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -63,19 +63,6 @@ pub struct Site {
     control: PathBuf,
     folder: Folder,
     _lab: Lab,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        // Killed, it could not end a target that it has started.
-        if self.switch.ended().is_none() {
-            self.switch.interrupt();
-            let end = Instant::now() + Duration::from_secs(10);
-            while self.switch.ended().is_none() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
 }
 
 impl Site {
