@@ -4,8 +4,8 @@
 //! request `{"ask": NAME, …}` is answered by `{"ok": VALUE}` or `{"error": TEXT}`.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,19 +36,64 @@ pub enum Request {
 }
 
 /// The folder of the control sockets of this user.
-pub fn folder() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("signalbox"),
+fn folder() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        // It may be named and not be there, after `su` for example.
+        Some(folder) if folder.is_dir() => folder.join("signalbox"),
         // The user's id keeps users apart where there is no folder of their own.
         _ => PathBuf::from(format!("/tmp/signalbox-{}", user_id())),
     }
 }
 
+/// The control socket of a policy, in the folder of this user's sockets, which is made if need be.
+///
+/// # Errors
+/// One line: the folder cannot be made, or somebody else could put sockets of theirs there.
+pub fn default_path(policy: &str) -> Result<PathBuf, Failure> {
+    let folder = folder();
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(Failure::Failed(format!(
+                "cannot make folder `{}` for the control socket: {error}",
+                folder.display()
+            )));
+        }
+        _ => own(&folder)?,
+    }
+    Ok(folder.join(format!("{policy}.sock")))
+}
+
+/// Fails unless `folder` is a folder of this user that nobody else can write to: in /tmp anybody can
+/// make one of any name.
+fn own(folder: &Path) -> Result<(), Failure> {
+    let refuse = |what: &str| {
+        Failure::Failed(format!(
+            "`{}` is not safe for control sockets: {what}; take it away, or use `--control PATH`",
+            folder.display()
+        ))
+    };
+    let about = std::fs::symlink_metadata(folder).map_err(|error| refuse(&error.to_string()))?;
+    if !about.is_dir() {
+        return Err(refuse("it is not a folder"));
+    }
+    if about.uid() != user_id() {
+        return Err(refuse("it belongs to another user"));
+    }
+    if about.mode() & 0o022 != 0 {
+        return Err(refuse("others may write to it"));
+    }
+    Ok(())
+}
+
+/// The user whose rights the program has: files that it makes are theirs.
 fn user_id() -> u32 {
-    use std::os::unix::fs::MetadataExt;
-    // /proc/self belongs to the user that runs the program.
-    std::fs::metadata("/proc/self")
-        .map(|about| about.uid())
+    // `Uid:` real, effective, saved, file system. (/proc/self itself belongs to root when the
+    // program has capabilities.)
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
         .unwrap_or(0)
 }
 
@@ -56,7 +101,14 @@ fn user_id() -> u32 {
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
+    /// Device and inode of the socket, to know it by.
+    identity: Option<(u64, u64)>,
     task: tokio::task::JoinHandle<()>,
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let about = std::fs::symlink_metadata(path).ok()?;
+    Some((about.dev(), about.ino()))
 }
 
 impl Server {
@@ -72,21 +124,45 @@ impl Server {
         let problem = |error: std::io::Error| {
             Failure::Failed(format!("cannot listen at `{}`: {error}", path.display()))
         };
-        if let Some(parent) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            std::fs::create_dir_all(parent).map_err(problem)?;
-        }
-        if UnixStream::connect(path).is_ok() {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        if !folder.is_dir() {
             return Err(Failure::Failed(format!(
-                "a service is running already at `{}`; stop it, or give this one another `--control PATH`",
-                path.display()
+                "cannot listen at `{}`: there is no folder `{}`",
+                path.display(),
+                folder.display()
             )));
         }
-        // A socket that nobody answers at was left behind by a service that died.
-        let _ = std::fs::remove_file(path);
+        // Of two that start at the same time, the second is to find the first's socket, not to take
+        // it for a dead one. Where the folder cannot be locked, that is left to chance.
+        let lock = std::fs::File::open(folder).ok();
+        for _ in 0..100 {
+            if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(about) if !about.file_type().is_socket() => {
+                return Err(Failure::Failed(format!(
+                    "`{}` is there already and is no control socket; give another `--control PATH`",
+                    path.display()
+                )));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(Failure::Failed(format!(
+                    "a service is running already at `{}`; stop it, or give this one another `--control PATH`",
+                    path.display()
+                )));
+            }
+            // A socket that nobody answers at was left behind by a service that died.
+            Ok(_) => std::fs::remove_file(path).map_err(problem)?,
+            Err(_) => {}
+        }
         let listener = tokio::net::UnixListener::bind(path).map_err(problem)?;
+        drop(lock);
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(problem)?;
         let answer = Arc::new(answer);
         let task = tokio::spawn(async move {
@@ -100,6 +176,7 @@ impl Server {
         });
         Ok(Self {
             path: path.to_owned(),
+            identity: identity(path),
             task,
         })
     }
@@ -108,7 +185,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
-        let _ = std::fs::remove_file(&self.path);
+        // Somebody may have taken the file away and started another service there.
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -141,6 +221,9 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
         return Ok(path.to_owned());
     }
     let folder = folder();
+    if folder.exists() {
+        own(&folder)?;
+    }
     let mut live: Vec<PathBuf> = std::fs::read_dir(&folder)
         .into_iter()
         .flatten()
@@ -229,5 +312,46 @@ mod tests {
         assert!(matches!(second, Err(Failure::Failed(text)) if text.contains("already")));
         drop(server);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_user_is_never_taken_for_a_socket() {
+        let folder = std::env::temp_dir().join(format!("signalbox-own-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("notes");
+        std::fs::write(&file, "dear").unwrap();
+        let refused = Server::start(&file, |_| async { Ok(Value::Null) });
+        assert!(matches!(refused, Err(Failure::Failed(text)) if text.contains("notes")));
+        assert_eq!(std::fs::read(&file).unwrap(), b"dear");
+        let nowhere = folder.join("no/such/folder/control.sock");
+        assert!(Server::start(&nowhere, |_| async { Ok(Value::Null) }).is_err());
+        assert!(!folder.join("no").exists());
+        // A socket of a service that has died is in nobody's way, and one that was put in the place
+        // of ours is not ours to take away.
+        let path = folder.join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let first = Server::start(&path, |_| async { Ok(Value::Null) }).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = Server::start(&path, |_| async { Ok(Value::Null) }).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        let folder = std::env::temp_dir().join(format!("signalbox-open-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(own(&folder).is_ok());
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(own(&folder), Err(Failure::Failed(text)) if text.contains("others")));
+        let link = folder.with_extension("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        assert!(own(&link).is_err());
+        std::fs::remove_file(&link).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::output;
+
 /// A failure with the exit code that it stands for.
 #[derive(Debug)]
 pub enum Failure {
@@ -22,22 +24,23 @@ impl Failure {
         Self::Failed(what.to_string())
     }
 
+    /// What there is to say, with the end of its last line.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed(line) | Self::Usage(line) => format!("signalbox: {line}\n"),
+            Self::Input(text) => format!("{}\n", text.trim_end()),
+            Self::Test => String::new(),
+        }
+    }
+
     /// Prints what there is to say and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        match self {
-            Self::Failed(line) => {
-                eprintln!("signalbox: {line}");
-                ExitCode::from(1)
-            }
-            Self::Usage(line) => {
-                eprintln!("signalbox: {line}");
-                ExitCode::from(2)
-            }
-            Self::Input(text) => {
-                eprintln!("{}", text.trim_end());
-                ExitCode::from(3)
-            }
-            Self::Test => ExitCode::from(4),
-        }
+        output::note(&self.text());
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Input(_) => 3,
+            Self::Test => 4,
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! Reading and writing files with errors that name them.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
@@ -30,28 +31,64 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Writes a file as a whole or not at all: under another name first, then renamed.
+/// Writes a file as a whole or not at all: under another name first, then renamed. A file that is there
+/// keeps its permissions and owner, and a symbolic link goes on leading where it led.
 ///
 /// # Errors
 /// One line that names the file.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let problem = |error: std::io::Error| {
-        Failure::Failed(format!("cannot write `{}`: {error}", path.display()))
-    };
+    let problem =
+        |error: io::Error| Failure::Failed(format!("cannot write `{}`: {error}", path.display()));
+    let old = fs::metadata(path).ok();
+    if old
+        .as_ref()
+        .is_some_and(|old| !old.is_file() && !old.is_dir())
+    {
+        // A device or a pipe is written to; it cannot be replaced.
+        return fs::write(path, content).map_err(problem);
+    }
+    let path = behind_links(path).map_err(problem)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&new)?;
+    // What a program of the same number left behind when it died.
+    let _ = fs::remove_file(&new);
+    let write = || -> io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        if old.is_some() {
+            // Whoever may not read the old file may not read the new one meanwhile.
+            options.mode(0o600);
+        }
+        let mut file = options.open(&new)?;
         file.write_all(content)?;
+        if let Some(old) = &old {
+            // Only root may give a file away; everybody else is its owner already, or becomes it.
+            let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
+            file.set_permissions(old.permissions())?;
+        }
         file.sync_all()?;
-        fs::rename(&new, path)
+        fs::rename(&new, &path)
     };
     write().map_err(|error| {
         // Best effort: the error that matters is the first.
         let _ = fs::remove_file(&new);
         problem(error)
     })
+}
+
+/// Where a path leads when its last part is a symbolic link, which need not lead to anything.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.with_file_name("").join(target),
+            // It is no link, or there is nothing yet; what else is wrong shows when it is written.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 /// Makes a folder and those above it.
@@ -66,6 +103,8 @@ pub fn make_folder(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
@@ -80,6 +119,31 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["free", "taken"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_still_leads_to_the_file_and_the_file_keeps_its_mode() {
+        let folder = std::env::temp_dir().join(format!("signalbox-links-{}", std::process::id()));
+        fs::create_dir_all(folder.join("real")).unwrap();
+        let real = folder.join("real/file");
+        fs::write(&real, b"old").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        let link = folder.join("link");
+        symlink("real/file", &link).unwrap();
+        write_whole(&link, b"new").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert_eq!(real.metadata().unwrap().mode() & 0o777, 0o640);
+        let dangling = folder.join("dangling");
+        symlink("real/other", &dangling).unwrap();
+        write_whole(&dangling, b"new").unwrap();
+        assert_eq!(fs::read(folder.join("real/other")).unwrap(), b"new");
+        let round = folder.join("round");
+        symlink("round", &round).unwrap();
+        assert!(write_whole(&round, b"x").is_err());
+        write_whole(Path::new("/dev/null"), b"x").unwrap();
+        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

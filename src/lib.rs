@@ -10,5 +10,6 @@ pub mod failure;
 pub mod files;
 pub mod hosts;
 pub mod image;
+pub mod output;
 pub mod service;
 pub mod signals;

@@ -16,17 +16,22 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
-    let mut reports = String::new();
+    // Each policy is told of when its turn comes; the command ends as the worst of them says.
+    let mut wrong: Option<Failure> = None;
     for path in &arguments.policies {
-        match policy_input::load(path, format) {
-            Ok(_) => {}
-            Err(Failure::Input(report)) => reports.push_str(&report),
-            Err(other) => return Err(other),
-        }
+        let Err(failure) = policy_input::load(path, format) else {
+            continue;
+        };
+        let Some(before) = wrong.take() else {
+            wrong = Some(failure);
+            continue;
+        };
+        wrong = Some(match (before, failure) {
+            (Failure::Failed(before), Failure::Failed(line)) => {
+                Failure::Failed(format!("{before}\nsignalbox: {line}"))
+            }
+            (before, failure) => Failure::Input(before.text() + &failure.text()),
+        });
     }
-    if reports.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::Input(reports))
-    }
+    wrong.map_or(Ok(()), Err)
 }

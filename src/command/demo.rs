@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::demo::{self, ManagerTraffic, Options, Report, ServiceView};
 use crate::failure::Failure;
 use crate::image;
+use crate::output;
 use crate::service::{Pipeline, RunningTarget, Service, View};
 
 /// The policy, as it was when the program was built.
@@ -48,9 +49,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let report = drive(&view, arguments)?;
     if arguments.json {
-        println!("{}", report.json());
+        output::line(report.json())?;
     } else {
-        println!("{}", report.text());
+        output::line(report.text())?;
     }
     if report.completed < report.connections {
         let lost = report.connections - report.completed;

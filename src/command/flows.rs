@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::listing;
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::output;
 
 /// What `flows` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Only flows that have this text in a field: an address, a port, a service, a server
+    /// Only flows that have this text in their tuples, their state, or a name: an address, a port, a
+    /// service, a server, a manager
     #[arg(value_name = "TEXT")]
     containing: Option<String>,
     /// The service's control socket; needed when several services run
@@ -29,16 +31,35 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut rows: Vec<Value> = flows.as_array().cloned().unwrap_or_default();
     if let Some(text) = &arguments.containing {
         rows.retain(|row| {
-            row.as_object()
-                .is_some_and(|fields| fields.values().any(|value| listing::contains(value, text)))
+            let mut fields = SEARCHED.iter().filter_map(|field| row.get(field));
+            fields.any(|value| listing::contains(value, text))
         });
     }
     if arguments.json {
-        println!("{}", Value::Array(rows));
+        output::line(Value::Array(rows))
     } else if rows.is_empty() {
-        println!("no flows");
+        output::line("no flows")
     } else {
-        print!("{}", listing::table(&rows));
+        let rows: Vec<Value> = rows.iter().map(for_people).collect();
+        output::print(&listing::table(&rows))
     }
-    Ok(())
+}
+
+/// What a text is looked for in: counts and ages would match any number.
+const SEARCHED: [&str; 6] = ["service", "text", "decision", "server", "manager", "state"];
+
+/// A flow as one line: each tuple once, in words.
+fn for_people(flow: &Value) -> Value {
+    let field = |name: &str| flow.get(name).cloned().unwrap_or_default();
+    json!({
+        "service": field("service"),
+        "flow": field("text"),
+        "server": field("server"),
+        "decision": field("decision"),
+        "forward": field("forward"),
+        "reply": field("reply"),
+        "manager": field("manager"),
+        "state": field("state"),
+        "age_ms": field("age_ms"),
+    })
 }

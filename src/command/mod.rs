@@ -18,6 +18,7 @@ mod manager_stop;
 mod p4;
 mod policy_input;
 mod run;
+mod run_ports;
 mod status;
 mod switch;
 mod switch_flags;
@@ -110,5 +111,7 @@ fn log_to_stderr(command: &Command) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say so on standard error, and panic where that is what has gone.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -13,6 +13,7 @@ use signalbox_p4runtime::text::print_p4info;
 use super::ErrorFormat;
 use crate::failure::Failure;
 use crate::files;
+use crate::output;
 
 /// What `p4` takes.
 #[derive(Debug, Args)]
@@ -76,10 +77,7 @@ fn compile(arguments: &CompileArguments, format: ErrorFormat) -> Result<(), Fail
     };
     let compiled = signalbox_p4::compile(&Disk, &main, &options)
         .map_err(|failed| Failure::Input(report(&failed.diagnostics, &failed.sources, format)))?;
-    eprint!(
-        "{}",
-        report(&compiled.diagnostics, &compiled.sources, format)
-    );
+    output::note(&report(&compiled.diagnostics, &compiled.sources, format));
     files::make_folder(&arguments.output)?;
     let name = arguments.program.file_stem().unwrap_or_default();
     let place = |ending: &str| {

@@ -9,6 +9,7 @@ use signalbox_policy::render::{Format, render};
 use super::ErrorFormat;
 use crate::failure::Failure;
 use crate::files;
+use crate::output;
 
 impl ErrorFormat {
     /// The same for policies; colours where standard error is a terminal.
@@ -39,7 +40,7 @@ pub fn load(path: &Path, format: ErrorFormat) -> Result<Policy, Failure> {
     );
     match checked.policy {
         Some(policy) => {
-            eprint!("{report}");
+            output::note(&report);
             Ok(policy)
         }
         None => Err(Failure::Input(report)),

@@ -7,6 +7,7 @@ use clap::Args;
 use super::listing;
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::output;
 
 /// What `status` takes.
 #[derive(Debug, Args)]
@@ -23,9 +24,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = control::find(arguments.control.as_deref())?;
     let status = control::ask(&path, &Request::Status)?;
     if arguments.json {
-        println!("{status}");
+        output::line(&status)
     } else {
-        print!("{}", listing::lines(&status));
+        output::print(&listing::lines(&status))
     }
-    Ok(())
 }

@@ -10,6 +10,7 @@ use signalbox_policy::testing::{self, TestResult};
 use super::{ErrorFormat, policy_input};
 use crate::failure::Failure;
 use crate::files;
+use crate::output;
 use crate::service::policy_test::OnSwitch;
 
 /// What `test` takes.
@@ -57,7 +58,7 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
         }
         for (on, results) in &runs {
             for result in results {
-                print(path, &text, on, result, arguments.json);
+                print(path, &text, on, result, arguments.json)?;
                 if result.passed() {
                     passed += 1;
                 } else {
@@ -67,7 +68,7 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
         }
     }
     if !arguments.json {
-        println!("{passed} passed, {failed} failed");
+        output::line(format_args!("{passed} passed, {failed} failed"))?;
     }
     if failed > 0 {
         Err(Failure::Test)
@@ -76,7 +77,13 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     }
 }
 
-fn print(path: &std::path::Path, text: &str, on: &str, result: &TestResult, as_json: bool) {
+fn print(
+    path: &std::path::Path,
+    text: &str,
+    on: &str,
+    result: &TestResult,
+    as_json: bool,
+) -> Result<(), Failure> {
     let place = |start: usize| {
         let (line, column) = line_column(text, start);
         format!("{}:{line}:{column}", path.display())
@@ -87,15 +94,18 @@ fn print(path: &std::path::Path, text: &str, on: &str, result: &TestResult, as_j
             .iter()
             .map(|failure| json!({ "at": place(failure.span.start), "message": failure.message }))
             .collect();
-        println!(
-            "{}",
-            json!({ "test": result.name, "at": place(result.span.start), "on": on, "passed": result.passed(), "failures": failures })
+        return output::line(
+            json!({ "test": result.name, "at": place(result.span.start), "on": on, "passed": result.passed(), "failures": failures }),
         );
-        return;
     }
     let word = if result.passed() { "ok  " } else { "FAIL" };
-    println!("{word} {on:9} {}", result.name);
+    output::line(format_args!("{word} {on:9} {}", result.name))?;
     for failure in &result.failures {
-        println!("     {}: {}", place(failure.span.start), failure.message);
+        output::line(format_args!(
+            "     {}: {}",
+            place(failure.span.start),
+            failure.message
+        ))?;
     }
+    Ok(())
 }

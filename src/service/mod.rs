@@ -2,26 +2,31 @@
 //!
 //! Across machines the same parts run with gRPC between them; nothing here decides anything.
 
+mod links;
 pub mod policy_test;
+mod replay;
 mod target;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use signalbox_agent::channel;
+use signalbox_agent::listing::FlowStatus;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
 use signalbox_manager::state::{MemoryStore, StateStore, raise_epoch};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
-use signalbox_switch::ports::{Port, PortCounters};
+use signalbox_switch::ports::{LinkState, Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
 use tokio::task::JoinHandle;
 
+pub use links::Links;
+pub use replay::Replay;
 pub use signalbox_agent::shell::Pipeline;
 pub use target::{RunningTarget, TargetName};
 
@@ -32,11 +37,25 @@ use crate::image::Compiled;
 /// How long agent and managers may take at the start.
 const START: Duration = Duration::from_secs(20);
 
+/// How long the cause of an end may come after the end itself.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// A running service. Dropping it stops everything.
 pub struct Service {
     view: View,
     target: RunningTarget,
     agent_task: JoinHandle<Result<(), AgentError>>,
+    link_task: Option<JoinHandle<()>>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // The agent is not to take the end of its switch for a loss.
+        self.agent_task.abort();
+        if let Some(task) = &self.link_task {
+            task.abort();
+        }
+    }
 }
 
 /// What can be asked of a running service. Clones see the same one, and keep its agent alive.
@@ -46,6 +65,7 @@ pub struct View {
     agent: agent_shell::Handle,
     switch: Option<SwitchHandle>,
     managers: Arc<Mutex<BTreeMap<String, RunningManager>>>,
+    links: Arc<OnceLock<Links>>,
     started: Instant,
 }
 
@@ -120,12 +140,14 @@ impl Service {
             agent,
             switch: target.switch(),
             managers: Arc::new(Mutex::new(managers)),
+            links: Arc::default(),
             started: Instant::now(),
         };
         let service = Self {
             view,
             target,
             agent_task,
+            link_task: None,
         };
         service.wait_for_criteria().await?;
         Ok(service)
@@ -152,12 +174,27 @@ impl Service {
         Ok(())
     }
 
+    /// Shows what becomes of the ports' interfaces in `status` and in the log. To be called once.
+    pub fn watch(&mut self, links: Links) {
+        if self.view.links.set(links.clone()).is_ok() && !links.is_empty() {
+            self.link_task = Some(tokio::spawn(links.watch()));
+        }
+    }
+
     /// Waits until the service cannot go on, and says why.
     pub async fn failed(&mut self) -> Failure {
+        let agent = self.view.agent.clone();
         tokio::select! {
+            result = &mut self.agent_task => return ended(result),
+            what = self.target.ended() => return Failure::Failed(what),
+            () = agent.lost() => {}
+        }
+        // Who knows more than that may be about to say it.
+        tokio::select! {
+            biased;
             result = &mut self.agent_task => ended(result),
-            () = self.view.agent.lost() => Failure::Failed("the target has gone away".to_owned()),
             what = self.target.ended() => Failure::Failed(what),
+            () = tokio::time::sleep(LAST_WORDS) => Failure::Failed("the target has gone away".to_owned()),
         }
     }
 
@@ -312,10 +349,36 @@ impl View {
                     .flows()
                     .await
                     .map_err(|error| error.to_string())?;
-                serde_json::to_value(flows).map_err(|error| error.to_string())
+                flows.iter().map(|flow| self.flow(flow)).collect()
             }
             Request::ManagerStop { name } => self.stop_manager(&name).map(|()| Value::Null),
         }
+    }
+
+    /// A flow as the agent knows it, with the name of its server.
+    fn flow(&self, flow: &FlowStatus) -> Result<Value, String> {
+        let mut row = serde_json::to_value(flow).map_err(|error| error.to_string())?;
+        if let Some(row) = row.as_object_mut() {
+            row.insert("server".to_owned(), json!(self.server(flow)));
+        }
+        Ok(row)
+    }
+
+    /// The server's name in the policy, if the flow goes to one.
+    fn server(&self, flow: &FlowStatus) -> Option<&str> {
+        let to = flow.translated?;
+        let mut services = self.plan.services.iter();
+        let balance = services
+            .find(|service| service.name == flow.service)?
+            .balance
+            .as_ref()?;
+        // A flow of which only the way back is known comes from its server.
+        let ends = [(to.dst, to.dport), (flow.flow.src, flow.flow.sport)];
+        balance
+            .servers
+            .iter()
+            .find(|server| ends.contains(&(server.address, server.port)))
+            .map(|server| server.name.as_str())
     }
 
     /// Everything that `signalbox status` shows.
@@ -348,20 +411,38 @@ impl View {
             if let Some(status) = status.as_object_mut() {
                 let switch = json!({ "drops": drops, "undelivered": elsewhere });
                 status.insert("switch".to_owned(), switch);
-                status.insert("ports".to_owned(), self.ports(&ports));
+                status.insert("ports".to_owned(), self.ports(Some(&ports)));
             }
+        } else if self.links.get().is_some_and(|links| !links.is_empty())
+            && let Some(status) = status.as_object_mut()
+        {
+            status.insert("ports".to_owned(), self.ports(None));
         }
         Ok(status)
     }
 
-    fn ports(&self, counters: &BTreeMap<u16, PortCounters>) -> Value {
+    /// The ports, with what the embedded switch has counted at them.
+    fn ports(&self, counters: Option<&BTreeMap<u16, PortCounters>>) -> Value {
         self.plan
             .ports
             .iter()
             .map(|port| {
-                let mut row = json!({ "number": port.number, "name": port.name, "up": counters.contains_key(&port.number) });
+                let link = self.links.get().and_then(|links| links.of(port.number));
+                let attached = match counters {
+                    Some(counters) => counters.contains_key(&port.number),
+                    None => link.is_some(),
+                };
+                let mut row = json!({
+                    "number": port.number,
+                    "name": port.name,
+                    "interface": link.map(|link| link.name()),
+                    "up": attached && link.is_none_or(|link| link.state() == LinkState::Up),
+                });
+                let Some(counters) = counters else { return row };
                 let counted = counters.get(&port.number).copied().unwrap_or_default();
-                if let (Some(row), Ok(Value::Object(counted))) = (row.as_object_mut(), serde_json::to_value(counted)) {
+                if let (Some(row), Ok(Value::Object(counted))) =
+                    (row.as_object_mut(), serde_json::to_value(counted))
+                {
                     row.extend(counted);
                 }
                 row

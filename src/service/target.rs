@@ -2,6 +2,7 @@
 //! somewhere that speaks P4Runtime.
 
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -118,7 +119,12 @@ impl RunningTarget {
     /// It is not on PATH, ended at once (its last words are in the error), or did not answer in time.
     pub async fn bmv2(interfaces: &[(u16, String)], cpu_port: u16) -> Result<Self, Failure> {
         let address = format!("127.0.0.1:{}", free_port()?);
-        let mut command = Command::new("simple_switch_grpc");
+        let mut command = mortal("simple_switch_grpc").ok_or_else(|| {
+            Failure::Failed(
+                "`simple_switch_grpc` is not on PATH; install bmv2, or use `--target switch`"
+                    .to_owned(),
+            )
+        })?;
         command.args(["--no-p4", "--device-id", &DEVICE_ID.to_string()]);
         for (number, name) in interfaces {
             command.args(["-i", &format!("{number}@{name}")]);
@@ -141,12 +147,8 @@ impl RunningTarget {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Failure::Failed(
-                    "`simple_switch_grpc` is not on PATH; install bmv2, or use `--target switch`"
-                        .to_owned(),
-                ),
-                _ => Failure::Failed(format!("cannot start `simple_switch_grpc`: {error}")),
+            .map_err(|error| {
+                Failure::Failed(format!("cannot start `simple_switch_grpc`: {error}"))
             })?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let transport = loop {
@@ -242,6 +244,41 @@ impl RunningTarget {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A command for a program on PATH that ends when we do, even if we are killed: `kill_on_drop` is not
+/// reached then. util-linux's setpriv asks the system for that; without it the program is started as
+/// it is. The system looks at the thread that starts it, so that must be one that stays.
+fn mortal(program: &str) -> Option<Command> {
+    let program = on_path(program)?;
+    let able = |setpriv: &PathBuf| {
+        std::process::Command::new(setpriv)
+            .args(["--pdeathsig", "KILL", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    Some(match on_path("setpriv").filter(able) {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    })
+}
+
+/// Where a program is on PATH.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| {
+            file.metadata()
+                .is_ok_and(|about| about.is_file() && about.mode() & 0o111 != 0)
+        })
 }
 
 fn free_port() -> Result<u16, Failure> {

@@ -104,6 +104,13 @@ impl Space {
         command
     }
 
+    /// The ids of the processes in this host's network.
+    pub fn processes(&self) -> Vec<String> {
+        let output = Command::new("ip").args(["netns", "pids", &self.0]).output();
+        let ids = String::from_utf8(output.unwrap().stdout).unwrap();
+        ids.split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Runs a command in this host's network to its end, at most two minutes.
     pub fn run(&self, words: &[&str]) -> Output {
         let (program, arguments) = words.split_first().unwrap();

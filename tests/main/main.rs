@@ -20,6 +20,7 @@ mod needs;
 #[path = "../../bmv2-tests/src/process.rs"]
 mod process;
 mod programs;
+mod running;
 
 /// The program under test.
 const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");

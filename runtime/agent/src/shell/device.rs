@@ -16,7 +16,7 @@ use signalbox_p4runtime::{
 use tokio::sync::mpsc;
 
 use super::events::{Ear, Event, Heard};
-use super::{Options, Pipeline};
+use super::{Options, Pipeline, proof};
 use crate::encode::{Encoder, of_table, totals};
 use crate::entry::{Cell, Entry, Packet, Update};
 use crate::machine::{Found, WriteError};
@@ -24,11 +24,33 @@ use crate::machine::{Found, WriteError};
 /// Between two tries to reach a switch that was lost.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
+/// Between two questions whether the switch still answers. An HTTP/2 ping would do, too, but servers
+/// built on gRPC's C++ library end the connection when more than two come within five minutes.
+const ASK: Duration = Duration::from_secs(3);
+
+/// How long it may keep silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Why there is no switch.
 #[derive(Debug)]
 pub(super) enum Lost {
     Program(CatalogError),
     Switch(String),
+    /// Another controller is the switch's one writer now: there is nothing to come back to.
+    Role(String),
+}
+
+/// What it means that the switch says so of us.
+fn taken_over(standing: Standing) -> Option<String> {
+    match standing {
+        Standing::Primary => None,
+        Standing::Backup { primary } => Some(format!(
+            "another controller owns the switch (election id {primary})"
+        )),
+        Standing::NoPrimary { highest } => Some(format!(
+            "another controller has owned the switch with a higher election id ({highest})"
+        )),
+    }
 }
 
 impl From<CatalogError> for Lost {
@@ -139,6 +161,17 @@ impl Device {
         let _ = self.events.send(Event::Lost { generation, reason });
     }
 
+    /// Sends the packet that is to come back, and says when to look.
+    pub async fn prove(&self, cpu_port: u16, tried: u32) {
+        self.packet_out(proof::packet(cpu_port)).await;
+        let (events, generation) = (self.events.clone(), self.generation);
+        tokio::spawn(async move {
+            tokio::time::sleep(proof::EVERY).await;
+            let tried = tried + 1;
+            let _ = events.send(Event::Prove { generation, tried });
+        });
+    }
+
     pub fn is_current(&self, generation: u64) -> bool {
         generation == self.generation
     }
@@ -182,7 +215,7 @@ impl Device {
                 }
                 Err(error) => {
                     let reason = match error {
-                        Lost::Switch(text) => text,
+                        Lost::Switch(text) | Lost::Role(text) => text,
                         Lost::Program(error) => error.to_string(),
                     };
                     let _ = events.send(Event::Lost { generation, reason });
@@ -283,10 +316,8 @@ impl Approach {
     async fn run(self) -> Result<Up, Lost> {
         let (client, from_switch) =
             Client::open(self.transport.clone(), self.session.clone()).await?;
-        if let Standing::Backup { primary } = from_switch.standing() {
-            return Err(Lost::Switch(format!(
-                "another controller owns the switch (election id {primary})"
-            )));
+        if let Some(what) = taken_over(from_switch.standing()) {
+            return Err(Lost::Role(what));
         }
         let fresh = self.pipeline(&client).await?;
         let (actual, found) = if fresh {
@@ -294,13 +325,19 @@ impl Approach {
         } else {
             self.read(&client).await?
         };
-        tokio::spawn(listen(
-            from_switch,
-            self.encoder,
-            self.generation,
-            self.events,
-            self.ear,
-        ));
+        let device_id = self.session.device_id;
+        tokio::spawn(async move {
+            let silent = silent(self.transport.as_ref(), device_id);
+            listen(
+                from_switch,
+                silent,
+                self.encoder,
+                self.generation,
+                self.events,
+                self.ear,
+            )
+            .await;
+        });
         Ok(Up {
             client,
             generation: self.generation,
@@ -425,15 +462,36 @@ fn is_there(wanted: &Entity, actual: &[Entity]) -> bool {
     actual.iter().any(|e| table(e) == wanted)
 }
 
+/// Ends when the switch does not answer. Any answer is one: a device need not know the call.
+async fn silent(transport: &dyn Transport, device_id: u64) -> String {
+    loop {
+        tokio::time::sleep(ASK).await;
+        let answer = transport.capabilities(device_id);
+        if tokio::time::timeout(SILENCE, answer).await.is_err() {
+            return format!("it has not answered for {} s", SILENCE.as_secs());
+        }
+    }
+}
+
 async fn listen(
     mut from_switch: Events,
+    silent: impl Future<Output = String>,
     encoder: Encoder,
     generation: u64,
     events: mpsc::UnboundedSender<Event>,
     ear: Ear,
 ) {
+    let mut silent = std::pin::pin!(silent);
     loop {
-        match from_switch.next().await {
+        let next = tokio::select! {
+            biased;
+            next = from_switch.next() => next,
+            reason = &mut silent => {
+                let _ = events.send(Event::Lost { generation, reason });
+                return;
+            }
+        };
+        match next {
             Ok(FromSwitch::Packet(packet)) => ear.hear(generation, Heard::Packet(packet)),
             Ok(FromSwitch::Idle(entries)) => {
                 let keys = (entries.iter())
@@ -444,7 +502,13 @@ async fn listen(
             Ok(FromSwitch::Refused(error)) => {
                 tracing::warn!(message = error.message, "the switch refused a packet");
             }
-            Ok(FromSwitch::Standing(_) | FromSwitch::Digest(_)) => {}
+            Ok(FromSwitch::Standing(standing)) => {
+                if let Some(reason) = taken_over(standing) {
+                    let _ = events.send(Event::TakenOver { generation, reason });
+                    return;
+                }
+            }
+            Ok(FromSwitch::Digest(_)) => {}
             Err(error) => {
                 let reason = error.to_string();
                 let _ = events.send(Event::Lost { generation, reason });

@@ -22,6 +22,16 @@ pub(super) enum Event {
         generation: u64,
         reason: String,
     },
+    /// It is time to see whether packets find their way, for the so-manieth time.
+    Prove {
+        generation: u64,
+        tried: u32,
+    },
+    /// Another controller has become the primary.
+    TakenOver {
+        generation: u64,
+        reason: String,
+    },
     Reconciled {
         generation: u64,
     },

@@ -6,6 +6,7 @@
 
 mod device;
 mod events;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +70,9 @@ pub enum AgentError {
     /// The switch could not be reached, or refused something at the start.
     #[error("{0}")]
     Switch(String),
+    /// Another controller has taken the switch over, or was there first.
+    #[error("{0}")]
+    Role(String),
     /// It was stopped.
     #[error("the agent has stopped")]
     Stopped,
@@ -79,6 +83,7 @@ impl From<Lost> for AgentError {
         match lost {
             Lost::Program(error) => Self::Program(error),
             Lost::Switch(text) => Self::Switch(text),
+            Lost::Role(text) => Self::Role(text),
         }
     }
 }
@@ -164,7 +169,8 @@ impl Handle {
 }
 
 /// Starts an agent on a tokio runtime. The task ends with an error if the start fails; once the switch
-/// forwards, a lost switch is reported in the log and tried again until it is back.
+/// forwards, a lost switch is reported in the log and tried again until it is back, or belongs to
+/// another controller.
 ///
 /// # Errors
 /// The P4Info contradicts itself.
@@ -195,6 +201,7 @@ pub fn start(
         next_session: 0,
         ready: ready_tx,
         was_ready: false,
+        proving: false,
         queries: Vec::new(),
         next_queries: Vec::new(),
         refreshed: false,
@@ -214,6 +221,8 @@ struct Shell {
     next_session: SessionId,
     ready: watch::Sender<bool>,
     was_ready: bool,
+    /// The pipeline is open, and no packet has come back yet.
+    proving: bool,
     /// Questions that wait for the counters that are being read.
     queries: Vec<Event>,
     /// Those that came meanwhile wait for the next reading, all for the same one.
@@ -276,11 +285,11 @@ impl Shell {
             return;
         }
         match heard {
-            Heard::Packet(packet) => {
-                if let Some(packet) = self.device.packet_in(packet) {
-                    self.feed(Input::PacketIn(packet)).await;
-                }
-            }
+            Heard::Packet(packet) => match self.device.packet_in(packet) {
+                Some(packet) if proof::is_back(&packet) => self.proven(),
+                Some(packet) => self.feed(Input::PacketIn(packet)).await,
+                None => {}
+            },
             Heard::Idle(keys) => self.feed(Input::IdleNotice(keys)).await,
         }
     }
@@ -310,7 +319,8 @@ impl Shell {
                     self.feed(Input::SwitchUp(found)).await;
                 }
                 Err(lost) => {
-                    if !self.was_ready {
+                    // It is only tried again what may come back.
+                    if !self.was_ready || matches!(lost, Lost::Role(_)) {
                         return Err(lost.into());
                     }
                     self.device.connect(device::RETRY);
@@ -319,11 +329,28 @@ impl Shell {
             Event::Lost { generation, reason } => {
                 if self.device.lost(generation) {
                     let _ = self.ready.send(false);
+                    self.proving = false;
                     if !self.was_ready {
                         return Err(AgentError::Switch(reason));
                     }
                     self.feed(Input::SwitchDown { reason }).await;
                     self.device.connect(device::RETRY);
+                }
+            }
+            Event::TakenOver { generation, reason } => {
+                if self.device.is_current(generation) {
+                    return Err(AgentError::Role(reason));
+                }
+            }
+            Event::Prove { generation, tried } => {
+                if self.proving && self.device.is_current(generation) {
+                    let cpu_port = self.options.plan.cpu_port;
+                    if tried == proof::TRIES {
+                        return Err(AgentError::Switch(format!(
+                            "packets do not reach the agent: what the switch was to send to its port {cpu_port} did not come back; is that its CPU port?"
+                        )));
+                    }
+                    self.device.prove(cpu_port, tried).await;
                 }
             }
             Event::Reconciled { generation } => {
@@ -385,13 +412,21 @@ impl Shell {
                     self.managers.remove(&id);
                 }
                 Output::Ready => {
-                    self.was_ready = true;
-                    let _ = self.ready.send(true);
+                    self.proving = true;
+                    self.device.prove(self.options.plan.cpu_port, 0).await;
                 }
                 Output::Refreshed => self.refreshed = true,
                 Output::Unusable(reason) => self.device.give_up(reason),
                 Output::Log(line) => tracing::warn!(agent = %self.options.name, "{line}"),
             }
+        }
+    }
+
+    /// The switch forwards, and asks.
+    fn proven(&mut self) {
+        if std::mem::take(&mut self.proving) {
+            self.was_ready = true;
+            let _ = self.ready.send(true);
         }
     }
 

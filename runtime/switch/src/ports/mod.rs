@@ -4,6 +4,7 @@
 //! between ports and switch.
 
 mod interface;
+mod link;
 mod memory;
 mod offload;
 mod packet_socket;
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use interface::{InterfaceError, InterfacePort};
+pub use link::{Link, LinkState};
 pub use memory::MemoryPort;
 pub use pcap::{CaptureFile, PcapError, PcapInput, PcapPort};
 pub use tap::{Direction, TapPort};

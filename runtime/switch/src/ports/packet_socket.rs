@@ -216,6 +216,29 @@ impl AsFd for PacketSocket {
     }
 }
 
+/// The flags of `interface` (IFF_UP and the like), if it is in the system's list.
+pub fn interface_flags(interface: &str) -> Option<libc::c_uint> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: `list` is a valid place for the result, which is freed below.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return None;
+    }
+    let mut found = None;
+    let mut entry = list;
+    // SAFETY: getifaddrs made a list that ends with a null pointer; names are NUL-terminated.
+    unsafe {
+        while !entry.is_null() && found.is_none() {
+            let item = &*entry;
+            if std::ffi::CStr::from_ptr(item.ifa_name).to_bytes() == interface.as_bytes() {
+                found = Some(item.ifa_flags);
+            }
+            entry = item.ifa_next;
+        }
+        libc::freeifaddrs(list);
+    }
+    found
+}
+
 /// The addresses that the host itself has on `interface`, as text; a switch port should have none.
 pub fn host_addresses(interface: &str) -> Vec<String> {
     let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
