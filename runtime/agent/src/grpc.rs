@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
+use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::channel::{AgentChannel, Memory};
@@ -106,7 +108,11 @@ pub async fn serve(
         .await
         .map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
+    // Interests and verdicts are small and come in bursts.
     let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(AffinityServer::new(Service { sessions }))
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
     let task = tokio::spawn(async move {
@@ -122,12 +128,19 @@ pub async fn serve(
 /// # Errors
 /// It does not answer, or refuses.
 pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcError> {
-    let mut client = AffinityClient::connect(address.to_owned())
+    let unreachable = |source| GrpcError::Connect {
+        address: address.to_owned(),
+        source,
+    };
+    let channel = Endpoint::from_shared(address.to_owned())
+        .map_err(unreachable)?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
         .await
-        .map_err(|source| GrpcError::Connect {
-            address: address.to_owned(),
-            source,
-        })?;
+        .map_err(unreachable)?;
+    let mut client = AffinityClient::new(channel);
     let (to_agent, outgoing) = mpsc::unbounded_channel::<ToAgent>();
     let (to_manager, from_agent) = mpsc::unbounded_channel::<ToManager>();
     let outgoing = UnboundedReceiverStream::new(outgoing).map(|m| write_from_manager(&m));
@@ -208,6 +221,34 @@ mod tests {
         drop((to_agent, from_agent));
         let end = tokio::time::timeout(Duration::from_secs(5), from_manager.recv());
         assert_eq!(end.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_thousands_of_small_messages_arrives_whole_either_way() {
+        const BURST: usize = 20_000;
+        let (sessions, mut opened) = mpsc::unbounded_channel();
+        let (address, _task) = serve(([127, 0, 0, 1], 0).into(), sessions).await.unwrap();
+        let (to_agent, mut from_agent) = Box::new(connect(&format!("http://{address}")).await.unwrap()).split();
+        let (to_manager, mut from_manager) = opened.recv().await.unwrap().split();
+        for _ in 0..BURST {
+            to_agent.send(hello()).unwrap();
+            to_manager
+                .send(ToManager {
+                    service: "web-lb".into(),
+                    epoch: 2,
+                    body: AgentBody::Resync { have_version: 1 },
+                })
+                .unwrap();
+        }
+        // Nobody takes anything before all of it is on its way.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let all = async {
+            for taken in 0..BURST {
+                assert!(from_manager.recv().await.is_some(), "the manager's ends after {taken}");
+                assert!(from_agent.recv().await.is_some(), "the agent's ends after {taken}");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
     }
 
     #[tokio::test]
