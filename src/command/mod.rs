@@ -21,6 +21,7 @@ mod run;
 mod status;
 mod switch;
 mod switch_flags;
+mod switch_log;
 mod test;
 
 /// Turns a short policy file into a running network service on programmable switches.

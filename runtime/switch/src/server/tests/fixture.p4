@@ -105,6 +105,7 @@ control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t
         default_action = NoAction();
         entries = { 20 : drop(); 21 : drop(); }
         counters = initial_hits;
+        size = 16;
     }
     table spread {
         key = { std.egress_spec : exact; hdr.ethernet.dst : selector; }

@@ -190,6 +190,111 @@ async fn packets_pass_through_the_dataplane_interface() {
     assert_eq!(receiver.next().await.unwrap().unwrap().0, 3);
 }
 
+/// Far more than a connection's budget for small frames in HTTP/2's own window.
+const BURST: usize = 8_000;
+
+#[tokio::test]
+async fn a_burst_of_thousands_of_small_packets_passes_each_way_of_a_controller() {
+    let lab = Lab::start().await;
+    let server = listen(lab.device.clone(), None, options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let (client, mut events) = connect(server.address(), 20).await;
+    let to_us = lab
+        .catalog
+        .entry("l2")
+        .default_action()
+        .action("to_controller", [("reason", value(3))])
+        .modify()
+        .unwrap();
+    client.write(vec![to_us]).await.unwrap();
+    let packet = frame(9, 9, 0x800)[..20].to_vec();
+    // Packet-ins pile up before the controller takes the first.
+    for _ in 0..BURST {
+        lab.runner.handle().inject(4, packet.clone()).unwrap();
+    }
+    let metadata = lab.catalog.header("packet_out").unwrap();
+    let metadata = metadata.pack_in_order(&[6, 0]).unwrap();
+    for _ in 0..BURST {
+        client
+            .packet_out(packet.clone(), metadata.clone())
+            .await
+            .unwrap();
+    }
+    for taken in 0..BURST {
+        let event = tokio::time::timeout(Duration::from_secs(20), events.next());
+        let event = event.await.expect("more packet-ins");
+        assert!(
+            matches!(event, Ok(Event::Packet(_))),
+            "after {taken}: {event:?}"
+        );
+    }
+    let mut left = 0;
+    for _ in 0..2_000 {
+        left += lab.settle().await.len();
+        if left == BURST {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(left, BURST);
+}
+
+#[tokio::test]
+async fn a_burst_of_thousands_of_small_packets_passes_the_dataplane_interface() {
+    let lab = Lab::start().await;
+    lab.write(vec![insert(lab.l2(0x0a, 3))]).await.unwrap();
+    let dataplane = Dataplane::attach(lab.runner.handle(), 1, 0..16).unwrap();
+    let server = listen(lab.device.clone(), Some(dataplane), options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let address = server.address().to_string();
+    let harness = DataplaneClient::connect(&address, 1, Duration::from_secs(5))
+        .await
+        .unwrap();
+    let (sender, mut receiver) = harness.open().await.unwrap();
+    for _ in 0..BURST {
+        sender.send(1, frame(0x0a, 1, 0x800)[..20].to_vec()).unwrap();
+    }
+    // Everything is on its way back before the first one is taken.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for taken in 0..BURST {
+        let next = tokio::time::timeout(Duration::from_secs(20), receiver.next());
+        let next = next.await.expect("more packets");
+        assert!(matches!(next, Ok(Some((3, _)))), "after {taken}: {next:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_dataplane_interface_gives_back_the_id_of_the_packet_that_caused_another() {
+    use crate::dataplane::proto::{
+        PacketStreamRequest, dataplane_interface_client::DataplaneInterfaceClient,
+    };
+    let lab = Lab::start().await;
+    lab.write(vec![insert(lab.l2(0x0a, 3))]).await.unwrap();
+    let dataplane = Dataplane::attach(lab.runner.handle(), 1, 0..16).unwrap();
+    let server = listen(lab.device.clone(), Some(dataplane), options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let mut client = DataplaneInterfaceClient::connect(format!("http://{}", server.address()))
+        .await
+        .unwrap();
+    let requests = [42, 0, u64::MAX].map(|id| PacketStreamRequest {
+        id,
+        device_id: 1,
+        port: 1,
+        packet: frame(0x0a, 1, 0x800).into(),
+    });
+    let mut answers = client
+        .packet_stream(futures::stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    for id in [42, 0, u64::MAX] {
+        assert_eq!(answers.message().await.unwrap().unwrap().id, id);
+    }
+}
+
 #[tokio::test]
 async fn only_a_switch_without_quirks_says_what_it_is() {
     for (quirks, says) in [
