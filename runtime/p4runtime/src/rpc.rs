@@ -199,7 +199,11 @@ mod tests {
             }
             let read = RpcError::from(status);
             assert_eq!(read.updates.len(), count);
-            assert!(read.updates.iter().all(|e| e.canonical_code == Code::NotFound as i32));
+            assert!(
+                read.updates
+                    .iter()
+                    .all(|e| e.canonical_code == Code::NotFound as i32)
+            );
             assert_eq!(read.updates[0].message, error.updates[0].message);
         }
         let long = RpcError::new(Code::InvalidArgument, "ä".repeat(5_000));

@@ -6,9 +6,7 @@ use crate::exec::machine::{Machine, Registers, Scratch};
 use crate::exec::state::State;
 use crate::load;
 use crate::trace::{Event, Silent, Trace, Tracer};
-use crate::{
-    Config, DropReason, Drops, IdleNotice, LoadError, Micros, Output, Schema, TableId,
-};
+use crate::{Config, DropReason, Drops, IdleNotice, LoadError, Micros, Output, Schema, TableId};
 
 /// The longest packet a switch takes, in bytes.
 const MAX_PACKET: usize = 65_535;

@@ -178,8 +178,11 @@ impl Switch {
     }
 
     /// How many entries the table may hold.
-    fn capacity(&self, schema: &TableSchema) -> usize {
-        if schema.size == 0 {
+    fn capacity(&self, table: TableId, schema: &TableSchema) -> usize {
+        let given = self.state.tables.get(table.index());
+        if let Some(size) = given.and_then(|state| state.capacity) {
+            size
+        } else if schema.size == 0 {
             self.config.default_table_size
         } else {
             schema.size
@@ -202,7 +205,7 @@ impl Switch {
         let key = parts.key(&entry.key, entry.priority)?;
         let (run, data) = parts.run(&self.state, &entry.action)?;
         check_timeout(parts.schema, entry.idle_timeout)?;
-        let size = self.capacity(parts.schema);
+        let size = self.capacity(table, parts.schema);
         let name = &parts.schema.name;
         let Some(state) = self.state.tables.get_mut(table.index()) else {
             return Err(ControlError::NoSuchTable(table));
@@ -351,7 +354,17 @@ impl Switch {
     /// # Errors
     /// When there is no such table.
     pub fn table_capacity(&self, table: TableId) -> Result<usize> {
-        Ok(self.capacity(Parts::of(self.program()?, table)?.schema))
+        Ok(self.capacity(table, Parts::of(self.program()?, table)?.schema))
+    }
+
+    /// Says how many entries there may be. The JSON gives a table with entries of the program no
+    /// room for others; whoever has P4Info knows better and says so here.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn table_set_capacity(&mut self, table: TableId, size: usize) -> Result<()> {
+        self.table_state_mut(table)?.capacity = Some(size);
+        Ok(())
     }
 
     /// Whether entries can be changed. The JSON makes every table with entries of the program
@@ -507,8 +520,7 @@ impl Switch {
     ) -> Result<()> {
         self.with_direct(table, "meter")?;
         super::arrays::check_rates(rates.as_ref())?;
-        self.table_state_mut(table)?.default_meter =
-            rates.map(|rates| Box::new(Meter::new(rates)));
+        self.table_state_mut(table)?.default_meter = rates.map(|rates| Box::new(Meter::new(rates)));
         Ok(())
     }
 

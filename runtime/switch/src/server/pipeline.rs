@@ -36,6 +36,11 @@ impl Candidate {
         for table in self.loaded.binding.tables.values() {
             // The binding knows the table from this very pipeline.
             let _ = switch.table_set_const(table.core, table.info.is_const);
+            if table.initial && !table.info.is_const {
+                let size = usize::try_from(table.info.size).unwrap_or(usize::MAX);
+                let least = switch.table_len(table.core).unwrap_or(0);
+                let _ = switch.table_set_capacity(table.core, size.max(least));
+            }
         }
         self.loaded
     }

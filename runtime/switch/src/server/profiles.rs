@@ -7,7 +7,8 @@ use signalbox_p4runtime::{
     catalog::ProfileInfo,
     proto::p4::v1::{
         Action, ActionProfileActionSet, ActionProfileGroup, ActionProfileMember,
-        action_profile_action, action_profile_action_set, action_profile_group, table_action, update,
+        action_profile_action, action_profile_action_set, action_profile_group, table_action,
+        update,
     },
 };
 
@@ -206,7 +207,13 @@ fn weight_of(weight: i32, info: &ProfileInfo) -> Outcome<u32> {
 /// A group's size as P4Info counts it.
 fn size_of(weights: impl Iterator<Item = u32>, info: &ProfileInfo) -> u64 {
     weights
-        .map(|weight| if info.sum_of_members { 1 } else { u64::from(weight) })
+        .map(|weight| {
+            if info.sum_of_members {
+                1
+            } else {
+                u64::from(weight)
+            }
+        })
         .sum()
 }
 
@@ -388,7 +395,9 @@ fn check_semantics(set: &ActionProfileActionSet, info: &ProfileInfo) -> Outcome<
     match Mode::try_from(set.action_selection_mode) {
         Ok(Mode::DefaultModeDeterminedByActionSelector | Mode::Hash) => {}
         Ok(Mode::Random) => {
-            return Err(Refusal::unimplemented("selectors hash here, and choose nothing at random"));
+            return Err(Refusal::unimplemented(
+                "selectors hash here, and choose nothing at random",
+            ));
         }
         Err(_) => {
             return Err(Refusal::invalid(format!(

@@ -182,9 +182,10 @@ impl Side<'_> {
                 E::MeterEntry(entry) if entry.config.is_none() => return None,
                 E::ValueSetEntry(set) if set.members.is_empty() => return None,
                 E::RegisterEntry(entry) if is_zero(entry) => return None,
-                E::CounterEntry(_) | E::MeterEntry(_) | E::RegisterEntry(_) | E::ValueSetEntry(_) => {
-                    update::Type::Modify
-                }
+                E::CounterEntry(_)
+                | E::MeterEntry(_)
+                | E::RegisterEntry(_)
+                | E::ValueSetEntry(_) => update::Type::Modify,
                 _ => update::Type::Insert,
             };
             Some(update(kind, entity))

@@ -93,6 +93,8 @@ pub(crate) struct TableState {
     pub(crate) default_counter: CounterValue,
     pub(crate) default_meter: Option<Box<Meter>>,
     pub(crate) const_entries: bool,
+    /// What the table holds, where somebody knows better than the JSON.
+    pub(crate) capacity: Option<usize>,
 }
 
 #[expect(
@@ -124,6 +126,7 @@ impl TableState {
             default_counter: CounterValue::default(),
             default_meter: None,
             const_entries: false,
+            capacity: None,
         }
     }
 

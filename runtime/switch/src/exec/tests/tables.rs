@@ -311,7 +311,11 @@ fn idle_entries_are_reported_again_after_every_further_timeout() {
             seen.extend(notices.iter().map(|_| tenth));
         }
         assert_eq!(switch.table_get(TABLE, handle).unwrap().last_hit, 1_500_000);
-        let expected: &[u64] = if quirk { &[40, 60, 80] } else { &[35, 55, 75, 95] };
+        let expected: &[u64] = if quirk {
+            &[40, 60, 80]
+        } else {
+            &[35, 55, 75, 95]
+        };
         assert_eq!(seen, expected);
     }
 }

@@ -376,7 +376,10 @@ fn a_packet_out_is_as_long_as_its_packet_before_and_after_its_header_goes() {
 #[test]
 fn a_priority_without_queue_takes_the_highest_queue_or_drops_as_simple_switch_does() {
     let mut sample = Sample::new();
-    sample.run(0, json!([assign(standard("priority"), hex(2)), send(hex(6))]));
+    sample.run(
+        0,
+        json!([assign(standard("priority"), hex(2)), send(hex(6))]),
+    );
     for quirk in [false, true] {
         for queues in [1, 3] {
             let mut switch = sample.switch_with(Config {

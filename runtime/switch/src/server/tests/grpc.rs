@@ -193,13 +193,54 @@ async fn packets_pass_through_the_dataplane_interface() {
 /// Far more than a connection's budget for small frames in HTTP/2's own window.
 const BURST: usize = 8_000;
 
+/// How long one end does nothing, so that what the other one sends piles up before it.
+const ASLEEP: Duration = Duration::from_millis(500);
+
+/// Runs one end on a thread of its own, so that the other may sleep meanwhile.
+fn apart<F: Future<Output = ()>>(
+    end: impl FnOnce() -> F + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(end())
+    })
+}
+
+/// Lets what was just sent go out by itself: messages that wait together go out as one large frame.
+async fn alone() {
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn joined(thread: std::thread::JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(|| thread.join());
+    joined.await.unwrap().unwrap();
+}
+
+/// How many packets have left once `count` have, or nothing has come for long.
+async fn left(lab: &Lab, count: usize) -> usize {
+    let mut left = 0;
+    for _ in 0..2_000 {
+        left += lab.settle().await.len();
+        if left >= count {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    left
+}
+
 #[tokio::test]
 async fn a_burst_of_thousands_of_small_packets_passes_each_way_of_a_controller() {
     let lab = Lab::start().await;
     let server = listen(lab.device.clone(), None, options("127.0.0.1:0"))
         .await
         .unwrap();
-    let (client, mut events) = connect(server.address(), 20).await;
+    let address = server.address();
     let to_us = lab
         .catalog
         .entry("l2")
@@ -207,37 +248,43 @@ async fn a_burst_of_thousands_of_small_packets_passes_each_way_of_a_controller()
         .action("to_controller", [("reason", value(3))])
         .modify()
         .unwrap();
-    client.write(vec![to_us]).await.unwrap();
-    let packet = frame(9, 9, 0x800)[..20].to_vec();
-    // Packet-ins pile up before the controller takes the first.
-    for _ in 0..BURST {
-        lab.runner.handle().inject(4, packet.clone()).unwrap();
-    }
     let metadata = lab.catalog.header("packet_out").unwrap();
     let metadata = metadata.pack_in_order(&[6, 0]).unwrap();
-    for _ in 0..BURST {
-        client
-            .packet_out(packet.clone(), metadata.clone())
-            .await
-            .unwrap();
-    }
-    for taken in 0..BURST {
-        let event = tokio::time::timeout(Duration::from_secs(20), events.next());
-        let event = event.await.expect("more packet-ins");
-        assert!(
-            matches!(event, Ok(Event::Packet(_))),
-            "after {taken}: {event:?}"
-        );
-    }
-    let mut left = 0;
-    for _ in 0..2_000 {
-        left += lab.settle().await.len();
-        if left == BURST {
-            break;
+    let packet = frame(9, 9, 0x800)[..20].to_vec();
+    let sent = packet.clone();
+    let (sending, begun) = tokio::sync::oneshot::channel();
+    let (taking, waiting) = tokio::sync::oneshot::channel();
+    let controller = apart(move || async move {
+        let (client, mut events) = connect(address, 20).await;
+        client.write(vec![to_us]).await.unwrap();
+        sending.send(()).unwrap();
+        for _ in 0..BURST {
+            client
+                .packet_out(sent.clone(), metadata.clone())
+                .await
+                .unwrap();
+            alone().await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        taking.send(()).unwrap();
+        std::thread::sleep(4 * ASLEEP);
+        for taken in 0..BURST {
+            let event = tokio::time::timeout(Duration::from_secs(20), events.next());
+            let event = event.await.expect("more packet-ins");
+            assert!(
+                matches!(event, Ok(Event::Packet(_))),
+                "after {taken}: {event:?}"
+            );
+        }
+    });
+    begun.await.unwrap();
+    std::thread::sleep(ASLEEP);
+    assert_eq!(left(&lab, BURST).await, BURST);
+    waiting.await.unwrap();
+    for _ in 0..BURST {
+        lab.packet(4, &packet).await;
+        alone().await;
     }
-    assert_eq!(left, BURST);
+    joined(controller).await;
 }
 
 #[tokio::test]
@@ -249,20 +296,30 @@ async fn a_burst_of_thousands_of_small_packets_passes_the_dataplane_interface() 
         .await
         .unwrap();
     let address = server.address().to_string();
-    let harness = DataplaneClient::connect(&address, 1, Duration::from_secs(5))
-        .await
-        .unwrap();
-    let (sender, mut receiver) = harness.open().await.unwrap();
-    for _ in 0..BURST {
-        sender.send(1, frame(0x0a, 1, 0x800)[..20].to_vec()).unwrap();
-    }
-    // Everything is on its way back before the first one is taken.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    for taken in 0..BURST {
-        let next = tokio::time::timeout(Duration::from_secs(20), receiver.next());
-        let next = next.await.expect("more packets");
-        assert!(matches!(next, Ok(Some((3, _)))), "after {taken}: {next:?}");
-    }
+    let (sending, begun) = tokio::sync::oneshot::channel();
+    let harness = apart(move || async move {
+        let harness = DataplaneClient::connect(&address, 1, Duration::from_secs(5))
+            .await
+            .unwrap();
+        let (sender, mut receiver) = harness.open().await.unwrap();
+        sending.send(()).unwrap();
+        for _ in 0..BURST {
+            sender
+                .send(1, frame(0x0a, 1, 0x800)[..20].to_vec())
+                .unwrap();
+            alone().await;
+        }
+        // Nothing is taken while the switch answers.
+        std::thread::sleep(4 * ASLEEP);
+        for taken in 0..BURST {
+            let next = tokio::time::timeout(Duration::from_secs(20), receiver.next());
+            let next = next.await.expect("more packets");
+            assert!(matches!(next, Ok(Some((3, _)))), "after {taken}: {next:?}");
+        }
+    });
+    begun.await.unwrap();
+    std::thread::sleep(2 * ASLEEP);
+    joined(harness).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 
 use signalbox_p4runtime::proto::p4::{
     config::v1::P4Info,
-    v1::{CounterData, DirectCounterEntry, Index, P4Data, RegisterEntry, entity::Entity as E, p4_data, update::Type},
+    v1::{
+        CounterData, DirectCounterEntry, Index, P4Data, RegisterEntry, entity::Entity as E,
+        p4_data, update::Type,
+    },
 };
 
 use super::*;
@@ -54,7 +57,12 @@ async fn priorities_of_the_programs_entries_count_down_to_one() {
         ),
     ] {
         let lab = Lab::with(quirks).await;
-        let mut found: Vec<i32> = lab.table("ordered").await.iter().map(|e| e.priority).collect();
+        let mut found: Vec<i32> = lab
+            .table("ordered")
+            .await
+            .iter()
+            .map(|e| e.priority)
+            .collect();
         found.sort_unstable_by(|a, b| b.cmp(a));
         assert_eq!(found, expected);
     }
@@ -170,7 +178,10 @@ async fn reconciling_lets_a_program_change_what_nobody_touched() {
     };
     let drop = id_of("In.drop");
     let tables = json["pipelines"][0]["tables"].as_array_mut().unwrap();
-    let filter = tables.iter_mut().find(|t| t["name"] == "In.filter").unwrap();
+    let filter = tables
+        .iter_mut()
+        .find(|t| t["name"] == "In.filter")
+        .unwrap();
     filter["default_entry"]["action_id"] = drop;
     lab.write(vec![
         // Written and reset again: the program's own.

@@ -483,16 +483,15 @@ async fn groups_and_one_shots_are_as_large_as_p4info_allows() {
         });
         entry
     };
-    let with = async |change: &dyn Fn(
-        &mut signalbox_p4runtime::proto::p4::config::v1::ActionProfile,
-    )| {
-        let mut info = lab.catalog.p4info().clone();
-        change(&mut info.action_profiles[0]);
-        lab.client
-            .set_pipeline(Action::VerifyAndCommit, info, JSON.into(), 1)
-            .await
-            .unwrap();
-    };
+    let with =
+        async |change: &dyn Fn(&mut signalbox_p4runtime::proto::p4::config::v1::ActionProfile)| {
+            let mut info = lab.catalog.p4info().clone();
+            change(&mut info.action_profiles[0]);
+            lab.client
+                .set_pipeline(Action::VerifyAndCommit, info, JSON.into(), 1)
+                .await
+                .unwrap();
+        };
     let tried = async |entry: TableEntry| match lab.write(vec![insert(entry.clone())]).await {
         Ok(()) => {
             lab.write(vec![delete(entry)]).await.unwrap();
@@ -511,10 +510,9 @@ async fn groups_and_one_shots_are_as_large_as_p4info_allows() {
 
     with(&|profile| {
         profile.max_group_size = 2;
-        profile.selector_size_semantics =
-            Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers {
-                max_member_weight: 10,
-            }));
+        profile.selector_size_semantics = Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers {
+            max_member_weight: 10,
+        }));
     })
     .await;
     assert_eq!(tried(one_shot(&[9, 10], 0, 2)).await, Fine);
