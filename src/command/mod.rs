@@ -22,6 +22,7 @@ mod run_ports;
 mod status;
 mod switch;
 mod switch_flags;
+mod switch_log;
 mod test;
 
 /// Turns a short policy file into a running network service on programmable switches.

@@ -1,21 +1,19 @@
 //! `signalbox switch`: the embedded switch as a program of its own, with P4Runtime, in the place of
 //! simple_switch_grpc.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use signalbox_switch::dataplane::Dataplane;
 use signalbox_switch::ports::{
     CaptureFile, Direction, InterfacePort, PcapInput, PcapPort, Port, TapPort,
 };
-use signalbox_switch::runner::{RealClock, Runner, SwitchHandle};
+use signalbox_switch::runner::{RealClock, Runner};
 use signalbox_switch::server::{Device, ListenOptions, TlsFiles, listen};
 use signalbox_switch::{Config, Pipeline, Quirks, Switch};
 
 use super::switch_flags::{Arguments, Flags, LogLevel, QuirksOf};
+use super::switch_log::{Log, TraceFile, watch};
 use crate::failure::Failure;
 use crate::files;
 use crate::signals;
@@ -29,7 +27,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         println!("{JSON_VERSION}");
         return Ok(());
     }
+    if arguments.version {
+        println!(env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
     let flags = arguments.check()?;
+    captures_elsewhere(arguments)?;
     for warning in &flags.warnings {
         eprintln!("signalbox: warning: {warning}");
     }
@@ -64,6 +67,27 @@ fn config(arguments: &Arguments, flags: &Flags) -> Config {
     }
 }
 
+/// Refuses to write captures over the files that packets are read from.
+fn captures_elsewhere(arguments: &Arguments) -> Result<(), Failure> {
+    let (Some(_), Some(folder)) = (arguments.use_files, &arguments.pcap) else {
+        return Ok(());
+    };
+    for (_, name) in &arguments.interfaces {
+        let read = format!("{name}_in.pcap");
+        let written = folder.join(&read);
+        let same = match (Path::new(&read).canonicalize(), written.canonicalize()) {
+            (Ok(read), Ok(written)) => read == written,
+            _ => false,
+        };
+        if same {
+            return Err(Failure::Usage(format!(
+                "`--pcap` would write over `{read}`, which `--use-files` reads: name another folder"
+            )));
+        }
+    }
+    Ok(())
+}
+
 async fn serve(
     arguments: &Arguments,
     flags: &Flags,
@@ -75,6 +99,7 @@ async fn serve(
     }
     // Interfaces are opened first: when one is missing, nothing has begun.
     let log = Log::open(arguments)?;
+    let trace = TraceFile::open(arguments)?;
     let mut ports = Vec::new();
     if arguments.use_files.is_none() && flags.dataplane.is_none() {
         for (number, name) in &arguments.interfaces {
@@ -142,26 +167,25 @@ async fn serve(
         }
         None => None,
     };
-    log.trace(&handle, arguments.log_level)?;
-    for (number, port) in ports {
-        handle.add_port(number, port).map_err(Failure::failed)?;
-    }
+    watch(&handle, log.traces(arguments.log_level), trace)?;
+    handle.add_ports(ports).map_err(Failure::failed)?;
     eprintln!("signalbox: P4Runtime at {}", listening.address());
     if let Some(seconds) = arguments.use_files {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let mut files = Vec::new();
         for (number, name) in &arguments.interfaces {
             let input =
                 PcapInput::open(Path::new(&format!("{name}_in.pcap"))).map_err(Failure::failed)?;
             let output = CaptureFile::create(Path::new(&format!("{name}_out.pcap")))
                 .map_err(Failure::failed)?;
             let port = PcapPort::new(Some(input), Some(output), Box::new(since_epoch));
-            handle
-                .add_port(
-                    *number,
-                    watched(Box::new(port), *number, name, arguments, &log)?,
-                )
-                .map_err(Failure::failed)?;
+            files.push((
+                *number,
+                watched(Box::new(port), *number, name, arguments, &log)?,
+            ));
         }
+        // Together: what one file's packets cause goes to the others, and none must be missing.
+        handle.add_ports(files).map_err(Failure::failed)?;
     }
     signals::ended().await.map_err(Failure::failed)
 }
@@ -218,50 +242,4 @@ fn watched(
         }));
     }
     Ok(port)
-}
-
-/// Where `--log-console` or `--log-file` writes.
-#[derive(Clone)]
-struct Log {
-    to: Option<Arc<Mutex<Box<dyn Write + Send>>>>,
-    flush: bool,
-}
-
-impl Log {
-    fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let to: Option<Box<dyn Write + Send>> = match &arguments.log_file {
-            Some(path) => Some(Box::new(File::create(path).map_err(|error| {
-                Failure::Failed(format!("cannot write `{}`: {error}", path.display()))
-            })?)),
-            None if arguments.log_console => Some(Box::new(std::io::stdout())),
-            None => None,
-        };
-        Ok(Self {
-            to: to.map(|to| Arc::new(Mutex::new(to))),
-            flush: arguments.log_flush || arguments.log_console,
-        })
-    }
-
-    fn line(&self, text: &str) {
-        let Some(to) = &self.to else { return };
-        let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that cannot be written must not stop the switch.
-        let _ = writeln!(to, "{text}");
-        if self.flush {
-            let _ = to.flush();
-        }
-    }
-
-    /// Logs each packet's way from now on, if anybody asked for it.
-    fn trace(&self, handle: &SwitchHandle, level: LogLevel) -> Result<(), Failure> {
-        if self.to.is_none() || level < LogLevel::Trace {
-            return Ok(());
-        }
-        let log = self.clone();
-        handle
-            .on_trace(Some(Box::new(move |packet| {
-                log.line(&format!("[{:>12} us] {}", packet.time, packet.trace));
-            })))
-            .map_err(Failure::failed)
-    }
 }

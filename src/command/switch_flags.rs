@@ -46,6 +46,24 @@ pub struct Arguments {
     /// Write the log out after each message
     #[arg(long)]
     pub log_flush: bool,
+    /// Taken and ignored: the log is one file, which grows
+    #[arg(long, value_name = "BYTES")]
+    pub log_file_max_size: Option<u64>,
+    /// Taken and ignored: the log is one file, which grows
+    #[arg(long, value_name = "COUNT")]
+    pub log_file_max_files: Option<u64>,
+    /// Taken and ignored: learning and ageing are told over P4Runtime
+    #[arg(long, value_name = "SOCKET")]
+    pub notifications_addr: Option<String>,
+    /// Not supported: packets come by interfaces, files, or the DataplaneInterface
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    pub packet_in: Option<String>,
+    /// Write each packet's way through the pipeline to standard output: `text`, or `json`, an object a line
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub trace: Option<TraceFormat>,
+    /// Write the traces to FILE instead
+    #[arg(long, value_name = "FILE", requires = "trace")]
+    pub trace_file: Option<PathBuf>,
     /// Not supported: state is not restored
     #[arg(long, value_name = "FILE", hide = true)]
     pub restore_state: Option<PathBuf>,
@@ -55,6 +73,9 @@ pub struct Arguments {
     /// Print the newest bmv2 JSON format version that is understood, and end
     #[arg(long)]
     pub json_version: bool,
+    /// Print the version, and end
+    #[arg(short = 'v', long)]
+    pub version: bool,
     /// Start without a program; a P4Runtime client brings one
     #[arg(long)]
     pub no_p4: bool,
@@ -75,6 +96,15 @@ pub enum QuirksOf {
     /// bmv2's simple_switch_grpc
     #[value(name = "simple_switch_grpc")]
     SimpleSwitchGrpc,
+}
+
+/// How traces are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// For people.
+    Text,
+    /// One object a packet and line.
+    Json,
 }
 
 /// How much is logged.
@@ -229,6 +259,11 @@ impl Arguments {
                 "there are no nanomsg events; packet traces come by `-L trace`",
             ),
             (
+                "--packet-in",
+                self.packet_in.is_some(),
+                "packets come by interfaces, by `--use-files`, or by `-- --dp-grpc-server-addr`",
+            ),
+            (
                 "--disable-swap",
                 target.disable_swap,
                 "a P4Runtime client can always bring another program",
@@ -273,6 +308,18 @@ impl Arguments {
         if self.thrift_port.is_some() {
             warnings.push(
                 "`--thrift-port`: there is no Thrift server here; everything is done by P4Runtime"
+                    .to_owned(),
+            );
+        }
+        if self.notifications_addr.is_some() {
+            warnings.push(
+                "`--notifications-addr`: there are no nanomsg events here; learning and ageing are told over P4Runtime"
+                    .to_owned(),
+            );
+        }
+        if self.log_file_max_size.is_some() || self.log_file_max_files.is_some() {
+            warnings.push(
+                "`--log-file-max-size`, `--log-file-max-files`: the log is one file here, which grows"
                     .to_owned(),
             );
         }
@@ -326,6 +373,8 @@ mod tests {
         assert_eq!(flags.dataplane.unwrap().port(), 50052);
         assert_eq!(flags.target.cpu_port, Some(510));
         assert_eq!(flags.warnings.len(), 2);
+        let flags = check("--no-p4 --log-file x --log-file-max-size 1000 --log-file-max-files 2 --notifications-addr ipc:///tmp/x.ipc").unwrap();
+        assert_eq!(flags.warnings.len(), 2);
     }
 
     #[test]
@@ -334,6 +383,11 @@ mod tests {
             check("--no-p4 --restore-state x")
                 .unwrap_err()
                 .contains("`--restore-state` is not supported")
+        );
+        assert!(
+            check("--no-p4 --packet-in ipc:///tmp/x.ipc")
+                .unwrap_err()
+                .contains("`--packet-in` is not supported")
         );
         assert!(check("").unwrap_err().contains("--no-p4"));
         assert!(

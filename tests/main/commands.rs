@@ -401,3 +401,83 @@ fn the_demo_makes_a_thousand_connections() {
     assert!(report["first_packet_us"]["p99"].as_f64() >= report["first_packet_us"]["p50"].as_f64());
     assert!(report["seconds"].as_f64().unwrap() > 0.0);
 }
+
+/// Sends what arrives at one of two ports out by the other.
+const CROSSED: &str = "\
+#include <core.p4>
+#include <v1model.p4>
+struct headers_t { }
+struct metadata_t { }
+parser P(packet_in p, out headers_t h, inout metadata_t m, inout standard_metadata_t s) {
+    state start { transition accept; }
+}
+control V(inout headers_t h, inout metadata_t m) { apply { } }
+control I(inout headers_t h, inout metadata_t m, inout standard_metadata_t s) {
+    apply { s.egress_spec = s.ingress_port ^ 1; }
+}
+control E(inout headers_t h, inout metadata_t m, inout standard_metadata_t s) { apply { } }
+control C(inout headers_t h, inout metadata_t m) { apply { } }
+control D(packet_out p, in headers_t h) { apply { } }
+V1Switch(P(), V(), I(), E(), C(), D()) main;
+";
+
+/// A pcap file of so many frames of 60 bytes.
+fn pcap(frames: u32) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
+    file.extend([0; 8]);
+    file.extend(65_535u32.to_le_bytes());
+    file.extend(1u32.to_le_bytes());
+    for number in 0..frames {
+        for word in [0, number, 60, 60] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([number as u8; 60]);
+    }
+    file
+}
+
+#[test]
+fn packets_of_files_all_arrive_and_each_has_its_trace_in_json() {
+    const FRAMES: u32 = 500;
+    let folder = Folder::new();
+    let program = folder.write("crossed.p4", CROSSED);
+    let out = folder.file("out");
+    let compiled = signalbox(&["p4", "compile", text(&program), "-o", text(&out)]);
+    assert_eq!(code(&compiled), 0, "{}", errors(&compiled));
+    let [a, b] = ["a", "b"].map(|name| folder.file(name));
+    let file = |port: &std::path::Path, way: &str| format!("{}_{way}.pcap", port.display());
+    for port in [&a, &b] {
+        std::fs::write(file(port, "in"), pcap(FRAMES)).unwrap();
+    }
+    let traces = folder.file("traces.json");
+    let [at_a, at_b] = [format!("0@{}", text(&a)), format!("1@{}", text(&b))];
+    let json = out.join("crossed.json");
+    let mut arguments = vec!["switch", text(&json), "--use-files", "0"];
+    arguments.extend(["-i", &at_a, "-i", &at_b]);
+    let overwriting = [&arguments[..], &["--pcap=/"]].concat();
+    let refused = signalbox(&overwriting);
+    assert_eq!(code(&refused), 2, "{}", errors(&refused));
+    assert!(errors(&refused).contains("--use-files"));
+    arguments.extend(["--trace", "json", "--trace-file", text(&traces)]);
+    let address = format!("127.0.0.1:{}", free_port());
+    arguments.extend(["--", "--grpc-server-addr", &address]);
+    let mut command = Command::new(SIGNALBOX);
+    command.args(&arguments);
+    let _switch = Process::start("switch", command, &folder);
+    let whole = u64::try_from(pcap(FRAMES).len()).unwrap();
+    for port in [&a, &b] {
+        wait_until("all packets", Duration::from_secs(30), || {
+            std::fs::metadata(file(port, "out")).is_ok_and(|f| f.len() == whole)
+        });
+    }
+    let text = std::fs::read_to_string(&traces).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2 * FRAMES as usize);
+    let events = lines[0]["events"].as_array().unwrap();
+    assert_eq!(events[0]["event"], "packet");
+    assert!(events.iter().any(|event| event["event"] == "output"));
+    assert_eq!(lines[0]["packet"].as_str().unwrap().len(), 120);
+}

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
+use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::channel::{AgentChannel, Memory};
@@ -106,7 +108,11 @@ pub async fn serve(
         .await
         .map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
+    // Interests and verdicts are small and come in bursts.
     let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(AffinityServer::new(Service { sessions }))
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
     let task = tokio::spawn(async move {
@@ -122,12 +128,19 @@ pub async fn serve(
 /// # Errors
 /// It does not answer, or refuses.
 pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcError> {
-    let mut client = AffinityClient::connect(address.to_owned())
+    let unreachable = |source| GrpcError::Connect {
+        address: address.to_owned(),
+        source,
+    };
+    let channel = Endpoint::from_shared(address.to_owned())
+        .map_err(unreachable)?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
         .await
-        .map_err(|source| GrpcError::Connect {
-            address: address.to_owned(),
-            source,
-        })?;
+        .map_err(unreachable)?;
+    let mut client = AffinityClient::new(channel);
     let (to_agent, outgoing) = mpsc::unbounded_channel::<ToAgent>();
     let (to_manager, from_agent) = mpsc::unbounded_channel::<ToManager>();
     let outgoing = UnboundedReceiverStream::new(outgoing).map(|m| write_from_manager(&m));
@@ -210,6 +223,56 @@ mod tests {
         drop((to_agent, from_agent));
         let end = tokio::time::timeout(Duration::from_secs(5), from_manager.recv());
         assert_eq!(end.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_thousands_of_small_messages_arrives_whole_either_way() {
+        const BURST: usize = 8_000;
+        // How long one end does nothing, so that what the other one sends piles up before it.
+        const ASLEEP: Duration = Duration::from_secs(1);
+        // Lets a message go out by itself: those that wait together go out as one large frame.
+        async fn alone() {
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let (sessions, mut opened) = mpsc::unbounded_channel();
+        let (address, _task) = serve(([127, 0, 0, 1], 0).into(), sessions).await.unwrap();
+        let manager = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let session = connect(&format!("http://{address}")).await.unwrap();
+                let (to_agent, mut from_agent) = Box::new(session).split();
+                for _ in 0..BURST {
+                    to_agent.send(hello()).unwrap();
+                    alone().await;
+                }
+                std::thread::sleep(2 * ASLEEP);
+                for taken in 0..BURST {
+                    let message = from_agent.recv().await;
+                    assert!(message.is_some(), "the agent's end after {taken}");
+                }
+            });
+        });
+        let (to_manager, mut from_manager) = opened.recv().await.unwrap().split();
+        std::thread::sleep(ASLEEP);
+        for taken in 0..BURST {
+            let message = from_manager.recv().await;
+            assert!(message.is_some(), "the manager's end after {taken}");
+        }
+        for _ in 0..BURST {
+            let message = ToManager {
+                service: "web-lb".into(),
+                epoch: 2,
+                body: AgentBody::Resync { have_version: 1 },
+            };
+            to_manager.send(message).unwrap();
+            alone().await;
+        }
+        let ended = tokio::task::spawn_blocking(|| manager.join());
+        ended.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -28,6 +28,17 @@ pub const MAX_MESSAGE: usize = 256 << 20;
 /// rule; this leaves room for long messages too.
 pub const MAX_METADATA: u32 = 1 << 20;
 
+/// What a stream may have on its way that nobody has taken yet, in bytes. Both ends of every
+/// connection of ours say so instead of leaving it to HTTP/2's 64 kB.
+pub const STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same for a connection. The HTTP/2 implementation closes a connection (ENHANCE_YOUR_CALM,
+/// `too_many_data_frames`) when the small frames that wait to be taken lack more than half of this
+/// to 256 bytes each. Packets and notices are small and come in bursts, so that it must be out of
+/// reach: a full stream window of the smallest messages, 5 bytes, lacks 53 MB. An adaptive window
+/// would start at 64 kB, and 130 packets could end the connection.
+pub const CONNECTION_WINDOW: u32 = 1 << 30;
+
 /// The header field in which a device says what it is.
 const SERVER: &str = "server";
 
@@ -104,7 +115,8 @@ impl Grpc {
             .connect_timeout(timeout)
             .http2_max_header_list_size(MAX_METADATA)
             .tcp_nodelay(true)
-            .http2_adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .connect()
             .await
             .map_err(|error| ConnectError::Unreachable {

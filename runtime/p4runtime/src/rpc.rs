@@ -91,25 +91,69 @@ impl From<tonic::Status> for RpcError {
     }
 }
 
+/// What fits into the trailers of a failed call. Clients take 8,192 bytes, and 100 more for each
+/// update if they know that they should ("Error reporting"): 63 of those go to a result's code.
+const TRAILERS: usize = 7_000;
+
+/// Bytes of all updates' messages together that there is always room for.
+const LEAST_MESSAGES: usize = 1_024;
+
+/// Bytes of the message for the whole call, which the trailers hold twice.
+const CALL_MESSAGE: usize = 512;
+
+/// Bytes of the message of a call without updates.
+const PLAIN_MESSAGE: usize = 4_096;
+
+/// At most `most` bytes of a text, with a sign of what is missing.
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let sign = "…";
+    let mut end = most.saturating_sub(sign.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{sign}", text.get(..end).unwrap_or_default())
+}
+
 impl From<RpcError> for tonic::Status {
     fn from(error: RpcError) -> tonic::Status {
         let code = tonic::Code::from_i32(error.code as i32);
         if error.updates.is_empty() {
-            return tonic::Status::new(code, error.message);
+            return tonic::Status::new(code, shortened(&error.message, PLAIN_MESSAGE));
         }
-        let details = rpc::Status {
-            code: error.code as i32,
-            message: error.message.clone(),
-            details: error
-                .updates
-                .iter()
-                .map(|update| prost_types::Any {
+        let message = shortened(&error.message, CALL_MESSAGE);
+        // Base64 makes four bytes of three. All codes go out; the messages as far as there is room.
+        let codes = error.updates.len() * (ERROR_URL.len() + 12);
+        let mut room = (TRAILERS.saturating_sub(message.len()) / 4 * 3)
+            .saturating_sub(codes + message.len())
+            .max(LEAST_MESSAGES);
+        let details = error
+            .updates
+            .into_iter()
+            .map(|mut update| {
+                if update.message.len() > room {
+                    update.message = shortened(&update.message, room.min(CALL_MESSAGE));
+                    if room < 40 {
+                        update.message.clear();
+                    }
+                    room = 0;
+                } else {
+                    room -= update.message.len();
+                }
+                prost_types::Any {
                     type_url: ERROR_URL.to_owned(),
                     value: update.encode_to_vec(),
-                })
-                .collect(),
+                }
+            })
+            .collect();
+        let details = rpc::Status {
+            code: error.code as i32,
+            message: message.clone(),
+            details,
         };
-        tonic::Status::with_details(code, error.message, Bytes::from(details.encode_to_vec()))
+        tonic::Status::with_details(code, message, Bytes::from(details.encode_to_vec()))
     }
 }
 
@@ -133,6 +177,37 @@ mod tests {
              `fixed` already"
         );
         assert_eq!(RpcError::from(tonic::Status::from(error.clone())), error);
+    }
+
+    #[test]
+    fn the_results_of_many_updates_fit_into_what_clients_take() {
+        for count in [1, 30, 100, 1_000] {
+            let error = RpcError::of_updates(vec![
+                v1::Error {
+                    canonical_code: Code::NotFound as i32,
+                    message: "table `filter`: there is no entry with this key ".repeat(3),
+                    ..v1::Error::default()
+                };
+                count
+            ]);
+            let status = tonic::Status::from(error.clone());
+            let trailers = status.details().len().div_ceil(3) * 4 + status.message().len();
+            // Room for the names of the trailers, and for headers of other making.
+            assert!(trailers < 7_600 + 100 * count, "{count}: {trailers}");
+            if count <= 30 {
+                assert!(trailers < 7_600, "{count}: {trailers}");
+            }
+            let read = RpcError::from(status);
+            assert_eq!(read.updates.len(), count);
+            assert!(
+                read.updates
+                    .iter()
+                    .all(|e| e.canonical_code == Code::NotFound as i32)
+            );
+            assert_eq!(read.updates[0].message, error.updates[0].message);
+        }
+        let long = RpcError::new(Code::InvalidArgument, "ä".repeat(5_000));
+        assert!(tonic::Status::from(long).message().len() <= PLAIN_MESSAGE);
     }
 
     #[test]

@@ -45,9 +45,13 @@ impl Default for Config {
 pub struct Quirks {
     /// Byte counters and `packet_length` count a packet-out with its header.
     pub count_packet_out_header: bool,
-    /// [`crate::Switch::idle_sweep`] acts once a second and repeats its notice each period; without
-    /// it a notice is sent once per idle period and as soon as the sweep sees it.
+    /// [`crate::Switch::idle_sweep`] acts once a second; without it as often as it is called.
     pub idle_sweep_each_second: bool,
+    /// Entries of the program have priorities from 2^31 - 1 downwards instead of N … 1.
+    pub initial_priorities_from_top: bool,
+    /// Packets of a `priority` for which a port has no queue are dropped; without it they take the
+    /// highest queue there is.
+    pub drop_high_priorities: bool,
     /// The CPU port's queue holds this many packets (64 on bmv2); for the runner.
     pub cpu_queue: Option<usize>,
     /// P4Runtime writes are not atomic, only CONTINUE_ON_ERROR is taken; for the server.
@@ -64,6 +68,8 @@ impl Quirks {
         Quirks {
             count_packet_out_header: true,
             idle_sweep_each_second: true,
+            drop_high_priorities: true,
+            initial_priorities_from_top: true,
             cpu_queue: Some(64),
             continue_on_error_only: true,
             no_pi_extensions: true,

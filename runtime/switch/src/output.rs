@@ -83,11 +83,13 @@ pub enum DropReason {
     Assertion,
     /// The packet is longer than the switch takes (65,535 bytes).
     TooLong,
+    /// Its `priority` is that of no queue ([`crate::Quirks::drop_high_priorities`]).
+    NoQueue,
 }
 
 impl DropReason {
     /// All reasons, in a fixed order.
-    pub const ALL: [DropReason; 9] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::NoPipeline,
         DropReason::Ingress,
         DropReason::Egress,
@@ -97,6 +99,7 @@ impl DropReason {
         DropReason::ParserReject,
         DropReason::Assertion,
         DropReason::TooLong,
+        DropReason::NoQueue,
     ];
 
     /// The reason's name in `snake_case`, as metrics and JSON have it.
@@ -111,6 +114,7 @@ impl DropReason {
             DropReason::ParserReject => "parser_reject",
             DropReason::Assertion => "assertion",
             DropReason::TooLong => "too_long",
+            DropReason::NoQueue => "no_queue",
         }
     }
 }

@@ -76,6 +76,8 @@ enum Event {
         port: u16,
         bytes: Vec<u8>,
         counted: Option<u32>,
+        /// What the ports it leaves by are told of it.
+        tag: u64,
     },
     Stop,
 }
@@ -185,6 +187,21 @@ impl SwitchHandle {
             port,
             bytes,
             counted: None,
+            tag: 0,
+        })
+    }
+
+    /// As [`SwitchHandle::inject`]; the ports that what becomes of the packet leaves by are told
+    /// `tag` ([`Port::send_tagged`]).
+    ///
+    /// # Errors
+    /// [`Stopped`] when the switch thread has ended.
+    pub fn inject_tagged(&self, port: u16, bytes: Vec<u8>, tag: u64) -> Result<(), Stopped> {
+        self.send(Event::Packet {
+            port,
+            bytes,
+            counted: None,
+            tag,
         })
     }
 
@@ -204,6 +221,7 @@ impl SwitchHandle {
             port: cpu_port,
             bytes,
             counted,
+            tag: 0,
         })
     }
 
@@ -214,6 +232,16 @@ impl SwitchHandle {
     pub fn add_port(&self, number: u16, port: Box<dyn Port>) -> Result<(), Stopped> {
         self.send(Event::Call(Box::new(move |running| {
             running.ports.insert(number, port);
+        })))
+    }
+
+    /// Adds several ports at once: no packet is taken from one before all are there.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the switch thread has ended.
+    pub fn add_ports(&self, ports: Vec<(u16, Box<dyn Port>)>) -> Result<(), Stopped> {
+        self.send(Event::Call(Box::new(move |running| {
+            running.ports.extend(ports);
         })))
     }
 
@@ -408,9 +436,10 @@ impl Running {
                 port,
                 bytes,
                 counted,
+                tag,
             } => {
                 self.core.step(port, &bytes, counted);
-                self.deliver();
+                self.deliver(tag);
             }
             Event::Stop => {
                 self.flush();
@@ -447,13 +476,13 @@ impl Running {
             }
         }
         if taken > 0 {
-            self.deliver();
+            self.deliver(0);
         }
         taken > 0
     }
 
     /// Sends what the last steps gave to its ports.
-    fn deliver(&mut self) {
+    fn deliver(&mut self, tag: u64) {
         let cpu_port = self.core.switch.config().cpu_port;
         for packet in self.core.output.packets() {
             if Some(packet.port) == cpu_port {
@@ -462,7 +491,7 @@ impl Running {
                     None => self.counters.no_controller += 1,
                 }
             } else if let Some(port) = self.ports.get_mut(&packet.port) {
-                port.send(packet.bytes);
+                port.send_tagged(packet.bytes, tag);
             } else {
                 self.counters.no_such_port += 1;
             }

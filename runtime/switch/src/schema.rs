@@ -77,8 +77,19 @@ pub struct Schema {
     pub value_sets: Vec<ValueSetSchema>,
     /// The digests.
     pub digests: Vec<DigestSchema>,
+    /// The headers that packets may have, metadata left out.
+    pub headers: Vec<HeaderSchema>,
     /// Errors of the P4 program, value by name.
     pub errors: IndexMap<String, u64>,
+}
+
+/// A header of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSchema {
+    /// The name of its instance.
+    pub name: String,
+    /// Names and widths in bits of its fields, in order.
+    pub fields: Vec<(String, usize)>,
 }
 
 /// A table.

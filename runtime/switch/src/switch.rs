@@ -6,10 +6,7 @@ use crate::exec::machine::{Machine, Registers, Scratch};
 use crate::exec::state::State;
 use crate::load;
 use crate::trace::{Event, Silent, Trace, Tracer};
-use crate::{
-    ActionCall, Config, DropReason, Drops, Entry, EntryAction, IdleNotice, LoadError, Micros,
-    Output, Schema, TableId,
-};
+use crate::{Config, DropReason, Drops, IdleNotice, LoadError, Micros, Output, Schema, TableId};
 
 /// The longest packet a switch takes, in bytes.
 const MAX_PACKET: usize = 65_535;
@@ -98,7 +95,7 @@ impl Switch {
             .iter_mut()
             .zip(program.tables.iter().zip(&program.schema.tables))
         {
-            crate::control::start_table(program, compiled, schema, table)?;
+            crate::control::start_table(program, compiled, schema, self.config.quirks, table)?;
         }
         self.state = state;
         for (word, value) in self.scratch.words.iter_mut().zip(&program.words) {
@@ -128,8 +125,8 @@ impl Switch {
         self.step_with(now, port, packet, None, out, &mut Silent);
     }
 
-    /// As [`Switch::step`], with the length that counters, meters and `packet_length` see: for a
-    /// packet-out this is its length without the packet-out header, unless
+    /// As [`Switch::step`], with the length that counters, meters and ingress's `packet_length` see:
+    /// for a packet-out this is its length without the packet-out header, unless
     /// [`crate::Quirks::count_packet_out_header`] is on.
     pub fn step_counted(
         &mut self,
@@ -187,10 +184,11 @@ impl Switch {
                 out,
                 total: &mut self.drops,
                 tracer,
-                regs: Registers::new(counted, counted),
+                regs: Registers::new(counted, packet.len() as u64),
                 now,
                 drop_port: u64::from(self.config.drop_port),
                 priority_queues: u64::from(self.config.priority_queues),
+                drop_high_priorities: self.config.quirks.drop_high_priorities,
                 passes: self.config.max_passes,
             };
             machine.packet(port, packet);
@@ -202,12 +200,11 @@ impl Switch {
         &self.drops
     }
 
-    /// Appends a notice for every entry that was idle for longer than its timeout: once until it is
-    /// hit or modified again; with [`crate::Quirks::idle_sweep_each_second`] at whole seconds only,
-    /// and again after every further timeout.
+    /// Appends a notice for every entry that was idle for its timeout, and again after every further
+    /// timeout until it is hit or modified (P4Runtime, "Table Idle Timeout Notification"); with
+    /// [`crate::Quirks::idle_sweep_each_second`] at whole seconds only.
     pub fn idle_sweep(&mut self, now: Micros, notices: &mut Vec<IdleNotice>) {
-        let quirk = self.config.quirks.idle_sweep_each_second;
-        if quirk {
+        if self.config.quirks.idle_sweep_each_second {
             if self
                 .last_sweep
                 .is_some_and(|last| now.saturating_sub(last) < 1_000_000)
@@ -225,14 +222,13 @@ impl Switch {
                 };
                 let timeout = cold.entry.idle_timeout;
                 if timeout == 0 || now.saturating_sub(last_hit) < timeout {
-                    cold.noticed = false;
+                    cold.next_notice = 0;
                     continue;
                 }
-                if cold.noticed && !(quirk && now >= cold.next_notice) {
+                if now < cold.next_notice {
                     continue;
                 }
-                cold.noticed = true;
-                cold.next_notice = now + timeout;
+                cold.next_notice = now.saturating_add(timeout);
                 notices.push(IdleNotice {
                     table: TableId(index as u32),
                     entry: EntryHandle {
@@ -242,22 +238,5 @@ impl Switch {
                 });
             }
         }
-    }
-}
-
-/// An entry of the program as the control plane would write it.
-pub(crate) fn initial_entry(
-    entry: &crate::code::program::InitialEntry,
-    has_priority: bool,
-) -> Entry {
-    Entry {
-        key: entry.key.clone(),
-        priority: if has_priority { entry.priority } else { 0 },
-        action: EntryAction::Call(ActionCall {
-            action: entry.action.action,
-            params: entry.action.params.clone(),
-        }),
-        idle_timeout: 0,
-        metadata: Vec::new(),
     }
 }

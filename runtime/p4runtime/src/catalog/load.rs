@@ -112,6 +112,10 @@ pub(super) fn load(info: P4Info) -> Result<Catalog, CatalogError> {
                             selector: p.with_selector,
                             size: p.size,
                             max_group_size: p.max_group_size,
+                            sum_of_members: sum_of_members(p).is_some(),
+                            max_member_weight: sum_of_members(p)
+                                .map_or(0, |members| members.max_member_weight),
+                            weights_disallowed: p.weights_disallowed,
                         }
                     )
                 })
@@ -312,6 +316,13 @@ fn table(
     ))
 }
 
+fn sum_of_members(profile: &p4::ActionProfile) -> Option<&p4::action_profile::SumOfMembers> {
+    match &profile.selector_size_semantics {
+        Some(p4::action_profile::SelectorSizeSemantics::SumOfMembers(members)) => Some(members),
+        _ => None,
+    }
+}
+
 fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
     let dangling = |from: &str, kind, id| CatalogError::Dangling {
         from: from.to_owned(),
@@ -333,6 +344,19 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
             && catalog.actions.get(id).is_none()
         {
             return Err(dangling(&table.name, Kind::Action, id));
+        }
+    }
+    for table in &catalog.p4info().tables {
+        for id in &table.direct_resource_ids {
+            // Ids from 0x80000000 on are those of other externs, which P4Info describes elsewhere.
+            let kind = match catalog.direct_meters.get(*id) {
+                None if *id >> 31 == 0 => Kind::DirectCounter,
+                _ => continue,
+            };
+            if catalog.direct_counters.get(*id).is_none() {
+                let name = head(table.preamble.as_ref()).name;
+                return Err(dangling(&name, kind, *id));
+            }
         }
     }
     for profile in catalog.profiles.iter() {

@@ -165,8 +165,14 @@ pub struct ProfileInfo {
     pub selector: bool,
     /// Members that fit.
     pub size: i64,
-    /// Members that fit in a group; 0 for any number.
+    /// The greatest size of a group, by `sum_of_members`; 0 for any.
     pub max_group_size: i32,
+    /// A group's size is the number of its members; else it is the sum of their weights.
+    pub sum_of_members: bool,
+    /// The greatest weight of a member where `sum_of_members`; 0 for any.
+    pub max_member_weight: i32,
+    /// Members have no weights: the only one is 0.
+    pub weights_disallowed: bool,
 }
 
 /// An indirect counter or meter.

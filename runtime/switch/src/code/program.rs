@@ -280,6 +280,7 @@ pub(crate) struct Initial {
 #[derive(Clone, Debug)]
 pub(crate) struct InitialEntry {
     pub(crate) key: Vec<Match>,
+    /// As in the JSON: the lowest wins.
     pub(crate) priority: i32,
     pub(crate) action: Initial,
     /// The JSON place, for the error if it cannot be inserted.

@@ -3,12 +3,13 @@
 //! All of it is by typed index (see [`crate::Schema`]) and value; a refused operation has no effect.
 
 mod arrays;
+mod initial;
 mod profiles;
 mod replication;
 mod tables;
 mod values;
 
-pub(crate) use tables::start_table;
+pub(crate) use initial::start_table;
 pub use values::{
     ActionCall, CloneSession, CounterValue, Entry, EntryAction, EntryHandle, EntryView, GroupId,
     IdleNotice, Match, MemberId, MeterColor, MeterRate, Replica, ValueSetMember,

@@ -6,19 +6,20 @@ use super::{
 use crate::code::program::{Program, Table};
 use crate::control::{GroupId, MemberId};
 use crate::exec::state::State;
+use crate::meter::Meter;
 use crate::schema::{ActionProfileId, TableSchema};
 use crate::table::{Cold, CompiledKey, Run, TableState, compile};
-use crate::{Bits, ControlError, LoadError, Micros, Switch, TableId};
+use crate::{Bits, ControlError, Micros, Switch, TableId};
 
 /// A table in all its parts.
-struct Parts<'a> {
-    program: &'a Program,
-    table: &'a Table,
-    schema: &'a TableSchema,
+pub(super) struct Parts<'a> {
+    pub program: &'a Program,
+    pub table: &'a Table,
+    pub schema: &'a TableSchema,
 }
 
 impl<'a> Parts<'a> {
-    fn of(program: &'a Program, id: TableId) -> Result<Self> {
+    pub(super) fn of(program: &'a Program, id: TableId) -> Result<Self> {
         let (table, schema) = (
             program.tables.get(id.index()),
             program.schema.tables.get(id.index()),
@@ -33,7 +34,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn key(&self, key: &[Match], priority: i32) -> Result<CompiledKey> {
+    pub(super) fn key(&self, key: &[Match], priority: i32) -> Result<CompiledKey> {
         let wrong = match self.schema.has_priority {
             true if priority <= 0 => {
                 Some("a table with ternary, range or optional keys wants one above 0")
@@ -51,7 +52,7 @@ impl<'a> Parts<'a> {
     }
 
     /// What an action says to run, and its data.
-    fn run(&self, state: &State, action: &EntryAction) -> Result<(Run, Vec<u64>)> {
+    pub(super) fn run(&self, state: &State, action: &EntryAction) -> Result<(Run, Vec<u64>)> {
         let wrong = |expected| ControlError::WrongEntryKind {
             table: self.schema.name.clone(),
             expected,
@@ -126,53 +127,7 @@ pub(super) fn pack_call(program: &Program, call: &ActionCall) -> Result<Vec<u64>
     Ok(data)
 }
 
-/// Gives a table that is starting its default action and the entries of the program.
-pub(crate) fn start_table(
-    program: &Program,
-    table: &Table,
-    schema: &TableSchema,
-    state: &mut TableState,
-) -> std::result::Result<(), LoadError> {
-    let parts = Parts {
-        program,
-        table,
-        schema,
-    };
-    reset_default(&parts, state);
-    state.const_entries = schema.const_entries;
-    for entry in &table.entries {
-        let invalid = |found: String| LoadError::Invalid {
-            at: entry.at.clone(),
-            expected: format!("an entry for `{}`", schema.name),
-            found,
-        };
-        let entry = crate::switch::initial_entry(entry, schema.has_priority);
-        let key = parts
-            .key(&entry.key, entry.priority)
-            .map_err(|e| invalid(e.to_string()))?;
-        if state.find(&key, entry.priority).is_some() {
-            return Err(invalid("another entry with the same key".into()));
-        }
-        let (run, data) = parts
-            .run(&State::default(), &entry.action)
-            .map_err(|e| invalid(e.to_string()))?;
-        let entry = Entry {
-            key: key.key.clone(),
-            ..entry
-        };
-        let cold = Cold {
-            entry,
-            key,
-            initial: true,
-            noticed: false,
-            next_notice: 0,
-        };
-        state.insert(run, &data, cold, 0);
-    }
-    Ok(())
-}
-
-fn reset_default(parts: &Parts, state: &mut TableState) {
+pub(super) fn reset_default(parts: &Parts, state: &mut TableState) {
     state.default = Run::Nothing;
     state.default_data.clear();
     if let Some(initial) = &parts.table.default {
@@ -223,8 +178,11 @@ impl Switch {
     }
 
     /// How many entries the table may hold.
-    fn capacity(&self, schema: &TableSchema) -> usize {
-        if schema.size == 0 {
+    fn capacity(&self, table: TableId, schema: &TableSchema) -> usize {
+        let given = self.state.tables.get(table.index());
+        if let Some(size) = given.and_then(|state| state.capacity) {
+            size
+        } else if schema.size == 0 {
             self.config.default_table_size
         } else {
             schema.size
@@ -247,7 +205,7 @@ impl Switch {
         let key = parts.key(&entry.key, entry.priority)?;
         let (run, data) = parts.run(&self.state, &entry.action)?;
         check_timeout(parts.schema, entry.idle_timeout)?;
-        let size = self.capacity(parts.schema);
+        let size = self.capacity(table, parts.schema);
         let name = &parts.schema.name;
         let Some(state) = self.state.tables.get_mut(table.index()) else {
             return Err(ControlError::NoSuchTable(table));
@@ -272,7 +230,6 @@ impl Switch {
             entry,
             key,
             initial: false,
-            noticed: false,
             next_notice: 0,
         };
         let index = state.insert(run, &data, cold, now);
@@ -312,7 +269,7 @@ impl Switch {
             cold.entry.action = action;
             cold.entry.idle_timeout = idle_timeout;
             cold.entry.metadata = metadata;
-            cold.noticed = false;
+            cold.next_notice = 0;
         }
         Ok(())
     }
@@ -397,7 +354,17 @@ impl Switch {
     /// # Errors
     /// When there is no such table.
     pub fn table_capacity(&self, table: TableId) -> Result<usize> {
-        Ok(self.capacity(Parts::of(self.program()?, table)?.schema))
+        Ok(self.capacity(table, Parts::of(self.program()?, table)?.schema))
+    }
+
+    /// Says how many entries there may be. The JSON gives a table with entries of the program no
+    /// room for others; whoever has P4Info knows better and says so here.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn table_set_capacity(&mut self, table: TableId, size: usize) -> Result<()> {
+        self.table_state_mut(table)?.capacity = Some(size);
+        Ok(())
     }
 
     /// Whether entries can be changed. The JSON makes every table with entries of the program
@@ -529,6 +496,31 @@ impl Switch {
         super::arrays::check_rates(rates.as_ref())?;
         let at = self.place(table, entry)?;
         self.table_state_mut(table)?.set_meter(at, rates);
+        Ok(())
+    }
+
+    /// The rates of the meter that packets pass which run the default action on a miss.
+    ///
+    /// # Errors
+    /// When the table has no direct meter.
+    pub fn default_meter(&self, table: TableId) -> Result<Option<[MeterRate; 2]>> {
+        self.with_direct(table, "meter")?;
+        let meter = self.table_state(table)?.default_meter.as_ref();
+        Ok(meter.map(|meter| meter.rates()))
+    }
+
+    /// Sets what [`Switch::default_meter`] reads; `None` takes the rates away.
+    ///
+    /// # Errors
+    /// When the table has no direct meter, or the rates are not in order.
+    pub fn default_meter_set(
+        &mut self,
+        table: TableId,
+        rates: Option<[MeterRate; 2]>,
+    ) -> Result<()> {
+        self.with_direct(table, "meter")?;
+        super::arrays::check_rates(rates.as_ref())?;
+        self.table_state_mut(table)?.default_meter = rates.map(|rates| Box::new(Meter::new(rates)));
         Ok(())
     }
 

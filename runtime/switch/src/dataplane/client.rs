@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -80,6 +81,8 @@ impl DataplaneClient {
             .map_err(|_| DataplaneError::BadAddress(address.to_owned()))?
             .connect_timeout(timeout)
             .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .connect()
             .await
             .map_err(|error| DataplaneError::Unreachable {

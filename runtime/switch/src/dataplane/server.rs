@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    io,
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +19,7 @@ use super::proto::{
     dataplane_interface_server::{DataplaneInterface, DataplaneInterfaceServer},
 };
 use crate::{
-    ports::MemoryPort,
+    ports::{Port, PortCounters},
     runner::{Stopped, SwitchHandle},
 };
 
@@ -60,22 +62,12 @@ impl Dataplane {
     ) -> Result<Dataplane, Stopped> {
         let shared = Arc::new(Mutex::new(Shared::default()));
         for number in ports {
-            let shared = Arc::clone(&shared);
-            let port = MemoryPort::new(move |packet: &[u8]| {
-                let shared = locked(&shared);
-                if shared.down.contains(&number) {
-                    return;
-                }
-                if let Some(harness) = &shared.harness {
-                    // A harness that has gone gets nothing more.
-                    let _ = harness.send(Ok(PacketStreamResponse {
-                        id: 0,
-                        device_id,
-                        port: u32::from(number),
-                        packet: Bytes::copy_from_slice(packet),
-                    }));
-                }
-            });
+            let port = StreamPort {
+                number,
+                device_id,
+                shared: Arc::clone(&shared),
+                counters: PortCounters::default(),
+            };
             handle.add_port(number, Box::new(port))?;
         }
         Ok(Dataplane {
@@ -93,6 +85,51 @@ impl Dataplane {
     }
 }
 
+/// A port whose other end is the harness's stream.
+struct StreamPort {
+    number: u16,
+    device_id: u64,
+    shared: Arc<Mutex<Shared>>,
+    counters: PortCounters,
+}
+
+impl Port for StreamPort {
+    fn receive(&mut self, _limit: usize, _sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        // What arrives comes by the switch's handle.
+        Ok(0)
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        self.send_tagged(packet, 0);
+    }
+
+    fn send_tagged(&mut self, packet: &[u8], tag: u64) {
+        let shared = locked(&self.shared);
+        if shared.down.contains(&self.number) {
+            self.counters.send_failed += 1;
+            return;
+        }
+        self.counters.sent += 1;
+        if let Some(harness) = &shared.harness {
+            // A harness that has gone gets nothing more.
+            let _ = harness.send(Ok(PacketStreamResponse {
+                id: tag,
+                device_id: self.device_id,
+                port: u32::from(self.number),
+                packet: Bytes::copy_from_slice(packet),
+            }));
+        }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.counters
+    }
+}
+
 impl Inner {
     /// Lets a packet arrive; false when the switch has stopped.
     fn arrive(&self, request: PacketStreamRequest) -> bool {
@@ -105,7 +142,9 @@ impl Inner {
         {
             return true;
         }
-        self.handle.inject(port, request.packet.to_vec()).is_ok()
+        self.handle
+            .inject_tagged(port, request.packet.to_vec(), request.id)
+            .is_ok()
     }
 }
 

@@ -107,6 +107,7 @@ pub(crate) struct Machine<'a, T: Tracer> {
     pub(crate) now: u64,
     pub(crate) drop_port: u64,
     pub(crate) priority_queues: u64,
+    pub(crate) drop_high_priorities: bool,
     pub(crate) passes: u32,
 }
 

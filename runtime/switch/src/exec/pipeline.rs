@@ -99,10 +99,16 @@ impl<T: Tracer> Machine<'_, T> {
                 state.default
             }
         };
-        if let (Some(at), Some(meter)) = (hit, table.meter) {
+        if let Some(meter) = table.meter
+            && (hit.is_some() || state.default_meter.is_some())
+        {
             let in_bytes = program.schema.meters[meter.meter.index()].bytes;
             let units = if in_bytes { self.regs.counted } else { 1 };
-            let cell = state.meter_mut(at);
+            // A miss without a meter of the default entry leaves the field alone, as bmv2 does.
+            let cell = match hit {
+                Some(at) => state.meter_mut(at),
+                None => state.default_meter.as_deref_mut(),
+            };
             let color = cell.map_or(MeterColor::Green, |m| m.color(self.now, units));
             self.set(meter.target, color as u64);
         }

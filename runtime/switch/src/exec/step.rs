@@ -17,7 +17,8 @@ impl<T: Tracer> Machine<'_, T> {
         let standard = self.program.standard;
         self.reset();
         self.set(standard.ingress_port, u64::from(port));
-        self.set(standard.packet_length, self.regs.length);
+        // Ingress sees a packet-out without its header; it is part of the packet until it is removed.
+        self.set(standard.packet_length, self.regs.counted);
         self.set(standard.instance_type, instance::NORMAL);
         self.set(standard.ingress_global_timestamp, self.now);
         self.tracer.event(|| Event::Packet {
@@ -94,6 +95,9 @@ impl<T: Tracer> Machine<'_, T> {
             return self.drop(DropReason::Ingress);
         }
         self.set(standard.instance_type, instance::NORMAL);
+        if !self.has_queue() {
+            return;
+        }
         let egress_port = egress_spec as u16;
         if self.scratch.waiting.is_empty() {
             // The usual packet goes on where it stands.
@@ -126,6 +130,16 @@ impl<T: Tracer> Machine<'_, T> {
         waiting
     }
 
+    /// Whether a queue takes a packet of this priority; simple_switch drops it where none does.
+    fn has_queue(&mut self) -> bool {
+        let priority = self.get(self.program.standard.priority);
+        if self.drop_high_priorities && priority >= self.priority_queues {
+            self.drop(DropReason::NoQueue);
+            return false;
+        }
+        true
+    }
+
     fn enqueue_metadata(&mut self) {
         let standard = self.program.standard;
         let priority = self
@@ -144,7 +158,7 @@ impl<T: Tracer> Machine<'_, T> {
         self.keep(&kept, list);
         let standard = self.program.standard;
         self.set(standard.instance_type, instance_type);
-        self.set(standard.packet_length, again.length);
+        self.set(standard.packet_length, again.counted);
         again.words = kept;
         let end = again.words.len();
         again
@@ -252,6 +266,9 @@ impl<T: Tracer> Machine<'_, T> {
 
     /// Queues a copy of the packet for each replica.
     fn replicate(&mut self, replicas: &[Replica], truncate: Option<u32>, payload: &[u8]) {
+        if !self.has_queue() {
+            return;
+        }
         for replica in replicas {
             self.set(
                 self.program.standard.egress_rid,

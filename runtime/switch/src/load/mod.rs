@@ -25,7 +25,7 @@ use crate::code::program::{
     Action, Branch, Calculation, Call, Check, Checksum, Condition, CoreErrors, Digest, FieldList,
     Node, ParseState, Profile, Program, SetShape, Table,
 };
-use crate::schema::Schema;
+use crate::schema::{HeaderSchema, Schema};
 use crate::trace::Source;
 use at::{At, Result};
 use rustc_hash::FxHashMap;
@@ -135,12 +135,28 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
             *word = 1;
         }
     }
+    let headers = layout
+        .headers
+        .iter()
+        .filter(|header| !header.metadata)
+        .map(|header| HeaderSchema {
+            name: header.name.clone(),
+            fields: header
+                .fields
+                .iter()
+                .map(|field| (field.name.clone(), field.place.width as usize))
+                .collect(),
+        })
+        .collect();
     let loader = Loader {
         emitter: Emitter::new(&layout, words),
         param_base: layout.reset_end,
         layout,
         drop_slot: 0,
-        schema: Schema::default(),
+        schema: Schema {
+            headers,
+            ..Schema::default()
+        },
         aliases: Vec::new(),
         standard: None,
         registers: FxHashMap::default(),

@@ -420,8 +420,7 @@ impl Loader {
             .map_or(Ok(0), |priority| priority.count())?;
         Ok(InitialEntry {
             key,
-            // bmv2's low priorities win, ours are P4Runtime's.
-            priority: i32::MAX - i32::try_from(priority).unwrap_or(0),
+            priority: i32::try_from(priority).unwrap_or(i32::MAX - 1),
             action: self.initial(&at.get("action_entry")?, actions)?,
             at: at.pointer(),
         })

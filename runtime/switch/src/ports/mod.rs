@@ -44,6 +44,13 @@ pub trait Port: Send {
     /// Sends one packet, or counts it as failed; never waits.
     fn send(&mut self, packet: &[u8]);
 
+    /// As [`Port::send`], with the tag of the packet that caused it
+    /// ([`crate::runner::SwitchHandle::inject_tagged`]); 0 is none. Most ports have no use for it.
+    fn send_tagged(&mut self, packet: &[u8], tag: u64) {
+        let _ = tag;
+        self.send(packet);
+    }
+
     /// What to wait on for more packets; `None` where packets arrive by other means.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 

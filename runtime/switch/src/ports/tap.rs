@@ -41,6 +41,11 @@ impl<F: FnMut(Direction, &[u8]) + Send> Port for TapPort<F> {
         self.inner.send(packet);
     }
 
+    fn send_tagged(&mut self, packet: &[u8], tag: u64) {
+        (self.tap)(Direction::Out, packet);
+        self.inner.send_tagged(packet, tag);
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.inner.as_fd()
     }

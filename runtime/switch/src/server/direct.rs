@@ -93,10 +93,20 @@ pub(super) fn write_meter(
         )));
     }
     let core = table.core;
-    let Some(handle) = handle else {
-        return Err(Refusal::unimplemented("the default entry has no meter"));
-    };
     let rates = direct.config.as_ref().map(meter_rates).transpose()?;
+    let Some(handle) = handle else {
+        if t.quirks.no_pi_extensions {
+            return Err(Refusal::unimplemented(
+                "simple_switch_grpc has no direct resources on default entries",
+            ));
+        }
+        let old = t.switch.default_meter(core)?;
+        t.switch.default_meter_set(core, rates)?;
+        note(&mut t.undo, move |switch, _| {
+            switch.default_meter_set(core, old)
+        });
+        return Ok(());
+    };
     let old = t.switch.table_get(core, handle)?;
     t.switch.entry_meter_set(core, handle, rates)?;
     note(&mut t.undo, move |switch, _| {
@@ -195,10 +205,14 @@ pub(super) fn read_meters(
         loaded,
         filter,
         |table| table.has_meter,
-        |_, entry, view| {
+        |table, entry, view| {
+            let rates = match view {
+                Some(view) => view.meter,
+                None => switch.default_meter(table.core).ok().flatten(),
+            };
             give(DirectMeterEntry {
                 table_entry: Some(entry),
-                config: view.and_then(|view| view.meter).map(|r| meter_message(&r)),
+                config: rates.map(|rates| meter_message(&rates)),
                 counter_data: None,
             });
         },

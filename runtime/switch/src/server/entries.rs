@@ -176,6 +176,7 @@ fn modify(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     let counter = entry.counter_data.as_ref().map(counter_value).transpose()?;
     let old = t.switch.table_get(core, handle)?;
     let mut replaced = None;
+    let writable = immutable.is_ok();
 
     let given = entry.action.as_ref().and_then(|a| a.r#type.as_ref());
     match (given, immutable) {
@@ -206,14 +207,17 @@ fn modify(t: &mut Target<'_>, entry: &TableEntry) -> Outcome<()> {
     // Noted before the old one-shot goes: taking back is in reverse, and an entry needs its group.
     note(&mut t.undo, move |switch, now| {
         let handle = switch.table_find(core, &old.entry.key, old.entry.priority)?;
-        switch.table_modify(
-            now,
-            core,
-            handle,
-            old.entry.action.clone(),
-            old.entry.idle_timeout,
-            old.entry.metadata.clone(),
-        )?;
+        // Of a constant entry only the direct resources were changed.
+        if writable {
+            switch.table_modify(
+                now,
+                core,
+                handle,
+                old.entry.action.clone(),
+                old.entry.idle_timeout,
+                old.entry.metadata.clone(),
+            )?;
+        }
         restore_direct(switch, core, handle, &old)
     });
     if let Some(action) = replaced {
@@ -288,8 +292,17 @@ fn write_default(t: &mut Target<'_>, kind: update::Type, entry: &TableEntry) -> 
             "simple_switch_grpc has no direct resources on default entries",
         ));
     }
-    if entry.meter_config.is_some() {
-        return Err(Refusal::unimplemented("the default entry has no meter"));
+    if table.info.profile.is_some() {
+        // "Default Entry": constant for tables with an action profile.
+        let code = if t.quirks.no_pi_extensions {
+            Code::InvalidArgument
+        } else {
+            Code::PermissionDenied
+        };
+        return Err(Refusal::new(
+            code,
+            "it has an action profile, so its default action is constant",
+        ));
     }
     let core = table.core;
     let action = match entry.action.as_ref().and_then(|a| a.r#type.as_ref()) {
@@ -309,8 +322,10 @@ fn write_default(t: &mut Target<'_>, kind: update::Type, entry: &TableEntry) -> 
         return Err(Refusal::denied("its default action is constant"));
     }
     let counter = entry.counter_data.as_ref().map(counter_value).transpose()?;
+    let rates = entry.meter_config.as_ref().map(meter_rates).transpose()?;
     let reset = action.is_none();
     let old = t.switch.table_default(core)?;
+    let old_meter = t.switch.default_meter(core).ok();
     let old_counter = t.switch.default_counter(core).ok();
     t.switch.table_set_default(core, action)?;
     if let Some(value) = counter
@@ -319,16 +334,22 @@ fn write_default(t: &mut Target<'_>, kind: update::Type, entry: &TableEntry) -> 
     {
         t.switch.default_counter_set(core, value)?;
     }
-    let metadata = if reset {
-        Vec::new()
+    if table.has_meter {
+        t.switch.default_meter_set(core, rates)?;
+    }
+    let defaults = &mut t.loaded.notes.defaults;
+    if reset {
+        defaults.remove(&entry.table_id);
     } else {
-        pack_metadata(entry)
-    };
-    t.loaded.notes.defaults.insert(entry.table_id, metadata);
+        defaults.insert(entry.table_id, pack_metadata(entry));
+    }
     note(&mut t.undo, move |switch, _| {
         switch.table_set_default(core, old)?;
-        match old_counter {
-            Some(value) => switch.default_counter_set(core, value),
+        if let Some(value) = old_counter {
+            switch.default_counter_set(core, value)?;
+        }
+        match old_meter {
+            Some(rates) => switch.default_meter_set(core, rates),
             None => Ok(()),
         }
     });

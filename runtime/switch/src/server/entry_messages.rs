@@ -109,6 +109,23 @@ fn message(
     entry
 }
 
+/// An entry with all that can be written, its direct resources included.
+pub(super) fn whole(
+    loaded: &Loaded,
+    table: &BoundTable,
+    view: &EntryView,
+    now: Micros,
+) -> TableEntry {
+    let wanted = Wanted {
+        counter: table.has_counter,
+        meter: table.has_meter,
+        last_hit: false,
+    };
+    let mut entry = message(loaded, table, view, now, wanted);
+    entry.is_const = false;
+    entry
+}
+
 fn from_core_action(
     loaded: &Loaded,
     table: &BoundTable,
@@ -258,6 +275,10 @@ fn read_default(
     }
     if filter.counter_data.is_some() && table.has_counter {
         entry.counter_data = Some(counter_message(switch.default_counter(table.core)?));
+    }
+    if filter.meter_config.is_some() && table.has_meter {
+        let rates = switch.default_meter(table.core)?;
+        entry.meter_config = rates.map(|rates| meter_message(&rates));
     }
     Ok(entry)
 }

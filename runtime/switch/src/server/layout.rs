@@ -1,4 +1,5 @@
-//! The headers `packet_in` and `packet_out` as bits: P4Info's fields, one after the other.
+//! The headers `packet_in` and `packet_out` as bits: P4Info's fields, one after the other. A translated
+//! field has the controller's width in P4Info; how wide it is in a packet, only the device config says.
 
 use signalbox_p4runtime::{
     catalog::HeaderInfo,
@@ -7,12 +8,16 @@ use signalbox_p4runtime::{
 };
 
 use super::refusal::{Outcome, Refusal};
+use crate::schema::HeaderSchema;
 
 #[derive(Debug, Clone)]
 struct Field {
     id: u32,
     name: String,
+    /// In the packet, in bits.
     width: usize,
+    /// The widest value that a controller may send, in bits.
+    most: usize,
 }
 
 /// A header's fields with their widths.
@@ -24,20 +29,29 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout of a header, or of none.
-    pub fn of(header: Option<&HeaderInfo>) -> Result<Layout, String> {
+    /// The layout of a header, or of none. P4Info's name for it is an annotation, which the device
+    /// config does not have: there it is known by its fields.
+    pub fn of(header: Option<&HeaderInfo>, real: &[HeaderSchema]) -> Result<Layout, String> {
         let Some(header) = header else {
             return Ok(Layout::default());
         };
+        let real = real.iter().find(|real| is_of(header, real));
         let fields = header
             .fields
             .iter()
-            .map(|field| match field.width {
-                Width::Bits(width) => Ok(Field {
-                    id: field.id,
-                    name: field.name.clone(),
-                    width,
-                }),
+            .enumerate()
+            .map(|(index, field)| match field.width {
+                Width::Bits(most) => {
+                    let real = real.and_then(|real| real.fields.get(index));
+                    let width = real.map_or(most, |(_, width)| *width);
+                    Ok(Field {
+                        id: field.id,
+                        name: field.name.clone(),
+                        width,
+                        // A number of the controller's that no packet can carry is refused.
+                        most: most.min(width),
+                    })
+                }
                 Width::String => Err(format!(
                     "field `{}` of `{}` is translated to a string, which is not supported",
                     field.name, header.name
@@ -72,7 +86,7 @@ impl Layout {
                     field.name, field.id
                 )));
             };
-            value::check(&given.value, Width::Bits(field.width))
+            value::check(&given.value, Width::Bits(field.most))
                 .map_err(|error| Refusal::invalid(format!("metadata `{}`: {error}", field.name)))?;
             bits.put(&given.value, field.width);
         }
@@ -106,6 +120,19 @@ impl Layout {
                 .collect(),
         )
     }
+}
+
+/// Whether P4Info and the device config speak of the same header: no field is wider in a packet
+/// than for the controller.
+fn is_of(header: &HeaderInfo, real: &HeaderSchema) -> bool {
+    header.fields.len() == real.fields.len()
+        && header
+            .fields
+            .iter()
+            .zip(&real.fields)
+            .all(|(field, (name, width))| {
+                field.name == *name && matches!(field.width, Width::Bits(most) if *width <= most)
+            })
 }
 
 /// Canonical bytes of `width` bits from bit `place` on.
@@ -189,7 +216,11 @@ mod tests {
     use super::*;
 
     fn layout(widths: &[usize]) -> Layout {
-        Layout::of(Some(&HeaderInfo {
+        Layout::of(Some(&header(widths)), &[]).unwrap()
+    }
+
+    fn header(widths: &[usize]) -> HeaderInfo {
+        HeaderInfo {
             id: 1,
             name: "packet_in".to_owned(),
             alias: "packet_in".to_owned(),
@@ -202,8 +233,29 @@ mod tests {
                     width: Width::Bits(*width),
                 })
                 .collect(),
-        }))
-        .unwrap()
+        }
+    }
+
+    #[test]
+    fn a_translated_field_has_its_own_width_in_the_packet() {
+        let real = HeaderSchema {
+            name: "hdr.from_controller".to_owned(),
+            fields: vec![("f0".to_owned(), 9), ("f1".to_owned(), 7)],
+        };
+        let layout = Layout::of(Some(&header(&[32, 7])), &[real]).unwrap();
+        assert_eq!(layout.length, 2);
+        let metadata = [(1, vec![1, 2]), (2, vec![3])]
+            .map(|(metadata_id, value)| PacketMetadata { metadata_id, value });
+        let mut bytes = Vec::new();
+        layout.pack(&metadata, &mut bytes).unwrap();
+        assert_eq!(bytes, [0x81, 0x03]);
+        assert_eq!(layout.unpack(&bytes).unwrap(), metadata);
+        let too_wide = PacketMetadata {
+            metadata_id: 1,
+            value: vec![2, 0],
+        };
+        let out = layout.pack(&[too_wide, metadata[1].clone()], &mut bytes);
+        assert!(out.is_err());
     }
 
     #[test]

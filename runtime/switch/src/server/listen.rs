@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use signalbox_p4runtime::grpc::{MAX_METADATA, Service};
+use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Service};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -109,7 +109,8 @@ pub async fn listen(
 ) -> Result<Listening, ListenError> {
     let mut server = Server::builder()
         .tcp_nodelay(true)
-        .http2_adaptive_window(Some(true))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_METADATA);
     match &options.tls {
         Some(files) => {

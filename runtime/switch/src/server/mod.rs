@@ -20,6 +20,7 @@ mod p4data;
 mod pipeline;
 mod profiles;
 mod read;
+mod reconcile;
 mod refusal;
 mod replication;
 mod state;

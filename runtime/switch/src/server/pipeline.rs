@@ -5,10 +5,10 @@ use prost::Message;
 use signalbox_p4runtime::{
     Catalog, Code, RpcError,
     proto::p4::v1::{
-        Entity, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-        GetForwardingPipelineConfigResponse, SetForwardingPipelineConfigRequest, Update,
+        ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
+        GetForwardingPipelineConfigResponse, SetForwardingPipelineConfigRequest,
         get_forwarding_pipeline_config_request::ResponseType,
-        set_forwarding_pipeline_config_request::Action, update,
+        set_forwarding_pipeline_config_request::Action,
     },
 };
 
@@ -16,9 +16,8 @@ use super::{
     arbitration::StreamId,
     binding::Binding,
     layout::Layout,
-    read,
     state::{DeviceState, Loaded, Notes, Saved},
-    write::{self, Target},
+    write,
 };
 use crate::{Micros, Pipeline, Switch};
 
@@ -29,7 +28,29 @@ pub struct Candidate {
     pipeline: Pipeline,
 }
 
-fn invalid(message: impl Into<String>) -> RpcError {
+impl Candidate {
+    /// Gives the pipeline to a switch, with what only P4Info knows: the JSON does not say whether a
+    /// table's entries are constant, or may be written like any others ("Preinitialized tables").
+    pub(super) fn start(self, switch: &mut Switch) -> Loaded {
+        switch.swap(self.pipeline);
+        for table in self.loaded.binding.tables.values() {
+            // The binding knows the table from this very pipeline.
+            let _ = switch.table_set_const(table.core, table.info.is_const);
+            if table.initial && !table.info.is_const {
+                let size = usize::try_from(table.info.size).unwrap_or(usize::MAX);
+                let least = switch.table_len(table.core).unwrap_or(0);
+                let _ = switch.table_set_capacity(table.core, size.max(least));
+            }
+        }
+        self.loaded
+    }
+
+    pub(super) fn config(&self) -> &ForwardingPipelineConfig {
+        &self.loaded.config
+    }
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> RpcError {
     RpcError::new(Code::InvalidArgument, message)
 }
 
@@ -79,8 +100,9 @@ impl Candidate {
         let pipeline = Pipeline::parse(&json)
             .map_err(|error| invalid(format!("p4_device_config: {error}")))?;
         let binding = Binding::new(&catalog, pipeline.schema()).map_err(invalid)?;
-        let packet_in = Layout::of(catalog.header("packet_in").ok()).map_err(invalid)?;
-        let packet_out = Layout::of(catalog.header("packet_out").ok()).map_err(invalid)?;
+        let headers = &pipeline.schema().headers;
+        let packet_in = Layout::of(catalog.header("packet_in").ok(), headers).map_err(invalid)?;
+        let packet_out = Layout::of(catalog.header("packet_out").ok(), headers).map_err(invalid)?;
         Ok(Candidate {
             loaded: Loaded {
                 config,
@@ -138,18 +160,17 @@ impl DeviceState {
         let action = self.check_set_pipeline(request)?;
         match (action, candidate) {
             (Action::Verify, Some(_)) => Ok(()),
-            (Action::VerifyAndSave, Some(Candidate { loaded, pipeline })) => {
+            (Action::VerifyAndSave, Some(candidate)) => {
                 let mut shadow = Switch::new(switch.config().clone());
-                shadow.swap(pipeline);
+                let loaded = candidate.start(&mut shadow);
                 self.saved = Some(Box::new(Saved {
                     loaded,
                     switch: shadow,
                 }));
                 Ok(())
             }
-            (Action::VerifyAndCommit, Some(Candidate { loaded, pipeline })) => {
-                switch.swap(pipeline);
-                self.running = Some(loaded);
+            (Action::VerifyAndCommit, Some(candidate)) => {
+                self.running = Some(candidate.start(switch));
                 self.saved = None;
                 Ok(())
             }
@@ -167,54 +188,6 @@ impl DeviceState {
             (Action::ReconcileAndCommit, Some(candidate)) => self.reconcile(switch, now, candidate),
             (_, _) => Err(invalid("the request has no pipeline config")),
         }
-    }
-
-    /// Takes over the running state: builds the new switch beside the old one, and changes over only
-    /// when all that is in the old one fitted into it.
-    fn reconcile(
-        &mut self,
-        switch: &mut Switch,
-        now: Micros,
-        candidate: Candidate,
-    ) -> Result<(), RpcError> {
-        let Candidate {
-            mut loaded,
-            pipeline,
-        } = candidate;
-        if let Some(running) = &mut self.running {
-            let same_info = running.config.p4info == loaded.config.p4info;
-            if same_info && running.config.p4_device_config == loaded.config.p4_device_config {
-                running.config.cookie = loaded.config.cookie;
-                self.saved = None;
-                return Ok(());
-            }
-        }
-        let mut fresh = Switch::new(switch.config().clone());
-        fresh.swap(pipeline);
-        if let Some(running) = &self.running {
-            let quirks = self.quirks();
-            let mut target = Target {
-                switch: &mut fresh,
-                loaded: &mut loaded,
-                now,
-                quirks: crate::Quirks::default(),
-                undo: None,
-            };
-            for update in snapshot(switch, running, now)? {
-                write::apply(&mut target, &update).map_err(|refusal| {
-                    invalid(format!(
-                        "the running state does not fit into the new pipeline: {}: {}",
-                        running.catalog.describe_update(&update),
-                        refusal.message
-                    ))
-                })?;
-            }
-            target.quirks = quirks;
-        }
-        *switch = fresh;
-        self.running = Some(loaded);
-        self.saved = None;
-        Ok(())
     }
 
     /// The GetForwardingPipelineConfig call. Before any pipeline was set, the answer is empty.
@@ -262,86 +235,4 @@ impl DeviceState {
     pub fn is_primary(&self, stream: StreamId) -> bool {
         self.arbiter.is_primary(stream)
     }
-}
-
-/// Everything a controller could have written, as the updates that write it again: what others
-/// refer to comes first.
-fn snapshot(switch: &Switch, loaded: &Loaded, now: Micros) -> Result<Vec<Update>, RpcError> {
-    use signalbox_p4runtime::proto::p4::v1::{
-        ActionProfileGroup, ActionProfileMember, CounterData, CounterEntry, DigestEntry,
-        MeterConfig, MeterEntry, PacketReplicationEngineEntry, RegisterEntry, TableEntry,
-        ValueSetEntry, entity::Entity as E, packet_replication_engine_entry as pre,
-    };
-    let with_direct = TableEntry {
-        counter_data: Some(CounterData::default()),
-        meter_config: Some(MeterConfig::default()),
-        ..TableEntry::default()
-    };
-    let filters = [
-        E::PacketReplicationEngineEntry(PacketReplicationEngineEntry {
-            r#type: Some(pre::Type::MulticastGroupEntry(Default::default())),
-        }),
-        E::PacketReplicationEngineEntry(PacketReplicationEngineEntry {
-            r#type: Some(pre::Type::CloneSessionEntry(Default::default())),
-        }),
-        E::ActionProfileMember(ActionProfileMember::default()),
-        E::ActionProfileGroup(ActionProfileGroup::default()),
-        E::TableEntry(with_direct),
-        E::DigestEntry(DigestEntry::default()),
-        E::ValueSetEntry(ValueSetEntry::default()),
-        E::MeterEntry(MeterEntry::default()),
-        E::CounterEntry(CounterEntry::default()),
-        E::RegisterEntry(RegisterEntry::default()),
-    ];
-    let mut found: Vec<Entity> = Vec::new();
-    for filter in &filters {
-        read::one(
-            switch,
-            loaded,
-            now,
-            crate::Quirks::default(),
-            Some(filter),
-            &mut found,
-        )?;
-    }
-    for info in loaded.catalog.tables.iter() {
-        // A constant default action is the new program's own, and so is that of a profile's table.
-        if info.const_default_action.is_some() || info.profile.is_some() {
-            continue;
-        }
-        let filter = E::TableEntry(TableEntry {
-            table_id: info.id,
-            is_default_action: true,
-            ..TableEntry::default()
-        });
-        read::one(
-            switch,
-            loaded,
-            now,
-            crate::Quirks::default(),
-            Some(&filter),
-            &mut found,
-        )?;
-    }
-    let update = |entity: Entity| {
-        let kind = match entity.entity.as_ref()? {
-            E::TableEntry(entry) if entry.is_const => return None,
-            E::TableEntry(entry) if entry.is_default_action => {
-                entry.action.as_ref()?;
-                update::Type::Modify
-            }
-            E::CounterEntry(entry) if entry.data == Some(CounterData::default()) => return None,
-            E::MeterEntry(entry) if entry.config.is_none() => return None,
-            E::ValueSetEntry(set) if set.members.is_empty() => return None,
-            E::CounterEntry(_) | E::MeterEntry(_) | E::RegisterEntry(_) | E::ValueSetEntry(_) => {
-                update::Type::Modify
-            }
-            _ => update::Type::Insert,
-        };
-        Some(Update {
-            r#type: kind as i32,
-            entity: Some(entity),
-        })
-    };
-    Ok(found.into_iter().filter_map(update).collect())
 }

@@ -7,7 +7,8 @@ use signalbox_p4runtime::{
     catalog::ProfileInfo,
     proto::p4::v1::{
         Action, ActionProfileActionSet, ActionProfileGroup, ActionProfileMember,
-        action_profile_action, action_profile_group, table_action, update,
+        action_profile_action, action_profile_action_set, action_profile_group, table_action,
+        update,
     },
 };
 
@@ -181,17 +182,44 @@ fn group_update(
     Ok(())
 }
 
-fn weight_of(weight: i32) -> Outcome<u32> {
+/// What a member's weight means to the core.
+fn weight_of(weight: i32, info: &ProfileInfo) -> Outcome<u32> {
+    if info.weights_disallowed {
+        return match weight {
+            0 => Ok(1),
+            _ => Err(Refusal::invalid(format!(
+                "weight {weight} is not 0: P4Info disallows weights"
+            ))),
+        };
+    }
+    if info.sum_of_members && info.max_member_weight > 0 && weight > info.max_member_weight {
+        return Err(Refusal::invalid(format!(
+            "weight {weight} is above P4Info's `max_member_weight` {}",
+            info.max_member_weight
+        )));
+    }
     match u32::try_from(weight) {
         Ok(weight) if weight > 0 => Ok(weight),
         _ => Err(Refusal::invalid(format!("weight {weight} is not above 0"))),
     }
 }
 
+/// A group's size as P4Info counts it.
+fn size_of(weights: impl Iterator<Item = u32>, info: &ProfileInfo) -> u64 {
+    weights
+        .map(|weight| {
+            if info.sum_of_members {
+                1
+            } else {
+                u64::from(weight)
+            }
+        })
+        .sum()
+}
+
 fn members_of(group: &ActionProfileGroup, info: &ProfileInfo) -> Outcome<Vec<(MemberId, u32)>> {
     let mut seen = BTreeSet::new();
     let mut members = Vec::with_capacity(group.members.len());
-    let mut total: i64 = 0;
     for member in &group.members {
         if !seen.insert(member.member_id) {
             return Err(Refusal::invalid(format!(
@@ -208,8 +236,7 @@ fn members_of(group: &ActionProfileGroup, info: &ProfileInfo) -> Outcome<Vec<(Me
         if watched {
             return Err(Refusal::unimplemented("ports are not watched here"));
         }
-        members.push((MemberId(member.member_id), weight_of(member.weight)?));
-        total += i64::from(member.weight);
+        members.push((MemberId(member.member_id), weight_of(member.weight, info)?));
     }
     if info.max_group_size > 0 && !(1..=info.max_group_size).contains(&group.max_size) {
         return Err(Refusal::invalid(format!(
@@ -220,11 +247,12 @@ fn members_of(group: &ActionProfileGroup, info: &ProfileInfo) -> Outcome<Vec<(Me
     if group.max_size < 0 {
         return Err(Refusal::invalid("`max_size` is negative"));
     }
-    if group.max_size > 0 && total > i64::from(group.max_size) {
+    let size = size_of(members.iter().map(|(_, weight)| *weight), info);
+    if group.max_size > 0 && size > u64::from(group.max_size.unsigned_abs()) {
         return Err(Refusal::new(
             Code::ResourceExhausted,
             format!(
-                "its weights add up to {total}, above its `max_size` {}",
+                "its size is {size}, above its `max_size` {}",
                 group.max_size
             ),
         ));
@@ -274,6 +302,11 @@ fn one_shot(
     if set.group_action.is_some() {
         return Err(Refusal::unimplemented("group actions are not supported"));
     }
+    let (info, _) = profile(t.loaded, profile_id)?;
+    let info = info.clone();
+    if !t.quirks.no_pi_extensions {
+        check_semantics(set, &info)?;
+    }
     let notes = &t.loaded.notes;
     let own: BTreeSet<u32> = notes
         .one_shots
@@ -308,7 +341,22 @@ fn one_shot(
             .ok_or_else(|| Refusal::invalid("an action of its one-shot is missing"))?;
         calls.push((
             actions::to_core(table, given, Use::Entry)?,
-            weight_of(action.weight)?,
+            weight_of(action.weight, &info)?,
+        ));
+    }
+    let size = size_of(calls.iter().map(|(_, weight)| *weight), &info);
+    if info.max_group_size > 0 && size > u64::from(info.max_group_size.unsigned_abs()) {
+        let code = if t.quirks.no_pi_extensions {
+            Code::ResourceExhausted
+        } else {
+            Code::InvalidArgument
+        };
+        return Err(Refusal::new(
+            code,
+            format!(
+                "the size of its one-shot is {size}, above P4Info's `max_group_size` {}",
+                info.max_group_size
+            ),
         ));
     }
     let group = free_block(&own, calls.len())?;
@@ -339,6 +387,42 @@ fn one_shot(
         Ok(())
     });
     Ok(EntryAction::Group(GroupId(group)))
+}
+
+/// Selectors hash, and count as P4Info says: what a one-shot asks for must be that.
+fn check_semantics(set: &ActionProfileActionSet, info: &ProfileInfo) -> Outcome<()> {
+    use action_profile_action_set::{ActionSelectionMode as Mode, SizeSemantics as Size};
+    match Mode::try_from(set.action_selection_mode) {
+        Ok(Mode::DefaultModeDeterminedByActionSelector | Mode::Hash) => {}
+        Ok(Mode::Random) => {
+            return Err(Refusal::unimplemented(
+                "selectors hash here, and choose nothing at random",
+            ));
+        }
+        Err(_) => {
+            return Err(Refusal::invalid(format!(
+                "there is no action selection mode {}",
+                set.action_selection_mode
+            )));
+        }
+    }
+    let other = match Size::try_from(set.size_semantics) {
+        Ok(Size::DefaultSizeDeterminedByActionSelector) => false,
+        Ok(Size::SumOfWeights) => info.sum_of_members,
+        Ok(Size::SumOfMembers) => !info.sum_of_members,
+        Err(_) => {
+            return Err(Refusal::invalid(format!(
+                "there are no size semantics {}",
+                set.size_semantics
+            )));
+        }
+    };
+    if other {
+        return Err(Refusal::unimplemented(
+            "the size of a group is counted as P4Info says, not group by group",
+        ));
+    }
+    Ok(())
 }
 
 /// A one-shot's group has the number of its first member; the others follow.
@@ -410,7 +494,7 @@ pub(super) fn drop_one_shot(t: &mut Target<'_>, table_id: u32, action: &EntryAct
     let weights: Vec<u32> = set
         .action_profile_actions
         .iter()
-        .map(|a| u32::try_from(a.weight).unwrap_or(1))
+        .map(|a| u32::try_from(a.weight).unwrap_or(1).max(1))
         .collect();
     remove(t.switch, core, Some(group), old.iter().map(|(id, _)| *id));
     note(&mut t.undo, move |switch, _| {

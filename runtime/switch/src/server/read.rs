@@ -84,6 +84,13 @@ pub(super) fn one(
     };
     match filter {
         None => Err(Refusal::invalid("the entity to read is empty")),
+        Some(Entity::TableEntry(filter))
+            if filter.is_default_action
+                && filter.time_since_last_hit.is_some()
+                && !quirks.no_pi_extensions =>
+        {
+            Err(Refusal::invalid("the default entry does not age"))
+        }
         Some(Entity::TableEntry(filter)) => {
             entry_messages::read(switch, loaded, now, filter, |entry| {
                 push(Entity::TableEntry(entry))

@@ -63,7 +63,7 @@ pub struct DeviceCounters {
 /// What controllers wrote and the core does not keep.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
-    /// Metadata of default entries, by table id.
+    /// Metadata of the default entries that were written and not reset, by table id.
     pub defaults: BTreeMap<u32, Vec<u8>>,
     /// Groups as written, by profile and group id.
     pub groups: BTreeMap<(u32, u32), ActionProfileGroup>,

@@ -182,10 +182,18 @@ pub(super) fn apply(t: &mut Target<'_>, update: &Update) -> Outcome<()> {
         ));
     }
     let entity = update.entity.as_ref().and_then(|e| e.entity.as_ref());
+    // PI has one code for whatever is wrong with a byte string.
+    let one_code = t.quirks.no_pi_extensions;
+    let of_pi = |refusal: Refusal| match refusal.code {
+        Code::OutOfRange if one_code => Refusal::new(Code::InvalidArgument, refusal.message),
+        _ => refusal,
+    };
     match entity {
         None => Err(Refusal::invalid("the update has no entity")),
-        Some(Entity::TableEntry(entry)) => entries::write(t, kind, entry),
-        Some(Entity::ActionProfileMember(member)) => profiles::write_member(t, kind, member),
+        Some(Entity::TableEntry(entry)) => entries::write(t, kind, entry).map_err(of_pi),
+        Some(Entity::ActionProfileMember(member)) => {
+            profiles::write_member(t, kind, member).map_err(of_pi)
+        }
         Some(Entity::ActionProfileGroup(group)) => profiles::write_group(t, kind, group),
         Some(Entity::CounterEntry(entry)) => arrays::write_counter(t, kind, entry),
         Some(Entity::MeterEntry(entry)) => arrays::write_meter(t, kind, entry),

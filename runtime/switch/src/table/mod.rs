@@ -68,8 +68,7 @@ pub(crate) struct Cold {
     pub(crate) entry: Entry,
     pub(crate) key: CompiledKey,
     pub(crate) initial: bool,
-    /// An idle notice went out since the last hit.
-    pub(crate) noticed: bool,
+    /// Before then no further idle notice goes out; 0 when none has since the last hit.
     pub(crate) next_notice: u64,
 }
 
@@ -92,7 +91,10 @@ pub(crate) struct TableState {
     pub(crate) default: Run,
     pub(crate) default_data: Vec<u64>,
     pub(crate) default_counter: CounterValue,
+    pub(crate) default_meter: Option<Box<Meter>>,
     pub(crate) const_entries: bool,
+    /// What the table holds, where somebody knows better than the JSON.
+    pub(crate) capacity: Option<usize>,
 }
 
 #[expect(
@@ -122,7 +124,9 @@ impl TableState {
             default: Run::Nothing,
             default_data: Vec::new(),
             default_counter: CounterValue::default(),
+            default_meter: None,
             const_entries: false,
+            capacity: None,
         }
     }
 

@@ -276,7 +276,7 @@ fn a_direct_meter_writes_its_colour_before_the_action_runs() {
 }
 
 #[test]
-fn idle_entries_are_reported_once_or_as_bmv2_does() {
+fn idle_entries_are_reported_again_after_every_further_timeout() {
     let mut sample = sample();
     *sample.at("/pipelines/0/tables/0/support_timeout") = json!(true);
     for quirk in [false, true] {
@@ -311,7 +311,11 @@ fn idle_entries_are_reported_once_or_as_bmv2_does() {
             seen.extend(notices.iter().map(|_| tenth));
         }
         assert_eq!(switch.table_get(TABLE, handle).unwrap().last_hit, 1_500_000);
-        let expected: &[u64] = if quirk { &[40, 60, 80] } else { &[35] };
+        let expected: &[u64] = if quirk {
+            &[40, 60, 80]
+        } else {
+            &[35, 55, 75, 95]
+        };
         assert_eq!(seen, expected);
     }
 }

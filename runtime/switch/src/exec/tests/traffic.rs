@@ -1,7 +1,7 @@
 //! What happens between and after the pipelines: drops, copies, and packets that come again.
 
 use crate::sample::{Sample, assign, field, hex, once, primitive, send};
-use crate::{CloneSession, Config, DigestId, DropReason, Output, Replica};
+use crate::{CloneSession, Config, DigestId, DropReason, Output, Quirks, Replica};
 use serde_json::{Value, json};
 
 fn standard(name: &str) -> Value {
@@ -337,6 +337,63 @@ fn timestamps_and_ports_are_what_simple_switch_sets() {
     assert_eq!(bytes[8..12], [0, 0, 0, 30]);
     assert_eq!(bytes[12..16], [0, 6, 0, 0], "512 does not fit into 9 bits");
     assert_eq!(bytes[16..20], [0, 0, 0x12, 0x34]);
+}
+
+#[test]
+fn a_packet_out_is_as_long_as_its_packet_before_and_after_its_header_goes() {
+    let mut sample = Sample::new();
+    sample.header("out", &[("port", 32)]);
+    sample.header("h", &[("ingress", 32), ("egress", 32)]);
+    let out = json!([{"type": "header", "value": "out"}]);
+    sample.run(
+        0,
+        json!([
+            primitive("remove_header", out),
+            assign(field("h", "ingress"), standard("packet_length")),
+            send(hex(6)),
+        ]),
+    );
+    sample.run(
+        1,
+        json!([assign(field("h", "egress"), standard("packet_length"))]),
+    );
+    for (quirk, ingress) in [(false, 60), (true, 64)] {
+        let mut switch = sample.switch_with(Config {
+            quirks: Quirks {
+                count_packet_out_header: quirk,
+                ..Quirks::default()
+            },
+            ..Config::default()
+        });
+        let mut out = Output::new();
+        switch.step_counted(0, 510, &[0; 64], 60, &mut out);
+        let bytes = out.packets().next().unwrap().bytes;
+        assert_eq!(bytes.len(), 60);
+        assert_eq!(bytes[..8], [0, 0, 0, ingress, 0, 0, 0, 60]);
+    }
+}
+
+#[test]
+fn a_priority_without_queue_takes_the_highest_queue_or_drops_as_simple_switch_does() {
+    let mut sample = Sample::new();
+    sample.run(
+        0,
+        json!([assign(standard("priority"), hex(2)), send(hex(6))]),
+    );
+    for quirk in [false, true] {
+        for queues in [1, 3] {
+            let mut switch = sample.switch_with(Config {
+                priority_queues: queues,
+                quirks: Quirks {
+                    drop_high_priorities: quirk,
+                    ..Quirks::default()
+                },
+                ..Config::default()
+            });
+            let sent = once(&mut switch, 0, &[1]).len();
+            assert_eq!(sent, usize::from(!quirk || queues == 3));
+        }
+    }
 }
 
 #[test]

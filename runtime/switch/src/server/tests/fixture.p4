@@ -11,7 +11,7 @@ header packet_out_t { bit<9> egress_port; bit<7> unused; }
 header ethernet_t { bit<48> dst; bit<48> src; bit<16> type; }
 
 struct headers_t { packet_out_t packet_out; packet_in_t packet_in; ethernet_t ethernet; }
-struct metadata_t { bit<16> hash; bool special; }
+struct metadata_t { bit<16> hash; bool special; bit<2> color; }
 struct learned_t { bit<48> src; bit<9> port; }
 
 parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
@@ -38,6 +38,8 @@ control Compute(inout headers_t hdr, inout metadata_t meta) { apply { } }
 
 control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
     direct_counter(CounterType.packets_and_bytes) hits;
+    direct_counter(CounterType.packets) fixed_hits;
+    direct_counter(CounterType.packets) initial_hits;
     direct_meter<bit<2>>(MeterType.bytes) rate;
     counter(16, CounterType.packets_and_bytes) seen;
     meter(8, MeterType.packets) limit;
@@ -55,6 +57,9 @@ control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t
     }
     action flood(bit<16> group) { std.mcast_grp = group; }
     action rewrite(bit<48> dst, bit<9> port) { hdr.ethernet.dst = dst; std.egress_spec = port; }
+    action metered_rewrite(bit<48> dst, bit<9> port) { rate.read(meta.color); hdr.ethernet.dst = dst; std.egress_spec = port; }
+    action metered_forward(bit<9> port) { rate.read(meta.color); std.egress_spec = port; }
+    action metered_drop() { rate.read(meta.color); mark_to_drop(std); }
 
     table l2 {
         key = { hdr.ethernet.dst : exact; }
@@ -76,7 +81,7 @@ control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t
     }
     table prefixes {
         key = { hdr.ethernet.dst : lpm; }
-        actions = { rewrite; @tableonly forward; @defaultonly drop; NoAction; }
+        actions = { metered_rewrite; @tableonly metered_forward; @defaultonly metered_drop; NoAction; }
         default_action = NoAction();
         meters = rate;
         size = 64;
@@ -86,6 +91,21 @@ control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t
         actions = { drop; NoAction; }
         const default_action = NoAction();
         const entries = { 9 : drop(); }
+        counters = fixed_hits;
+    }
+    table ordered {
+        key = { std.ingress_port : ternary; }
+        actions = { drop; NoAction; }
+        default_action = NoAction();
+        const entries = { 100 : drop(); 101 : drop(); 128 &&& 0x180 : NoAction(); }
+    }
+    table initial {
+        key = { std.ingress_port : ternary; }
+        actions = { drop; forward; NoAction; }
+        default_action = NoAction();
+        entries = { 20 : drop(); 21 : drop(); }
+        counters = initial_hits;
+        size = 16;
     }
     table spread {
         key = { std.egress_spec : exact; hdr.ethernet.dst : selector; }
@@ -104,8 +124,11 @@ control In(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t
             limit.execute_meter((bit<32>)(bit<3>)std.ingress_port, meta.hash);
             filter.apply();
             fixed_ports.apply();
+            ordered.apply();
+            initial.apply();
             if (l2.apply().hit) { } else { prefixes.apply(); }
-            rate.read(meta.hash[1:0]);
+            // Yellow and red are marked by their port.
+            if (meta.color != 0) { std.egress_spec = 6; }
             spread.apply();
             if (hdr.ethernet.type == 0x88b5) {
                 digest<learned_t>(1, { hdr.ethernet.src, std.ingress_port });

@@ -190,6 +190,168 @@ async fn packets_pass_through_the_dataplane_interface() {
     assert_eq!(receiver.next().await.unwrap().unwrap().0, 3);
 }
 
+/// Far more than a connection's budget for small frames in HTTP/2's own window.
+const BURST: usize = 8_000;
+
+/// How long one end does nothing, so that what the other one sends piles up before it.
+const ASLEEP: Duration = Duration::from_millis(500);
+
+/// Runs one end on a thread of its own, so that the other may sleep meanwhile.
+fn apart<F: Future<Output = ()>>(
+    end: impl FnOnce() -> F + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(end())
+    })
+}
+
+/// Lets what was just sent go out by itself: messages that wait together go out as one large frame.
+async fn alone() {
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn joined(thread: std::thread::JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(|| thread.join());
+    joined.await.unwrap().unwrap();
+}
+
+/// How many packets have left once `count` have, or nothing has come for long.
+async fn left(lab: &Lab, count: usize) -> usize {
+    let mut left = 0;
+    for _ in 0..2_000 {
+        left += lab.settle().await.len();
+        if left >= count {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    left
+}
+
+#[tokio::test]
+async fn a_burst_of_thousands_of_small_packets_passes_each_way_of_a_controller() {
+    let lab = Lab::start().await;
+    let server = listen(lab.device.clone(), None, options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let address = server.address();
+    let to_us = lab
+        .catalog
+        .entry("l2")
+        .default_action()
+        .action("to_controller", [("reason", value(3))])
+        .modify()
+        .unwrap();
+    let metadata = lab.catalog.header("packet_out").unwrap();
+    let metadata = metadata.pack_in_order(&[6, 0]).unwrap();
+    let packet = frame(9, 9, 0x800)[..20].to_vec();
+    let sent = packet.clone();
+    let (sending, begun) = tokio::sync::oneshot::channel();
+    let (taking, waiting) = tokio::sync::oneshot::channel();
+    let controller = apart(move || async move {
+        let (client, mut events) = connect(address, 20).await;
+        client.write(vec![to_us]).await.unwrap();
+        sending.send(()).unwrap();
+        for _ in 0..BURST {
+            client
+                .packet_out(sent.clone(), metadata.clone())
+                .await
+                .unwrap();
+            alone().await;
+        }
+        taking.send(()).unwrap();
+        std::thread::sleep(4 * ASLEEP);
+        for taken in 0..BURST {
+            let event = tokio::time::timeout(Duration::from_secs(20), events.next());
+            let event = event.await.expect("more packet-ins");
+            assert!(
+                matches!(event, Ok(Event::Packet(_))),
+                "after {taken}: {event:?}"
+            );
+        }
+    });
+    begun.await.unwrap();
+    std::thread::sleep(ASLEEP);
+    assert_eq!(left(&lab, BURST).await, BURST);
+    waiting.await.unwrap();
+    for _ in 0..BURST {
+        lab.packet(4, &packet).await;
+        alone().await;
+    }
+    joined(controller).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_thousands_of_small_packets_passes_the_dataplane_interface() {
+    let lab = Lab::start().await;
+    lab.write(vec![insert(lab.l2(0x0a, 3))]).await.unwrap();
+    let dataplane = Dataplane::attach(lab.runner.handle(), 1, 0..16).unwrap();
+    let server = listen(lab.device.clone(), Some(dataplane), options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let address = server.address().to_string();
+    let (sending, begun) = tokio::sync::oneshot::channel();
+    let harness = apart(move || async move {
+        let harness = DataplaneClient::connect(&address, 1, Duration::from_secs(5))
+            .await
+            .unwrap();
+        let (sender, mut receiver) = harness.open().await.unwrap();
+        sending.send(()).unwrap();
+        for _ in 0..BURST {
+            sender
+                .send(1, frame(0x0a, 1, 0x800)[..20].to_vec())
+                .unwrap();
+            alone().await;
+        }
+        // Nothing is taken while the switch answers.
+        std::thread::sleep(4 * ASLEEP);
+        for taken in 0..BURST {
+            let next = tokio::time::timeout(Duration::from_secs(20), receiver.next());
+            let next = next.await.expect("more packets");
+            assert!(matches!(next, Ok(Some((3, _)))), "after {taken}: {next:?}");
+        }
+    });
+    begun.await.unwrap();
+    std::thread::sleep(2 * ASLEEP);
+    joined(harness).await;
+}
+
+#[tokio::test]
+async fn the_dataplane_interface_gives_back_the_id_of_the_packet_that_caused_another() {
+    use crate::dataplane::proto::{
+        PacketStreamRequest, dataplane_interface_client::DataplaneInterfaceClient,
+    };
+    let lab = Lab::start().await;
+    lab.write(vec![insert(lab.l2(0x0a, 3))]).await.unwrap();
+    let dataplane = Dataplane::attach(lab.runner.handle(), 1, 0..16).unwrap();
+    let server = listen(lab.device.clone(), Some(dataplane), options("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let mut client = DataplaneInterfaceClient::connect(format!("http://{}", server.address()))
+        .await
+        .unwrap();
+    let requests = [42, 0, u64::MAX].map(|id| PacketStreamRequest {
+        id,
+        device_id: 1,
+        port: 1,
+        packet: frame(0x0a, 1, 0x800).into(),
+    });
+    let mut answers = client
+        .packet_stream(futures::stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    for id in [42, 0, u64::MAX] {
+        assert_eq!(answers.message().await.unwrap().unwrap().id, id);
+    }
+}
+
 #[tokio::test]
 async fn only_a_switch_without_quirks_says_what_it_is() {
     for (quirks, says) in [

@@ -2,6 +2,7 @@
 
 mod entries;
 mod grpc;
+mod initial;
 mod objects;
 mod pipeline;
 mod quirks;

@@ -446,6 +446,85 @@ fn pre(entry: Pre) -> E {
 }
 
 #[tokio::test]
+async fn groups_and_one_shots_are_as_large_as_p4info_allows() {
+    use signalbox_p4runtime::proto::p4::config::v1::action_profile::{
+        SelectorSizeSemantics, SumOfMembers,
+    };
+    use signalbox_p4runtime::proto::p4::v1::{Action as Call, action::Param};
+    let lab = Lab::start().await;
+    let forward = Call {
+        action_id: lab.catalog.actions.named("forward").unwrap().id,
+        params: vec![Param {
+            param_id: 1,
+            value: vec![1],
+        }],
+    };
+    let one_shot = |weights: &[i32], mode: i32, semantics: i32| {
+        let actions = weights.iter().map(|weight| ActionProfileAction {
+            action: Some(forward.clone()),
+            weight: *weight,
+            ..ActionProfileAction::default()
+        });
+        let set = ActionProfileActionSet {
+            action_profile_actions: actions.collect(),
+            action_selection_mode: mode,
+            size_semantics: semantics,
+            ..ActionProfileActionSet::default()
+        };
+        let mut entry = lab
+            .catalog
+            .entry("spread")
+            .exact("std.egress_spec", 5u8)
+            .action("forward", [("port", value(1))])
+            .build()
+            .unwrap();
+        entry.action = Some(TableAction {
+            r#type: Some(table_action::Type::ActionProfileActionSet(set)),
+        });
+        entry
+    };
+    let with =
+        async |change: &dyn Fn(&mut signalbox_p4runtime::proto::p4::config::v1::ActionProfile)| {
+            let mut info = lab.catalog.p4info().clone();
+            change(&mut info.action_profiles[0]);
+            lab.client
+                .set_pipeline(Action::VerifyAndCommit, info, JSON.into(), 1)
+                .await
+                .unwrap();
+        };
+    let tried = async |entry: TableEntry| match lab.write(vec![insert(entry.clone())]).await {
+        Ok(()) => {
+            lab.write(vec![delete(entry)]).await.unwrap();
+            Code::Ok
+        }
+        Err(mut error) => error.failures.remove(0).code,
+    };
+    use Code::{InvalidArgument, Ok as Fine, Unimplemented};
+
+    with(&|profile| profile.max_group_size = 4).await;
+    assert_eq!(tried(one_shot(&[1, 3], 1, 1)).await, Fine);
+    assert_eq!(tried(one_shot(&[2, 3], 0, 0)).await, InvalidArgument);
+    assert_eq!(tried(one_shot(&[1], 2, 0)).await, Unimplemented, "random");
+    assert_eq!(tried(one_shot(&[1], 0, 2)).await, Unimplemented, "members");
+    assert_eq!(tried(one_shot(&[1], 9, 0)).await, InvalidArgument);
+
+    with(&|profile| {
+        profile.max_group_size = 2;
+        profile.selector_size_semantics = Some(SelectorSizeSemantics::SumOfMembers(SumOfMembers {
+            max_member_weight: 10,
+        }));
+    })
+    .await;
+    assert_eq!(tried(one_shot(&[9, 10], 0, 2)).await, Fine);
+    assert_eq!(tried(one_shot(&[1, 1, 1], 0, 0)).await, InvalidArgument);
+    assert_eq!(tried(one_shot(&[11], 0, 0)).await, InvalidArgument);
+
+    with(&|profile| profile.weights_disallowed = true).await;
+    assert_eq!(tried(one_shot(&[0, 0], 0, 0)).await, Fine);
+    assert_eq!(tried(one_shot(&[1], 0, 0)).await, InvalidArgument);
+}
+
+#[tokio::test]
 async fn multicast_groups_flood() {
     let lab = Lab::start().await;
     let group = |id, replicas: &[Replica]| {

@@ -2,7 +2,10 @@
 
 use signalbox_p4runtime::proto::p4::v1::{
     CloneSessionEntry, CounterEntry, PacketReplicationEngineEntry, RegisterEntry, ValueSetEntry,
-    entity::Entity as E, packet_replication_engine_entry::Type as Pre, update::Type,
+    entity::Entity as E,
+    field_match::{Exact, FieldMatchType},
+    packet_replication_engine_entry::Type as Pre,
+    update::Type,
 };
 
 use super::*;
@@ -74,4 +77,13 @@ async fn a_full_table_gives_no_reason_and_the_rest_of_a_batch_is_done() {
         ..TableEntry::default()
     };
     assert_eq!(lab.entries(l2).await.len(), 8);
+}
+
+#[tokio::test]
+async fn a_bad_byte_string_is_an_invalid_argument_as_with_pi() {
+    let lab = Lab::with(Quirks::simple_switch_grpc()).await;
+    let mut entry = lab.l2(1, 1);
+    entry.r#match[0].field_match_type = Some(FieldMatchType::Exact(Exact { value: vec![] }));
+    let (code, _) = lab.refused(insert(entry)).await;
+    assert_eq!(code, Code::InvalidArgument);
 }
