@@ -265,6 +265,7 @@ mod tests {
         for _ in 0..BURST {
             let message = ToManager {
                 service: "web-lb".into(),
+                share: 0,
                 epoch: 2,
                 body: AgentBody::Resync { have_version: 1 },
             };
