@@ -16,7 +16,7 @@ use crate::source::Span;
 
 use super::lower::{Inside, Lower};
 use super::operand::{Object, Operand, OperandKind};
-use super::resolve::{id_annotation, name_annotation};
+use super::annotation::{id_annotation, name_annotation};
 use super::scope::{BlockInstance, BlockKind, Declared, Entity, Scope, TableDef};
 use super::types::{Ty, TyKind};
 
@@ -72,7 +72,8 @@ impl<'a> Lower<'a> {
     pub fn names_of(&self, name: &str, annotations: Vec<Annotation>) -> Names {
         Names {
             name: name.into(),
-            id: id_annotation(&annotations),
+            // 0 leaves the choice to the compiler.
+            id: id_annotation(&annotations).filter(|id| *id != 0),
             annotations,
         }
     }
@@ -233,11 +234,6 @@ impl<'a> Lower<'a> {
             .iter()
             .find_map(|arg| self.enum_member(arg))
             .unwrap_or_default();
-        let index_type =
-            |this: &Self, position: usize| match types.get(position).map(|ty| &this.types[*ty]) {
-                Some(TyKind::New(def)) => Some(Arc::clone(&this.types.news[*def].name)),
-                _ => None,
-            };
         let counter_unit = match &*unit {
             "bytes" => Unit::Bytes,
             "packets" => Unit::Packets,
@@ -245,12 +241,10 @@ impl<'a> Lower<'a> {
         };
         Some(match kind {
             "counter" => {
-                let index_type = index_type(self, 0);
                 Object::Counter(self.ir.counters.append(Counter {
                     names,
                     size,
                     unit: counter_unit,
-                    index_type,
                     span,
                 }))
             }
@@ -263,12 +257,10 @@ impl<'a> Lower<'a> {
                 }))
             }
             "meter" => {
-                let index_type = index_type(self, 0);
                 Object::Meter(self.ir.meters.append(Meter {
                     names,
                     size,
                     unit: counter_unit,
-                    index_type,
                     span,
                 }))
             }
@@ -294,13 +286,11 @@ impl<'a> Lower<'a> {
                     return None;
                 }
                 let data_type = self.data_type(ty);
-                let index_type = index_type(self, 1);
                 let register = self.ir.registers.append(Register {
                     names,
                     size,
                     ty: scalar,
                     data_type,
-                    index_type,
                     span,
                 });
                 self.names.registers.insert(register, ty);

@@ -6,7 +6,7 @@ use crate::ir::control_plane::TypeDefinitionKind;
 use crate::ir::{DataType, TypeDefinition};
 
 use super::lower::Lower;
-use super::resolve::name_annotation;
+use super::annotation::name_annotation;
 use super::types::{FieldDef, Ty, TyKind};
 
 impl<'a> Lower<'a> {
