@@ -29,11 +29,16 @@ impl<'a> Lower<'a> {
     fn annotation(&mut self, scope: &Scope<'a>, annotation: &'a ast::Annotation) -> Annotation {
         let name = Arc::clone(&annotation.name.name);
         match &annotation.body {
-            AnnotationBody::None => Annotation::Unstructured {
-                name,
-                body: None,
-                string: None,
-            },
+            AnnotationBody::None => {
+                if matches!(&*name, "name" | "id") {
+                    self.error(annotation.span, format!("`@{name}` says nothing"));
+                }
+                Annotation::Unstructured {
+                    name,
+                    body: None,
+                    string: None,
+                }
+            }
             AnnotationBody::Unstructured(tokens) if &*name == "name" => {
                 let string = self.text_of(scope, tokens);
                 if string.is_none() {

@@ -72,8 +72,7 @@ impl<'a> Lower<'a> {
     pub fn names_of(&self, name: &str, annotations: Vec<Annotation>) -> Names {
         Names {
             name: name.into(),
-            // 0 leaves the choice to the compiler.
-            id: id_annotation(&annotations).filter(|id| *id != 0),
+            id: id_annotation(&annotations),
             annotations,
         }
     }
