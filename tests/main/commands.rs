@@ -349,7 +349,10 @@ fn a_compiled_p4_program_has_its_p4info_as_text_and_as_bytes() {
     use signalbox_p4runtime::proto::p4::config::v1::P4Info;
 
     let folder = Folder::new();
-    let path = folder.write("names.p4", include_str!("../../compiler/p4/tests/corpus/names.p4"));
+    let path = folder.write(
+        "names.p4",
+        include_str!("../../compiler/p4/tests/corpus/names.p4"),
+    );
     let out = folder.file("out");
     let output = signalbox(&["p4", "compile", text(&path), "-o", text(&out)]);
     assert_eq!(code(&output), 0, "{}", errors(&output));

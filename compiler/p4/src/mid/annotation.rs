@@ -97,11 +97,7 @@ impl<'a> Lower<'a> {
     }
 
     /// The text that tokens make: string literals and constants, joined by `++`.
-    fn text_of(
-        &mut self,
-        scope: &Scope<'a>,
-        tokens: &[ast::AnnotationToken],
-    ) -> Option<Arc<str>> {
+    fn text_of(&mut self, scope: &Scope<'a>, tokens: &[ast::AnnotationToken]) -> Option<Arc<str>> {
         let mut text = String::new();
         for (position, token) in tokens.iter().enumerate() {
             match &token.kind {

@@ -14,9 +14,9 @@ use crate::ir::{
 };
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::{Inside, Lower};
 use super::operand::{Object, Operand, OperandKind};
-use super::annotation::{id_annotation, name_annotation};
 use super::scope::{BlockInstance, BlockKind, Declared, Entity, Scope, TableDef};
 use super::types::{Ty, TyKind};
 
@@ -239,14 +239,12 @@ impl<'a> Lower<'a> {
             _ => Unit::Both,
         };
         Some(match kind {
-            "counter" => {
-                Object::Counter(self.ir.counters.append(Counter {
-                    names,
-                    size,
-                    unit: counter_unit,
-                    span,
-                }))
-            }
+            "counter" => Object::Counter(self.ir.counters.append(Counter {
+                names,
+                size,
+                unit: counter_unit,
+                span,
+            })),
             "direct_counter" => {
                 Object::DirectCounter(self.ir.direct_counters.append(DirectCounter {
                     names,
@@ -255,14 +253,12 @@ impl<'a> Lower<'a> {
                     span,
                 }))
             }
-            "meter" => {
-                Object::Meter(self.ir.meters.append(Meter {
-                    names,
-                    size,
-                    unit: counter_unit,
-                    span,
-                }))
-            }
+            "meter" => Object::Meter(self.ir.meters.append(Meter {
+                names,
+                size,
+                unit: counter_unit,
+                span,
+            })),
             "direct_meter" => Object::DirectMeter(self.ir.direct_meters.append(DirectMeter {
                 names,
                 unit: counter_unit,

@@ -11,9 +11,9 @@ use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, TypedefTarget};
 use crate::ir::{ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
 
+use super::annotation::{id_annotation, name_annotation, string_annotation};
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
-use super::annotation::{id_annotation, name_annotation, string_annotation};
 use super::scope::{ActionDef, BlockKind, Entity, FunctionDef, Scope};
 use super::types::{EnumDef, GenericStruct, NewDef, Ty, TyKind};
 

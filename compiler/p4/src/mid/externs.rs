@@ -12,10 +12,10 @@ use crate::ir::{
 };
 use crate::source::Span;
 
+use super::annotation::number_annotation;
 use super::bind::Bound;
 use super::lower::{Lower, Part};
 use super::operand::{Operand, OperandKind};
-use super::annotation::number_annotation;
 use super::scope::FunctionDef;
 
 impl<'a> Lower<'a> {

@@ -15,8 +15,8 @@ use crate::ir::{
 };
 use crate::source::Span;
 
-use super::lower::Lower;
 use super::annotation::{id_annotation, name_annotation};
+use super::lower::Lower;
 use super::scope::{Declared, Entity, Scope};
 
 /// The state whose statements are being made.

@@ -10,9 +10,9 @@ use crate::front::ast::{self, ExprKind, PropertyValue};
 use crate::ir::{Expr, Handle, HeaderRef, Key, KeyValue, MatchKind, Place, Table, Type};
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::Lower;
 use super::operand::{Object, Operand, OperandKind};
-use super::annotation::{id_annotation, name_annotation};
 use super::scope::{Entity, TableDef};
 use super::types::{Ty, TyKind};
 
@@ -327,8 +327,9 @@ impl<'a> Lower<'a> {
         {
             // Its name is not prefixed by those of the instances around it.
             let Some(name) = name_annotation(&annotations) else {
-                let report = Diagnostic::error(expr.span, "this object needs a name for controllers")
-                    .with_help(format!("write `@name(\"…\")` before `{}`", property.name));
+                let report =
+                    Diagnostic::error(expr.span, "this object needs a name for controllers")
+                        .with_help(format!("write `@name(\"…\")` before `{}`", property.name));
                 self.report(report);
                 return None;
             };

@@ -9,9 +9,9 @@ use crate::front::ast::{self, Direction, ExprKind, PropertyValue};
 use crate::ir::{self, ActionScope, DefaultAction, Handle, TableAction, Type};
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::Lower;
 use super::operand::Operand;
-use super::annotation::{id_annotation, name_annotation};
 use super::scope::{ActionDef, Entity, Scope, TableDef};
 use super::types::TyKind;
 
