@@ -19,7 +19,7 @@ impl<'a> Lower<'a> {
     /// Statements, in the given scope.
     pub fn statements(&mut self, scope: &Scope<'a>, stmts: &'a [ast::Stmt]) {
         let mut rest = stmts.iter();
-        while let Some(stmt) = rest.next() {
+        for stmt in rest.by_ref() {
             self.statement(scope, stmt);
             if leaves(&self.block) {
                 break;
