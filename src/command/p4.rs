@@ -1,10 +1,12 @@
-//! `signalbox p4 compile`: any P4_16 program for v1model to bmv2 JSON and P4Info.
+//! `signalbox p4 compile`: any P4_16 program for v1model to bmv2 JSON and P4Info, as text and as the
+//! bytes of its protobuf message.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use prost::Message;
 use signalbox_p4::diagnostics::Diagnostics;
 use signalbox_p4::front::PreprocessOptions;
 use signalbox_p4::source::{SourceMap, Sources};
@@ -24,7 +26,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum P4Command {
-    /// Compile a program for v1model to PROG.json and PROG.p4info.txtpb
+    /// Compile a program for v1model to PROG.json, PROG.p4info.txtpb and PROG.p4info.bin
     Compile(CompileArguments),
 }
 
@@ -33,7 +35,7 @@ struct CompileArguments {
     /// The program
     #[arg(value_name = "PROG.p4")]
     program: PathBuf,
-    /// The folder for PROG.json and PROG.p4info.txtpb
+    /// The folder for PROG.json, PROG.p4info.txtpb and PROG.p4info.bin
     #[arg(short = 'o', value_name = "DIR")]
     output: PathBuf,
     /// Look for included files in DIR, too
@@ -88,6 +90,10 @@ fn compile(arguments: &CompileArguments, format: ErrorFormat) -> Result<(), Fail
     files::write_whole(
         &place(".p4info.txtpb"),
         print_p4info(&compiled.image.p4info).as_bytes(),
+    )?;
+    files::write_whole(
+        &place(".p4info.bin"),
+        &compiled.image.p4info.encode_to_vec(),
     )?;
     files::write_whole(&place(".json"), compiled.image.json.as_bytes())
 }

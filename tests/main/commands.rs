@@ -369,6 +369,29 @@ fn an_unparsable_p4_program_is_an_error_with_its_place() {
 }
 
 #[test]
+fn a_compiled_p4_program_has_its_p4info_as_text_and_as_bytes() {
+    use signalbox_p4runtime::proto::p4::config::v1::P4Info;
+
+    let folder = Folder::new();
+    let path = folder.write(
+        "names.p4",
+        include_str!("../../compiler/p4/tests/corpus/names.p4"),
+    );
+    let out = folder.file("out");
+    let output = signalbox(&["p4", "compile", text(&path), "-o", text(&out)]);
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    let bytes = std::fs::read(out.join("names.p4info.bin")).unwrap();
+    let info = <P4Info as prost::Message>::decode(&*bytes).unwrap();
+    let printed = std::fs::read_to_string(out.join("names.p4info.txtpb")).unwrap();
+    assert_eq!(
+        signalbox_p4runtime::text::parse_p4info(&printed).unwrap(),
+        info
+    );
+    assert!(info.tables.iter().any(|t| t.action_refs.len() == 2));
+    assert!(out.join("names.json").exists());
+}
+
+#[test]
 fn the_demo_makes_a_thousand_connections() {
     let output = run(
         Command::new(SIGNALBOX).args(["demo", "--json"]),

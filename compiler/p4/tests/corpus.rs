@@ -72,7 +72,7 @@ fn images_do_what_they_did() {
 
 #[test]
 fn controllers_see_what_they_saw() {
-    for name in ["types", "controls"] {
+    for name in ["types", "controls", "names"] {
         let text = fs::read_to_string(folder("corpus").join(format!("{name}.p4"))).unwrap();
         let info = compiled(name, &text).image.p4info;
         let printed = print_p4info(&info);

@@ -224,6 +224,103 @@ fn what_the_target_cannot_do_is_named() {
 }
 
 #[test]
+fn two_things_of_a_kind_can_not_have_one_name() {
+    let twice = |locals: &str, ingress: &str, expected: &str| {
+        assert_eq!(findings(locals, ingress), [expected], "{locals}");
+    };
+    let tables = "@name(\"x\") table t { key = { hdr.h.a: exact; } actions = { NoAction; } }
+        @name(\"x\") table u { key = { hdr.h.a: exact; } actions = { NoAction; } }";
+    twice(
+        tables,
+        "t.apply(); u.apply();",
+        "error: two tables have the name `I.x`",
+    );
+    twice(
+        "@name(\"x\") counter(8, CounterType.packets) a; @name(\"x\") direct_counter(CounterType.bytes) b;",
+        "a.count(1);",
+        "error: two counters have the name `I.x`",
+    );
+    twice(
+        "@name(\"x\") action a() { } @name(\"x\") action b() { } table t { actions = { a; b; } default_action = a; }",
+        "t.apply();",
+        "error: two actions have the name `I.x`",
+    );
+    let twins = program("", "Q.apply(hdr); Q.apply(hdr);").replacen(
+        "control I",
+        "control Q(inout headers_t hdr) { counter(8, CounterType.packets) c; apply { c.count(1); } }\ncontrol I",
+        1,
+    );
+    assert_eq!(
+        findings_of(&twins),
+        ["error: two counters have the name `I.Q.c`"]
+    );
+}
+
+#[test]
+fn one_action_in_two_tables_with_other_arguments_is_no_clash() {
+    let locals = "action a(in bit<8> x, bit<8> y) { hdr.h.a = x + y; }
+        table t { key = { hdr.h.a: exact; } actions = { a(1); NoAction; } }
+        table u { key = { hdr.h.a: exact; } actions = { a(2); NoAction; } }";
+    assert!(findings(locals, "t.apply(); u.apply();").is_empty());
+}
+
+#[test]
+fn ids_that_can_not_be() {
+    let action = |params: &str| {
+        let locals = format!(
+            "const bit<32> five = 5; action a({params}) {{ }} table t {{ key = {{ hdr.h.a: exact; }} actions = {{ a; NoAction; }} }}"
+        );
+        findings(&locals, "t.apply();")
+    };
+    assert_eq!(
+        action("@id(3) bit<8> x, @id(3) bit<8> y"),
+        ["error: the id 3 is given twice"]
+    );
+    assert_eq!(action("@id(0) bit<8> x"), ["error: 0 is no id"]);
+    assert_eq!(
+        action("@id(five) bit<8> x"),
+        ["error: `@id` needs one number"]
+    );
+    assert_eq!(
+        findings(
+            "@id(5) counter(8, CounterType.bytes) a; @id(5) counter(8, CounterType.bytes) b;",
+            "a.count(1);"
+        ),
+        ["error: `I.b`: the id 5 is asked for twice"]
+    );
+}
+
+#[test]
+fn entries_and_properties_that_do_not_go_together() {
+    let table = |actions: &str, rest: &str| {
+        let locals = format!(
+            "action a() {{ }} table t {{ key = {{ hdr.h.a: ternary; }} actions = {{ {actions} }} default_action = NoAction; {rest} }}"
+        );
+        findings(&locals, "t.apply();")
+    };
+    assert_eq!(
+        table("@defaultonly a; NoAction;", "const entries = { 1: a(); }"),
+        ["error: `a` is listed with `@defaultonly`"]
+    );
+    assert_eq!(
+        table("a; NoAction;", "const entries = { priority = 3: 1: a(); }"),
+        ["error: an entry of a constant list can't have a priority"]
+    );
+    assert_eq!(
+        table("a; NoAction;", "implementation = action_profile(8);"),
+        ["error: this object needs a name for controllers"]
+    );
+    check(
+        "switch (hdr.h.a) { default: { } 1: { hdr.h.b = 1; } }",
+        &["error: no case can follow `default`"],
+    );
+    assert_eq!(
+        findings("@name(5) action a() { }", "a();"),
+        ["error: `@name` needs one string"]
+    );
+}
+
+#[test]
 fn a_program_without_a_package_is_none() {
     assert_eq!(
         findings_of("#include <core.p4>\n"),

@@ -167,6 +167,33 @@ fn a_condition_that_is_known_leaves_nothing() {
 }
 
 #[test]
+fn a_table_behind_a_return_or_exit_is_nowhere() {
+    let locals = "table t { key = { hdr.h.a: exact; } actions = { NoAction; } }";
+    for leave in [
+        "return;",
+        "exit;",
+        "if (hdr.h.b == 1) { exit; } else { return; }",
+        "{ if (8w1 == 1) { return; } }",
+    ] {
+        let text = program(locals, &format!("hdr.h.b = 1; {leave} t.apply();"));
+        let compiled = compile_text(&text).unwrap();
+        assert!(compiled.image.p4info.tables.is_empty(), "{leave}");
+        assert_eq!(lines(&text, "table I.t"), [""; 0], "{leave}");
+    }
+}
+
+#[test]
+fn a_controller_is_told_of_types_once_something_might_have_one() {
+    let types = |locals: &str, ingress: &str| {
+        let compiled = compile_text(&program(locals, ingress)).unwrap();
+        compiled.image.p4info.type_info.is_some()
+    };
+    assert!(!types("", "hdr.h.a = 1;"));
+    assert!(types("", "mark_to_drop(s);"));
+    assert!(types("action_profile(8) unused;", ""));
+}
+
+#[test]
 fn a_table_applied_in_two_places_finds_its_way_back() {
     let locals = "action set(bit<8> v) { hdr.h.d = v; } table t { key = { hdr.h.a: exact; } actions = { set; NoAction; } }";
     let text = program(

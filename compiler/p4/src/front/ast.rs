@@ -226,6 +226,8 @@ pub struct IntLit {
     pub signed: bool,
     /// 2, 8, 10 or 16: how it was written.
     pub base: u8,
+    /// All of it as it was written.
+    pub text: Arc<str>,
 }
 
 /// An expression.

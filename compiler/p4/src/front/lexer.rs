@@ -259,6 +259,7 @@ fn parse_int(text: &str) -> Result<IntLit, String> {
         width,
         signed,
         base,
+        text: text.into(),
     })
 }
 
@@ -282,6 +283,7 @@ pub(super) fn int_token(value: u32, at: &Token) -> Token {
         width: None,
         signed: false,
         base: 10,
+        text: value.to_string().into(),
     };
     Token {
         kind: TokenKind::Int(lit),

@@ -65,7 +65,7 @@ impl Token {
                 format!("keyword `{word}`")
             }
             TokenKind::Word(word) => format!("`{word}`"),
-            TokenKind::Int(lit) => format!("`{}`", int_text(lit)),
+            TokenKind::Int(lit) => format!("`{}`", lit.text),
             TokenKind::Str(text) => format!("string \"{}\"", shortened(text)),
             TokenKind::Symbol(symbol) => format!("`{symbol}`"),
             TokenKind::Stray(c) => format!("character `{}`", c.escape_debug()),
@@ -73,24 +73,6 @@ impl Token {
             TokenKind::End => "the end of the file".to_owned(),
         }
     }
-}
-
-/// A literal as P4 text, in the base it was written in.
-#[must_use]
-pub fn int_text(lit: &IntLit) -> String {
-    let sign = if lit.signed { 's' } else { 'w' };
-    let width = lit.width.map_or_else(String::new, |w| format!("{w}{sign}"));
-    let prefix = match lit.base {
-        2 => "0b",
-        8 => "0o",
-        16 => "0x",
-        _ => "",
-    };
-    let base = match lit.base {
-        2 | 8 | 16 => u32::from(lit.base),
-        _ => 10,
-    };
-    format!("{width}{prefix}{}", lit.value.to_str_radix(base))
 }
 
 fn shortened(text: &str) -> String {

@@ -101,6 +101,8 @@ pub struct Program {
     pub deparser_span: Span,
     /// What the control plane sees, in the order of its declaration.
     pub control_plane: Vec<ControlPlaneItem>,
+    /// Whether live code calls an extern function.
+    pub calls_externs: bool,
     /// Types that the control plane needs to know.
     pub type_definitions: Vec<TypeDefinition>,
     /// The package's annotations.
@@ -483,8 +485,6 @@ pub struct Counter {
     pub size: u64,
     /// What it counts.
     pub unit: Unit,
-    /// The name of its index's type, if that was made with `type`.
-    pub index_type: Option<Arc<str>>,
     /// Where it is.
     pub span: Span,
 }
@@ -498,8 +498,6 @@ pub struct Meter {
     pub size: u64,
     /// What it measures; never both.
     pub unit: Unit,
-    /// The name of its index's type, if that was made with `type`.
-    pub index_type: Option<Arc<str>>,
     /// Where it is.
     pub span: Span,
 }
@@ -543,8 +541,6 @@ pub struct Register {
     pub ty: Type,
     /// The type of a cell as the control plane sees it.
     pub data_type: DataType,
-    /// The name of its index's type, if that was made with `type`.
-    pub index_type: Option<Arc<str>>,
     /// Where it is.
     pub span: Span,
 }

@@ -112,6 +112,17 @@ impl<'a> Lower<'a> {
         Operand::new(ty, OperandKind::Place(result))
     }
 
+    /// Refuses labels behind `default` (section 12.7).
+    pub fn default_is_last(&mut self, cases: &[ast::SwitchCase]) {
+        let mut labels = cases.iter().skip_while(|case| case.label.is_some());
+        let default = labels.next();
+        if let (Some(default), Some(after)) = (default, labels.next()) {
+            let report = Diagnostic::error(after.span, "no case can follow `default`")
+                .with_label(default.span, "this default");
+            self.report(report);
+        }
+    }
+
     /// `switch (table.apply().action_run) { … }`
     pub fn switch_on_action(
         &mut self,

@@ -2,6 +2,7 @@
 //! place of their calls so that arguments are copied in and out as section 6.8 wants.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::front::ast::{self, ExprKind, TypeKind};
 use crate::ir::StmtKind;
@@ -9,7 +10,7 @@ use crate::source::Span;
 
 use super::lower::{Inside, Lower, Part};
 use super::operand::{Object, Operand, OperandKind};
-use super::scope::{ActionDef, Entity, FunctionDef, Scope, TableDef};
+use super::scope::{ActionDef, BlockInstance, Entity, FunctionDef, Scope, TableDef};
 use super::types::{Ty, TyKind};
 
 impl<'a> Lower<'a> {
@@ -125,11 +126,7 @@ impl<'a> Lower<'a> {
                     return self.void();
                 }
                 Some(Entity::Control(..) | Entity::Parser(..)) if member.as_str() == "apply" => {
-                    let name = self.qualified(path.name.as_str());
-                    if let Some(Object::Block(block)) =
-                        self.construct(scope, path, &[], &[], &name, Vec::new(), span)
-                    {
-                        self.note_instance(&block);
+                    if let Some(block) = self.direct_instance(scope, path, span) {
                         self.apply_block(scope, &block, args, span);
                     }
                     return self.void();
@@ -157,6 +154,28 @@ impl<'a> Lower<'a> {
                 self.call_method(scope, &object, operand.ty, member, type_args, args, span)
             }
             _ => self.builtin_method(scope, operand, base.span, member, args, span),
+        }
+    }
+
+    /// The instance that `Type.apply(…)` makes: one for each place of each instance around it.
+    fn direct_instance(
+        &mut self,
+        scope: &Scope<'a>,
+        path: &'a ast::Path,
+        span: Span,
+    ) -> Option<Rc<BlockInstance<'a>>> {
+        let key = (Arc::clone(&self.prefix), span);
+        if let Some(known) = self.names.applied_directly.get(&key) {
+            return Some(Rc::clone(known));
+        }
+        let name = self.qualified(path.name.as_str());
+        match self.construct(scope, path, &[], &[], &name, Vec::new(), span)? {
+            Object::Block(block) => {
+                self.note_instance(&block);
+                self.names.applied_directly.insert(key, Rc::clone(&block));
+                Some(block)
+            }
+            _ => None,
         }
     }
 
@@ -285,6 +304,9 @@ impl<'a> Lower<'a> {
         ) else {
             return self.poison();
         };
+        if def.body.is_none() && self.dead == 0 && self.part != Part::Parser {
+            self.ir.calls_externs |= path.name.as_str() != "static_assert";
+        }
         match def.body {
             Some(body) => self
                 .deeper(span, |this| this.inline_function(&def, body, &bound, span))

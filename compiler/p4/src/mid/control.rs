@@ -14,9 +14,9 @@ use crate::ir::{
 };
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::{Inside, Lower};
 use super::operand::{Object, Operand, OperandKind};
-use super::resolve::{id_annotation, name_annotation};
 use super::scope::{BlockInstance, BlockKind, Declared, Entity, Scope, TableDef};
 use super::types::{Ty, TyKind};
 
@@ -233,27 +233,18 @@ impl<'a> Lower<'a> {
             .iter()
             .find_map(|arg| self.enum_member(arg))
             .unwrap_or_default();
-        let index_type =
-            |this: &Self, position: usize| match types.get(position).map(|ty| &this.types[*ty]) {
-                Some(TyKind::New(def)) => Some(Arc::clone(&this.types.news[*def].name)),
-                _ => None,
-            };
         let counter_unit = match &*unit {
             "bytes" => Unit::Bytes,
             "packets" => Unit::Packets,
             _ => Unit::Both,
         };
         Some(match kind {
-            "counter" => {
-                let index_type = index_type(self, 0);
-                Object::Counter(self.ir.counters.append(Counter {
-                    names,
-                    size,
-                    unit: counter_unit,
-                    index_type,
-                    span,
-                }))
-            }
+            "counter" => Object::Counter(self.ir.counters.append(Counter {
+                names,
+                size,
+                unit: counter_unit,
+                span,
+            })),
             "direct_counter" => {
                 Object::DirectCounter(self.ir.direct_counters.append(DirectCounter {
                     names,
@@ -262,16 +253,12 @@ impl<'a> Lower<'a> {
                     span,
                 }))
             }
-            "meter" => {
-                let index_type = index_type(self, 0);
-                Object::Meter(self.ir.meters.append(Meter {
-                    names,
-                    size,
-                    unit: counter_unit,
-                    index_type,
-                    span,
-                }))
-            }
+            "meter" => Object::Meter(self.ir.meters.append(Meter {
+                names,
+                size,
+                unit: counter_unit,
+                span,
+            })),
             "direct_meter" => Object::DirectMeter(self.ir.direct_meters.append(DirectMeter {
                 names,
                 unit: counter_unit,
@@ -294,13 +281,11 @@ impl<'a> Lower<'a> {
                     return None;
                 }
                 let data_type = self.data_type(ty);
-                let index_type = index_type(self, 1);
                 let register = self.ir.registers.append(Register {
                     names,
                     size,
                     ty: scalar,
                     data_type,
-                    index_type,
                     span,
                 });
                 self.names.registers.insert(register, ty);

@@ -11,9 +11,9 @@ use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, TypedefTarget};
 use crate::ir::{ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
 
+use super::annotation::{id_annotation, name_annotation, string_annotation};
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
-use super::resolve::{id_annotation, name_annotation, string_annotation};
 use super::scope::{ActionDef, BlockKind, Entity, FunctionDef, Scope};
 use super::types::{EnumDef, GenericStruct, NewDef, Ty, TyKind};
 
@@ -36,6 +36,13 @@ pub struct Globals<'a> {
     pub tables: Vec<Rc<super::scope::TableDef<'a>>>,
     /// Variables for computed parts of hashes' inputs, by type and position.
     pub input_variables: FxHashMap<(crate::ir::Type, usize), crate::ir::Place>,
+    /// In which base the program writes the value of a constant, by the constant's place.
+    pub bases: FxHashMap<crate::source::Span, u8>,
+    /// Blocks that are applied without an instance, by the instance around and the place.
+    pub applied_directly:
+        FxHashMap<(Arc<str>, crate::source::Span), Rc<super::scope::BlockInstance<'a>>>,
+    /// How many digests are lists and so have a number for a name.
+    pub unnamed_digests: usize,
     /// The types of registers' cells.
     pub registers: FxHashMap<crate::ir::Handle<crate::ir::Register>, Ty>,
 }
@@ -207,6 +214,8 @@ impl<'a> Lower<'a> {
                     );
                     value = self.poison();
                 }
+                let base = self.base_of(scope, &constant.value);
+                self.names.bases.insert(constant.name.span, base);
                 self.declare(
                     scope,
                     &constant.name,
@@ -446,9 +455,12 @@ impl<'a> Lower<'a> {
                 continue;
             };
             let mut fields = Vec::new();
+            let mut ids = Vec::new();
             for field in &def.fields {
                 self.packet_header_field(field, "", &mut fields);
+                ids.push((id_annotation(&field.annotations), field.span));
             }
+            self.distinct_ids(&ids);
             self.ir
                 .control_plane
                 .push(ControlPlaneItem::PacketHeader(PacketHeader {

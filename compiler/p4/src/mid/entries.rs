@@ -5,8 +5,11 @@ use std::rc::Rc;
 use num_bigint::BigInt;
 use num_traits::Zero;
 
+use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, KeysetKind};
-use crate::ir::{Entries, Entry, EntryKey, Key, MatchKind, Type, mask_of};
+use crate::ir::{
+    ActionScope, Entries, Entry, EntryKey, Key, MatchKind, TableAction, Type, mask_of,
+};
 
 use super::lower::Lower;
 use super::scope::{Scope, TableDef};
@@ -20,6 +23,7 @@ impl<'a> Lower<'a> {
         list: &'a [ast::Entry],
         keys: &[Key],
         types: &[Ty],
+        actions: &[TableAction],
     ) -> Entries {
         let matched: Vec<(&Key, Ty)> = keys
             .iter()
@@ -71,6 +75,25 @@ impl<'a> Lower<'a> {
             ) else {
                 continue;
             };
+            if actions
+                .iter()
+                .any(|a| a.action == action && a.scope == ActionScope::DefaultOnly)
+            {
+                self.error(
+                    entry.action.span,
+                    format!("`{}` is listed with `@defaultonly`", entry.action.path.name),
+                );
+            }
+            if let Some(priority) = &entry.priority
+                && property.is_const
+            {
+                let report = Diagnostic::error(
+                    priority.span,
+                    "an entry of a constant list can't have a priority",
+                )
+                .with_help("their order is their priority; or leave `const` out");
+                self.report(report);
+            }
             let written = entry
                 .priority
                 .as_ref()
@@ -84,7 +107,7 @@ impl<'a> Lower<'a> {
                 (None, None) => Some(BigInt::from(1)),
             };
             let annotations = self.annotations(&scope, &entry.action.annotations);
-            let target_priority = super::resolve::number_annotation(&annotations, "priority")
+            let target_priority = super::annotation::number_annotation(&annotations, "priority")
                 .and_then(|p| p.first().cloned());
             out.push(Entry {
                 keys: entry_keys,

@@ -12,10 +12,10 @@ use crate::ir::{
 };
 use crate::source::Span;
 
+use super::annotation::number_annotation;
 use super::bind::Bound;
 use super::lower::{Lower, Part};
 use super::operand::{Operand, OperandKind};
-use super::resolve::number_annotation;
 use super::scope::FunctionDef;
 
 impl<'a> Lower<'a> {
@@ -362,7 +362,11 @@ impl<'a> Lower<'a> {
         }
         let name = match self.types.structure(data.ty) {
             Some(def) => Arc::clone(&def.control_plane_name),
-            None => format!("digest_{}", self.ir.digests.len()).into(),
+            None => {
+                let number = self.names.unnamed_digests;
+                self.names.unnamed_digests += 1;
+                format!("digest_{number}").into()
+            }
         };
         let data_type = self.data_type(data.ty);
         let list = self.ir.digests.append(DigestList {

@@ -154,6 +154,7 @@ impl<'a> Lower<'a> {
             deparser: Vec::new(),
             deparser_span: Span::default(),
             control_plane: Vec::new(),
+            calls_externs: false,
             type_definitions: Vec::new(),
             package: ir::PackageInfo::default(),
         };

@@ -3,6 +3,7 @@
 //!
 //! Code that can't run, because a constant says so, is checked but leaves nothing behind.
 
+mod annotation;
 mod apply;
 mod arith;
 mod bind;
@@ -10,12 +11,14 @@ mod call;
 mod check;
 mod coerce;
 mod control;
+mod control_plane;
 mod declare;
 mod effects;
 mod entries;
 mod expr;
 mod externs;
 mod inline;
+mod key_name;
 mod lower;
 mod member;
 mod methods;

@@ -1,5 +1,4 @@
-//! The package: its parser, controls and deparser with the headers and metadata that they share, and
-//! the list of what the control plane sees.
+//! The package: its parser, controls and deparser with the headers and metadata that they share.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,14 +8,14 @@ use rustc_hash::FxHashSet;
 use crate::diagnostics::Diagnostic;
 use crate::front::ast;
 use crate::ir::{
-    Action, Annotation, AnnotationArgument, Block, ControlPlaneItem, Expr, Handle, Header,
-    HeaderRef, HeaderType, PackageInfo, Place, Primitive, Stmt, StmtKind,
+    Annotation, AnnotationArgument, Block, Expr, Handle, Header, HeaderRef, HeaderType,
+    PackageInfo, Place, Primitive, Stmt, StmtKind,
 };
 use crate::source::Span;
 
 use super::lower::{Lower, Part};
 use super::operand::{Object, Operand, OperandKind};
-use super::scope::{BlockInstance, BlockKind, Declared};
+use super::scope::{BlockInstance, BlockKind};
 use super::types::{Ty, TyKind};
 
 impl<'a> Lower<'a> {
@@ -258,7 +257,7 @@ impl<'a> Lower<'a> {
             fields.push(crate::ir::Field {
                 name: Arc::clone(&field.name),
                 ty: scalar,
-                alias: super::resolve::string_annotation(&field.annotations, "alias"),
+                alias: super::annotation::string_annotation(&field.annotations, "alias"),
             });
             parts.push(field.ty);
         }
@@ -387,6 +386,12 @@ impl<'a> Lower<'a> {
         let annotations = self.annotations(&globals, &decl.annotations);
         let mut info = PackageInfo::default();
         for annotation in annotations {
+            // Those in brackets are listed as well, as any other.
+            if matches!(annotation.name(), "pkginfo" | "platform_property")
+                && matches!(annotation, Annotation::Pairs { .. })
+            {
+                info.annotations.push(annotation.clone());
+            }
             match (annotation.name(), &annotation) {
                 ("pkginfo", Annotation::Pairs { .. } | Annotation::Unstructured { .. }) => {
                     for (key, value) in pairs(&annotation) {
@@ -406,97 +411,6 @@ impl<'a> Lower<'a> {
             }
         }
         self.ir.package = info;
-    }
-
-    /// Lists what the control plane sees.
-    fn control_plane(&mut self, blocks: &[Rc<BlockInstance<'a>>]) {
-        let mut items = Vec::new();
-        let globals = self.declared.first().cloned().unwrap_or_default();
-        self.list_declared(&globals, &mut items);
-        for block in blocks {
-            let mut own = Vec::new();
-            self.list_declared(&block.declared.borrow(), &mut own);
-            // Actions of the top level come first, as if the control had declared them.
-            let mut shared: Vec<Handle<Action>> = Vec::new();
-            for item in &own {
-                if let ControlPlaneItem::Table(table) = item {
-                    for action in self.ir.tables[*table].actions.iter().map(|a| a.action) {
-                        let is_listed = |i: &ControlPlaneItem| matches!(i, ControlPlaneItem::Action(a) if *a == action);
-                        if !own.iter().any(is_listed)
-                            && !items.iter().any(is_listed)
-                            && !shared.contains(&action)
-                        {
-                            shared.push(action);
-                        }
-                    }
-                }
-            }
-            items.extend(shared.into_iter().map(ControlPlaneItem::Action));
-            items.extend(own);
-        }
-        items.extend(self.ir.digests.handles().map(ControlPlaneItem::Digest));
-        self.ir.control_plane = items;
-        self.packet_headers();
-    }
-
-    fn list_declared(&mut self, declared: &[Declared<'a>], items: &mut Vec<ControlPlaneItem>) {
-        for item in declared {
-            match item {
-                Declared::Table(table) => {
-                    if let Some(handle) = table.lowered.get() {
-                        items.push(ControlPlaneItem::Table(handle));
-                    }
-                }
-                Declared::Action(action) => {
-                    let listed: Vec<Handle<Action>> = action
-                        .lowered
-                        .borrow()
-                        .iter()
-                        .map(|(_, handle)| *handle)
-                        .collect();
-                    for handle in &listed {
-                        items.push(ControlPlaneItem::Action(*handle));
-                    }
-                    if listed.is_empty() && action.used.get() {
-                        // Called directly only: the control plane sees it all the same.
-                        let handle = self.describe_action(action);
-                        items.push(ControlPlaneItem::Action(handle));
-                    }
-                }
-                Declared::Object(object) => match object {
-                    Object::Counter(h) => items.push(ControlPlaneItem::Counter(*h)),
-                    Object::DirectCounter(h) => items.push(ControlPlaneItem::DirectCounter(*h)),
-                    Object::Meter(h) => items.push(ControlPlaneItem::Meter(*h)),
-                    Object::DirectMeter(h) => items.push(ControlPlaneItem::DirectMeter(*h)),
-                    Object::Register(h) => items.push(ControlPlaneItem::Register(*h)),
-                    Object::Profile(h) => items.push(ControlPlaneItem::Profile(*h)),
-                    Object::Block(block) => {
-                        let inner = block.declared.borrow().clone();
-                        self.list_declared(&inner, items);
-                    }
-                    Object::PacketIn | Object::PacketOut => {}
-                },
-                Declared::ValueSet(set) => items.push(ControlPlaneItem::ValueSet(*set)),
-            }
-        }
-    }
-
-    /// An action for the control plane's eyes: its arguments are bound where it is called.
-    fn describe_action(&mut self, def: &Rc<super::scope::ActionDef<'a>>) -> Handle<Action> {
-        let outer = std::mem::replace(&mut self.prefix, Arc::clone(&def.prefix));
-        let annotations = self.annotations(&def.scope, &def.decl.annotations);
-        let name = self.full_name(&annotations, def.action.name.as_str());
-        self.prefix = outer;
-        let hidden = annotations.iter().any(|a| a.name() == "hidden");
-        let names = self.names_of(&name, annotations);
-        self.ir.actions.append(Action {
-            names,
-            params: Vec::new(),
-            body: Block::new(),
-            hidden,
-            unlisted: true,
-            span: def.decl.span,
-        })
     }
 }
 

@@ -15,8 +15,8 @@ use crate::ir::{
 };
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::Lower;
-use super::resolve::{id_annotation, name_annotation};
 use super::scope::{Declared, Entity, Scope};
 
 /// The state whose statements are being made.
@@ -291,6 +291,11 @@ impl<'a> Lower<'a> {
         let names = self.names_of(&name, annotations);
         let mut fields = Vec::new();
         if let Some(defs) = self.types.fields(ty).map(<[_]>::to_vec) {
+            let ids: Vec<_> = defs
+                .iter()
+                .map(|def| (id_annotation(&def.annotations), def.span))
+                .collect();
+            self.distinct_ids(&ids);
             for def in defs {
                 let Some(scalar) = self.types.scalar(def.ty) else {
                     self.unsupported(

@@ -1,4 +1,4 @@
-//! Types and annotations as written become types and annotations as meant.
+//! Types as written become types as meant.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
 use crate::diagnostics::Diagnostic;
-use crate::front::ast::{self, AnnotationBody, AnnotationTokenKind, ExprKind, TypeKind};
-use crate::ir::{Annotation, AnnotationArgument};
+use crate::front::ast::{self, TypeKind};
 use crate::source::Span;
 
+use super::annotation::name_annotation;
 use super::lower::Lower;
 use super::operand::OperandKind;
 use super::scope::{Entity, Scope};
@@ -182,7 +182,8 @@ impl<'a> Lower<'a> {
                     );
                     return self.types.unknown();
                 }
-                let args: Vec<Ty> = args
+                let written = args;
+                let args: Vec<Ty> = written
                     .iter()
                     .map(|arg| self.resolve_type(scope, arg))
                     .collect();
@@ -198,6 +199,7 @@ impl<'a> Lower<'a> {
                     inner.put(&param.name, Entity::Type(*ty), param.span);
                 }
                 let ty = self.declare_struct(&inner, generic.decl, generic.body);
+                self.name_instance(ty, written, &args);
                 self.names
                     .instances
                     .insert((Arc::clone(&path.name.name), args), ty);
@@ -229,6 +231,24 @@ impl<'a> Lower<'a> {
                 self.types.unknown()
             }
         }
+    }
+
+    /// Tells the control plane the instances of a generic struct apart: `s<bit<8>>` is `s_bit8` there.
+    fn name_instance(&mut self, ty: Ty, written: &[ast::Type], args: &[Ty]) {
+        let (TyKind::Struct(def) | TyKind::Header(def) | TyKind::Union(def)) = self.types[ty]
+        else {
+            return;
+        };
+        let mut name = self.types.structs[def].control_plane_name.to_string();
+        for (written, arg) in written.iter().zip(args) {
+            let text = match &written.kind {
+                TypeKind::Named { path, .. } => path.name.to_string(),
+                _ => self.types.name(*arg),
+            };
+            name.push('_');
+            name.extend(text.chars().filter(|c| c.is_alphanumeric() || *c == '_'));
+        }
+        self.types.structs[def].control_plane_name = name.into();
     }
 
     /// What a name means; says so if it means nothing.
@@ -339,179 +359,4 @@ impl<'a> Lower<'a> {
             );
         }
     }
-
-    /// Annotations as they are kept. Unstructured bodies stay text.
-    pub fn annotations(
-        &mut self,
-        scope: &Scope<'a>,
-        list: &'a [ast::Annotation],
-    ) -> Vec<Annotation> {
-        list.iter()
-            .map(|annotation| self.annotation(scope, annotation))
-            .collect()
-    }
-
-    fn annotation(&mut self, scope: &Scope<'a>, annotation: &'a ast::Annotation) -> Annotation {
-        let name = Arc::clone(&annotation.name.name);
-        match &annotation.body {
-            AnnotationBody::None => Annotation::Unstructured {
-                name,
-                body: None,
-                string: None,
-            },
-            AnnotationBody::Unstructured(tokens) => {
-                let texts: Vec<String> =
-                    tokens.iter().map(|token| token_text(&token.kind)).collect();
-                let string = match tokens.as_slice() {
-                    [
-                        ast::AnnotationToken {
-                            kind: AnnotationTokenKind::String(text),
-                            ..
-                        },
-                    ] => Some(Arc::clone(text)),
-                    _ => None,
-                };
-                let body = if texts.is_empty() {
-                    None
-                } else {
-                    Some(texts.join(" ").into())
-                };
-                Annotation::Unstructured { name, body, string }
-            }
-            AnnotationBody::Expressions(list) => {
-                let arguments = list
-                    .iter()
-                    .map(|e| self.annotation_argument(scope, e))
-                    .collect();
-                Annotation::List { name, arguments }
-            }
-            AnnotationBody::KeyValues(pairs) => {
-                let arguments = pairs
-                    .iter()
-                    .map(|pair| {
-                        (
-                            Arc::clone(&pair.name.name),
-                            self.annotation_argument(scope, &pair.value),
-                        )
-                    })
-                    .collect();
-                Annotation::Pairs { name, arguments }
-            }
-        }
-    }
-
-    fn annotation_argument(
-        &mut self,
-        scope: &Scope<'a>,
-        expr: &'a ast::Expr,
-    ) -> AnnotationArgument {
-        if let ExprKind::String(text) = &expr.kind {
-            return AnnotationArgument::String(Arc::clone(text));
-        }
-        let operand = self.expr(scope, expr);
-        match &operand.kind {
-            OperandKind::Int(value) => return AnnotationArgument::Number(value.clone()),
-            OperandKind::String(text) => return AnnotationArgument::String(Arc::clone(text)),
-            OperandKind::Value(value) => {
-                if let Some(value) = self.ir.exprs.constant(*value) {
-                    return AnnotationArgument::Number(value.clone());
-                }
-                if let Some(value) = self.ir.exprs.constant_bool(*value) {
-                    return AnnotationArgument::Bool(value);
-                }
-            }
-            _ => {}
-        }
-        if !operand.is_poison() {
-            self.error(
-                expr.span,
-                "the argument of an annotation must be known at compile time",
-            );
-        }
-        AnnotationArgument::Bool(false)
-    }
-}
-
-fn token_text(kind: &AnnotationTokenKind) -> String {
-    match kind {
-        AnnotationTokenKind::String(text) => {
-            format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-        }
-        AnnotationTokenKind::Int(lit) => int_text(lit),
-        AnnotationTokenKind::Word(text) | AnnotationTokenKind::Symbol(text) => text.to_string(),
-    }
-}
-
-fn int_text(lit: &ast::IntLit) -> String {
-    let digits = match lit.base {
-        2 => format!("0b{:b}", lit.value),
-        8 => format!("0o{:o}", lit.value),
-        16 => format!("0x{:x}", lit.value),
-        _ => lit.value.to_string(),
-    };
-    match lit.width {
-        Some(width) => format!("{width}{}{digits}", if lit.signed { 's' } else { 'w' }),
-        None => digits,
-    }
-}
-
-/// What `@name` says.
-pub fn name_annotation(annotations: &[Annotation]) -> Option<Arc<str>> {
-    string_annotation(annotations, "name")
-}
-
-/// What an annotation with one string says.
-pub fn string_annotation(annotations: &[Annotation], wanted: &str) -> Option<Arc<str>> {
-    annotations
-        .iter()
-        .find(|a| a.name() == wanted)
-        .and_then(|a| match a {
-            Annotation::Unstructured { string, .. } => string.clone(),
-            Annotation::List { arguments, .. } => match arguments.as_slice() {
-                [AnnotationArgument::String(text)] => Some(Arc::clone(text)),
-                _ => None,
-            },
-            Annotation::Pairs { .. } => None,
-        })
-}
-
-/// The numbers that an annotation lists.
-pub fn number_annotation(annotations: &[Annotation], wanted: &str) -> Option<Vec<BigInt>> {
-    annotations
-        .iter()
-        .find(|a| a.name() == wanted)
-        .and_then(|a| match a {
-            Annotation::Unstructured {
-                body: Some(body), ..
-            } => body
-                .split(',')
-                .map(|part| parse_number(part.trim()))
-                .collect(),
-            Annotation::List { arguments, .. } => arguments
-                .iter()
-                .map(|argument| match argument {
-                    AnnotationArgument::Number(value) => Some(value.clone()),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        })
-}
-
-fn parse_number(text: &str) -> Option<BigInt> {
-    let digits = text
-        .split_once(['w', 's'])
-        .map_or(text, |(_, digits)| digits);
-    let (base, digits) = match digits.get(..2) {
-        Some("0x" | "0X") => (16, digits.get(2..)?),
-        Some("0b" | "0B") => (2, digits.get(2..)?),
-        Some("0o" | "0O") => (8, digits.get(2..)?),
-        _ => (10, digits),
-    };
-    BigInt::parse_bytes(digits.replace('_', "").as_bytes(), base)
-}
-
-/// What `@id` says.
-pub fn id_annotation(annotations: &[Annotation]) -> Option<u32> {
-    number_annotation(annotations, "id")?.first()?.to_u32()
 }

@@ -186,6 +186,17 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Where what the name means here was declared.
+    pub fn find_place(&self, name: &str) -> Option<Span> {
+        let mut scope = self;
+        loop {
+            if let Some((_, place)) = scope.inner.names.borrow().get(name) {
+                return Some(*place);
+            }
+            scope = scope.inner.parent.as_ref()?;
+        }
+    }
+
     /// What the name means in this very scope, and where it was declared.
     pub fn find_here(&self, name: &str) -> Option<(Entity<'a>, Span)> {
         self.inner.names.borrow().get(name).cloned()

@@ -18,9 +18,17 @@ const MAX_ROUNDS: usize = 4096;
 impl<'a> Lower<'a> {
     /// Statements, in the given scope.
     pub fn statements(&mut self, scope: &Scope<'a>, stmts: &'a [ast::Stmt]) {
-        for stmt in stmts {
+        let mut rest = stmts.iter();
+        for stmt in rest.by_ref() {
             self.statement(scope, stmt);
+            if leaves(&self.block) {
+                break;
+            }
         }
+        // What can't be reached is only checked.
+        self.dead += 1;
+        self.collect(|this| rest.for_each(|stmt| this.statement(scope, stmt)));
+        self.dead -= 1;
     }
 
     pub fn statement(&mut self, scope: &Scope<'a>, stmt: &'a ast::Stmt) {
@@ -229,6 +237,7 @@ impl<'a> Lower<'a> {
         cases: &'a [ast::SwitchCase],
         span: Span,
     ) {
+        self.default_is_last(cases);
         if let ExprKind::Member { base, member } = &subject.kind
             && let ExprKind::Call { callee, args, .. } = &base.kind
             && let Some(table) = self.applied_table(scope, callee)
@@ -503,5 +512,16 @@ impl<'a> Lower<'a> {
             }
         });
         self.finish_labelled(end, block, span);
+    }
+}
+
+/// Whether what follows a block can't be reached.
+fn leaves(block: &Block) -> bool {
+    match block.last().map(|stmt| &stmt.kind) {
+        Some(StmtKind::Exit | StmtKind::Break(_)) => true,
+        Some(StmtKind::If {
+            then, otherwise, ..
+        }) => leaves(then) && leaves(otherwise),
+        _ => false,
     }
 }

@@ -200,7 +200,7 @@ impl<'a> Lower<'a> {
                     .unwrap_or_default();
                 self.flatten(&format!("{name}."), &inner, out);
             } else if let Some(ty) = self.types.scalar(field.ty) {
-                let alias = super::resolve::string_annotation(&field.annotations, "alias");
+                let alias = super::annotation::string_annotation(&field.annotations, "alias");
                 out.push(ir::Field {
                     name: name.into(),
                     ty,

@@ -10,9 +10,9 @@ use crate::front::ast::{self, ExprKind, PropertyValue};
 use crate::ir::{Expr, Handle, HeaderRef, Key, KeyValue, MatchKind, Place, Table, Type};
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::Lower;
 use super::operand::{Object, Operand, OperandKind};
-use super::resolve::{id_annotation, name_annotation};
 use super::scope::{Entity, TableDef};
 use super::types::{Ty, TyKind};
 
@@ -46,6 +46,8 @@ impl<'a> Lower<'a> {
                 }
             }
         }
+        let ids: Vec<_> = keys.iter().map(|key| (key.id, key.span)).collect();
+        self.distinct_ids(&ids);
         let actions = self.table_actions(def);
         let default = self.default_action(def, &actions);
         let size = Self::property(def, "size").and_then(|p| match &p.value {
@@ -55,7 +57,7 @@ impl<'a> Lower<'a> {
         let entries = match Self::property(def, "entries") {
             Some(property) => match &property.value {
                 PropertyValue::Entries(entries) => {
-                    Some(self.entries(def, property, entries, &keys, &key_types))
+                    Some(self.entries(def, property, entries, &keys, &key_types, &actions))
                 }
                 _ => None,
             },
@@ -256,7 +258,7 @@ impl<'a> Lower<'a> {
         };
         let name = match name_annotation(&annotations) {
             Some(name) => name,
-            None => match key_text(&element.expr) {
+            None => match self.key_name(&def.scope, &element.expr) {
                 Some(text) => text.into(),
                 None => {
                     let report = Diagnostic::error(element.expr.span, "this key needs a name")
@@ -323,13 +325,18 @@ impl<'a> Lower<'a> {
         } = &expr.kind
             && let ExprKind::Path(path) = &callee.kind
         {
-            let own = format!("{}.{}", def.table.name, property.name);
-            let name = self.full_name(&annotations, &own);
+            // Its name is not prefixed by those of the instances around it.
+            let Some(name) = name_annotation(&annotations) else {
+                let report =
+                    Diagnostic::error(expr.span, "this object needs a name for controllers")
+                        .with_help(format!("write `@name(\"…\")` before `{}`", property.name));
+                self.report(report);
+                return None;
+            };
+            let name = name.strip_prefix('.').unwrap_or(&name);
             let scope = def.scope.clone();
-            self.declared.push(Vec::new());
             let object =
-                self.construct(&scope, path, type_args, args, &name, annotations, expr.span);
-            self.declared.pop();
+                self.construct(&scope, path, type_args, args, name, annotations, expr.span);
             return object.map(|object| (object, expr.span));
         }
         let operand = self.expr(&def.scope.clone(), expr);
@@ -342,32 +349,4 @@ impl<'a> Lower<'a> {
             }
         }
     }
-}
-
-/// What the control plane calls a key without `@name`: its text in one form of writing.
-fn key_text(expr: &ast::Expr) -> Option<String> {
-    Some(match &expr.kind {
-        ExprKind::Path(path) if path.absolute => format!(".{}", path.name),
-        ExprKind::Path(path) => path.name.to_string(),
-        ExprKind::Member { base, member } => format!("{}.{member}", key_text(base)?),
-        ExprKind::Index { base, index } => format!("{}[{}]", key_text(base)?, key_text(index)?),
-        ExprKind::Slice { base, hi, lo } => {
-            format!("{}[{}:{}]", key_text(base)?, key_text(hi)?, key_text(lo)?)
-        }
-        ExprKind::Int(lit) => lit.value.to_string(),
-        ExprKind::Binary {
-            op: ast::BinaryOp::BitAnd,
-            left,
-            right,
-        } => format!("{} & {}", key_text(left)?, key_text(right)?),
-        ExprKind::Call { callee, args, .. } => match &callee.kind {
-            ExprKind::Member { base, member }
-                if member.as_str() == "isValid" && args.is_empty() =>
-            {
-                format!("{}.$valid$", key_text(base)?)
-            }
-            _ => return None,
-        },
-        _ => return None,
-    })
 }

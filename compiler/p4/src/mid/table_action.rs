@@ -9,9 +9,9 @@ use crate::front::ast::{self, Direction, ExprKind, PropertyValue};
 use crate::ir::{self, ActionScope, DefaultAction, Handle, TableAction, Type};
 use crate::source::Span;
 
+use super::annotation::{id_annotation, name_annotation};
 use super::lower::Lower;
 use super::operand::Operand;
-use super::resolve::{id_annotation, name_annotation};
 use super::scope::{ActionDef, Entity, Scope, TableDef};
 use super::types::TyKind;
 
@@ -173,6 +173,7 @@ impl<'a> Lower<'a> {
         let name = self.full_name(&annotations, def.action.name.as_str());
         let mut values = bound.clone();
         let mut params: Vec<ir::Param> = Vec::new();
+        let mut ids = Vec::new();
         for param in def.action.params.iter().skip(bound.len()) {
             if param.direction != Direction::None {
                 self.error(
@@ -201,6 +202,7 @@ impl<'a> Lower<'a> {
                 TyKind::Enum(def) => (0, Some(Arc::clone(&self.types.enums[def].name))),
                 _ => (width, type_name),
             };
+            ids.push((id_annotation(&annotations), param.span));
             params.push(ir::Param {
                 name: name_annotation(&annotations).unwrap_or_else(|| Arc::clone(&param.name.name)),
                 ty: scalar,
@@ -210,6 +212,7 @@ impl<'a> Lower<'a> {
                 annotations,
             });
         }
+        self.distinct_ids(&ids);
         let spans = vec![span; values.len()];
         let bound_all = super::bind::Bound {
             values,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::ir::control_plane::TypeDefinitionKind;
 use crate::ir::{DataType, TypeDefinition};
 
+use super::annotation::name_annotation;
 use super::lower::Lower;
-use super::resolve::name_annotation;
 use super::types::{FieldDef, Ty, TyKind};
 
 impl<'a> Lower<'a> {

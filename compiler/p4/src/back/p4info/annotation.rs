@@ -42,10 +42,12 @@ pub fn annotations(list: &[Annotation], without: &[&str]) -> Annotations {
                 });
             }
             Annotation::List { name, arguments } => {
-                let expressions = arguments.iter().map(expression).collect();
-                let body = p4::structured_annotation::Body::ExpressionList(p4::ExpressionList {
-                    expressions,
-                });
+                let expressions: Vec<_> = arguments.iter().map(expression).collect();
+                let body = (!expressions.is_empty()).then_some(
+                    p4::structured_annotation::Body::ExpressionList(p4::ExpressionList {
+                        expressions,
+                    }),
+                );
                 out.structured.push(structured(name, body));
             }
             Annotation::Pairs { name, arguments } => {
@@ -58,17 +60,20 @@ pub fn annotations(list: &[Annotation], without: &[&str]) -> Annotations {
                     .collect();
                 let body =
                     p4::structured_annotation::Body::KvPairList(p4::KeyValuePairList { kv_pairs });
-                out.structured.push(structured(name, body));
+                out.structured.push(structured(name, Some(body)));
             }
         }
     }
     out
 }
 
-fn structured(name: &str, body: p4::structured_annotation::Body) -> p4::StructuredAnnotation {
+fn structured(
+    name: &str,
+    body: Option<p4::structured_annotation::Body>,
+) -> p4::StructuredAnnotation {
     p4::StructuredAnnotation {
         name: name.to_string(),
-        body: Some(body),
+        body,
         source_location: None,
     }
 }

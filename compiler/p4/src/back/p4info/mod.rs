@@ -13,6 +13,7 @@ use crate::ir::{
     Action, ActionScope, Annotation, ControlPlaneItem, Handle, MatchKind, Names, PacketHeader,
     Param, Profile, Program, Table, Unit, ValueSet,
 };
+use crate::source::Span;
 
 use annotation::annotations;
 use ids::{Kind, Symbols, small_ids};
@@ -30,12 +31,13 @@ pub fn write(program: &Program) -> Result<p4::P4Info, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let mut symbols = Symbols::default();
     for item in &program.control_plane {
-        let (kind, names) = names(program, item);
+        let (kind, names, span) = names(program, item);
         if let Err(error) = symbols.add(kind, &names.name, names.id) {
-            diagnostics.push(Diagnostic::error_without_place(format!(
-                "`{}`: {error}",
-                names.name
-            )));
+            let message = format!("`{}`: {error}", names.name);
+            diagnostics.push(match span {
+                Some(span) => Diagnostic::error(span, message),
+                None => Diagnostic::error_without_place(message),
+            });
         }
     }
     symbols.assign();
@@ -52,44 +54,49 @@ pub fn write(program: &Program) -> Result<p4::P4Info, Diagnostics> {
         writer.item(item, &mut info, &mut seen);
     }
     let types = type_info(&program.type_definitions);
-    let is_used = !info.tables.is_empty()
-        || !info.counters.is_empty()
-        || !info.meters.is_empty()
-        || !info.registers.is_empty();
-    if is_used
+    // As p4c has it: even empty, once anything was looked at that might have a type.
+    let has_types = |item: &ControlPlaneItem| {
+        !matches!(
+            item,
+            ControlPlaneItem::Action(_) | ControlPlaneItem::ValueSet(_)
+        )
+    };
+    if program.calls_externs
         || types != p4::P4TypeInfo::default()
-        || !info.controller_packet_metadata.is_empty()
-        || !info.digests.is_empty()
+        || program.control_plane.iter().any(has_types)
     {
         info.type_info = Some(types);
     }
     Ok(info)
 }
 
-fn names(program: &Program, item: &ControlPlaneItem) -> (Kind, Names) {
-    let (kind, names) = match item {
-        ControlPlaneItem::Table(h) => (Kind::Table, &program.tables[*h].names),
-        ControlPlaneItem::Action(h) => (Kind::Action, &program.actions[*h].names),
-        ControlPlaneItem::Counter(h) => (Kind::Counter, &program.counters[*h].names),
-        ControlPlaneItem::DirectCounter(h) => {
-            (Kind::DirectCounter, &program.direct_counters[*h].names)
-        }
-        ControlPlaneItem::Meter(h) => (Kind::Meter, &program.meters[*h].names),
-        ControlPlaneItem::DirectMeter(h) => (Kind::DirectMeter, &program.direct_meters[*h].names),
-        ControlPlaneItem::Register(h) => (Kind::Register, &program.registers[*h].names),
-        ControlPlaneItem::Profile(h) => (Kind::ActionProfile, &program.profiles[*h].names),
-        ControlPlaneItem::ValueSet(h) => (Kind::ValueSet, &program.value_sets[*h].names),
-        ControlPlaneItem::PacketHeader(header) => (Kind::PacketHeader, &header.names),
+/// What an item is, how it is called, and where it is.
+fn names(program: &Program, item: &ControlPlaneItem) -> (Kind, Names, Option<Span>) {
+    macro_rules! of {
+        ($kind:ident, $things:ident, $handle:expr) => {{
+            let thing = &program.$things[*$handle];
+            (Kind::$kind, thing.names.clone(), Some(thing.span))
+        }};
+    }
+    match item {
+        ControlPlaneItem::Table(h) => of!(Table, tables, h),
+        ControlPlaneItem::Action(h) => of!(Action, actions, h),
+        ControlPlaneItem::Counter(h) => of!(Counter, counters, h),
+        ControlPlaneItem::DirectCounter(h) => of!(DirectCounter, direct_counters, h),
+        ControlPlaneItem::Meter(h) => of!(Meter, meters, h),
+        ControlPlaneItem::DirectMeter(h) => of!(DirectMeter, direct_meters, h),
+        ControlPlaneItem::Register(h) => of!(Register, registers, h),
+        ControlPlaneItem::Profile(h) => of!(ActionProfile, profiles, h),
+        ControlPlaneItem::ValueSet(h) => of!(ValueSet, value_sets, h),
+        ControlPlaneItem::PacketHeader(header) => (Kind::PacketHeader, header.names.clone(), None),
         ControlPlaneItem::Digest(h) => {
             let names = Names {
                 name: program.digests[*h].name.clone(),
-                id: None,
-                annotations: Vec::new(),
+                ..Names::default()
             };
-            return (Kind::Digest, names);
+            (Kind::Digest, names, None)
         }
-    };
-    (kind, names.clone())
+    }
 }
 
 struct Writer<'a> {
@@ -157,7 +164,7 @@ impl Writer<'_> {
                     preamble: self.preamble(Kind::Counter, &counter.names, &[]),
                     spec: Some(counter_spec(counter.unit)),
                     size: i64::try_from(counter.size).unwrap_or(i64::MAX),
-                    index_type_name: counter.index_type.as_deref().map(named),
+                    ..Default::default()
                 });
             }
             ControlPlaneItem::Meter(handle) => {
@@ -166,7 +173,7 @@ impl Writer<'_> {
                     preamble: self.preamble(Kind::Meter, &meter.names, &[]),
                     spec: Some(meter_spec(meter.unit)),
                     size: i64::try_from(meter.size).unwrap_or(i64::MAX),
-                    index_type_name: meter.index_type.as_deref().map(named),
+                    ..Default::default()
                 });
             }
             ControlPlaneItem::Register(handle) => {
@@ -175,7 +182,7 @@ impl Writer<'_> {
                     preamble: self.preamble(Kind::Register, &register.names, &[]),
                     type_spec: Some(data_type(&register.data_type)),
                     size: i32::try_from(register.size).unwrap_or(i32::MAX),
-                    index_type_name: register.index_type.as_deref().map(named),
+                    ..Default::default()
                 });
             }
             ControlPlaneItem::Profile(handle) => info
@@ -258,7 +265,7 @@ impl Writer<'_> {
             .map(
                 |((param, param_id), value)| p4::table_action_call::Argument {
                     param_id,
-                    value: bytes(value, param.ty.width()),
+                    value: bytes(value, control_plane_width(param)),
                 },
             )
             .collect();
@@ -490,6 +497,15 @@ impl Writer<'_> {
             });
         }
         info
+    }
+}
+
+/// The width of a parameter's value where the control plane gives or sees it. Numbers that stand for
+/// strings keep the width they have in the program.
+fn control_plane_width(param: &Param) -> u32 {
+    match param.width {
+        0 => param.ty.width(),
+        width => width,
     }
 }
 

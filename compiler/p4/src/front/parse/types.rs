@@ -267,6 +267,7 @@ fn one(span: Span) -> Expr {
         width: None,
         signed: false,
         base: 10,
+        text: "1".into(),
     };
     Expr {
         span,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Frame, FrameKind, MAX_ARGUMENT_DEPTH, MAX_EXPANSION, Macro, Preprocessor};
 use crate::diagnostics::Diagnostic;
 use crate::front::lexer::{int_token, lex_at, string_token};
-use crate::front::token::{Token, TokenKind, int_text};
+use crate::front::token::{Token, TokenKind};
 use crate::source::{SourceMap, Span};
 
 impl Preprocessor<'_> {
@@ -356,7 +356,7 @@ fn is_param(token: &Token, args: &BTreeMap<Arc<str>, Vec<Token>>) -> bool {
 pub(super) fn spell(token: &Token, map: &SourceMap) -> String {
     match &token.kind {
         TokenKind::Word(word) => word.to_string(),
-        TokenKind::Int(lit) => int_text(lit),
+        TokenKind::Int(lit) => lit.text.to_string(),
         TokenKind::Str(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
         TokenKind::Symbol(symbol) => (*symbol).to_owned(),
         TokenKind::Stray(c) => c.to_string(),

@@ -5,7 +5,6 @@ use crate::front::ast::{
     Argument, BinaryOp, Expr, ExprKind, Ident, Keyset, KeysetKind, NamedExpr, Path, Type, TypeKind,
     UnaryOp,
 };
-use crate::front::token::int_text;
 
 /// How tightly an expression binds: below every binary operator, and above them all.
 const TERNARY: u8 = 0;
@@ -25,7 +24,7 @@ impl Printer {
     pub(super) fn expr(&mut self, expr: &Expr) {
         match &expr.kind {
             ExprKind::Bool(value) => self.put(if *value { "true" } else { "false" }),
-            ExprKind::Int(lit) => self.put(&int_text(lit)),
+            ExprKind::Int(lit) => self.put(&lit.text),
             ExprKind::String(text) => self.string(text),
             ExprKind::Path(path) => self.path(path),
             ExprKind::This => self.put("this"),

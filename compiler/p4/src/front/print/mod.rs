@@ -6,7 +6,6 @@ mod expr;
 mod stmt;
 
 use super::ast::{Annotation, AnnotationBody, AnnotationTokenKind, Decl, Expr, Program};
-use super::token::int_text;
 
 /// A program as P4 text, four spaces a level, ending in a line feed.
 #[must_use]
@@ -110,7 +109,7 @@ impl Printer {
                     }
                     match &token.kind {
                         AnnotationTokenKind::String(text) => self.string(text),
-                        AnnotationTokenKind::Int(lit) => self.put(&int_text(lit)),
+                        AnnotationTokenKind::Int(lit) => self.put(&lit.text),
                         AnnotationTokenKind::Word(text) | AnnotationTokenKind::Symbol(text) => {
                             self.put(text)
                         }
