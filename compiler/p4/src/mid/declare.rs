@@ -9,7 +9,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, TypedefTarget};
-use crate::ir::{ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
+use crate::ir::{self, ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
+use crate::source::Span;
 
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
@@ -22,6 +23,8 @@ use super::types::{EnumDef, GenericStruct, NewDef, Ty, TyKind};
 pub struct Globals<'a> {
     /// Generic structs with their arguments.
     pub instances: FxHashMap<(Arc<str>, Vec<Ty>), Ty>,
+    /// Generic structs whose fields are being resolved.
+    pub declaring: Vec<Arc<str>>,
     /// Headers with `@controller_header`, in order.
     pub packet_headers: Vec<Ty>,
     /// The package.
@@ -35,9 +38,22 @@ pub struct Globals<'a> {
     pub actions: Vec<Rc<ActionDef<'a>>>,
     pub tables: Vec<Rc<super::scope::TableDef<'a>>>,
     /// Variables for computed parts of hashes' inputs, by type and position.
-    pub input_variables: FxHashMap<(crate::ir::Type, usize), crate::ir::Place>,
+    pub input_variables: FxHashMap<(ir::Type, usize), ir::Place>,
     /// The types of registers' cells.
-    pub registers: FxHashMap<crate::ir::Handle<crate::ir::Register>, Ty>,
+    pub registers: FxHashMap<ir::Handle<ir::Register>, Ty>,
+    /// The types of direct meters' results.
+    pub meters: FxHashMap<ir::Handle<ir::DirectMeter>, Ty>,
+    /// Where direct meters are read first.
+    pub meter_reads: Vec<(ir::Handle<ir::DirectMeter>, Span)>,
+    /// The flat forms of headers' types, and the types of unions.
+    pub flat_types: FxHashMap<Ty, ir::Handle<ir::HeaderType>>,
+    pub header_type_names: ir::UniqueNames,
+    pub union_types: FxHashMap<Ty, ir::Handle<ir::UnionType>>,
+    pub union_type_names: ir::UniqueNames,
+    /// The states that end parsing with an error, by their reason.
+    pub failing: FxHashMap<&'static str, ir::Handle<ir::State>>,
+    /// Actions of tables that end with `exit`, and what is copied out before.
+    pub exits: FxHashMap<ir::Handle<ir::Action>, Vec<super::bind::CopyOut<'a>>>,
 }
 
 impl<'a> Lower<'a> {

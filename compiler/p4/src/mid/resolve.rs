@@ -197,7 +197,14 @@ impl<'a> Lower<'a> {
                 for (param, ty) in params.iter().zip(&args) {
                     inner.put(&param.name, Entity::Type(*ty), param.span);
                 }
+                // Declared before it is used, only a type that contains itself comes here again.
+                if self.names.declaring.contains(&path.name.name) {
+                    self.error(span, format!("`{}` can't contain itself", path.name));
+                    return self.types.unknown();
+                }
+                self.names.declaring.push(Arc::clone(&path.name.name));
                 let ty = self.declare_struct(&inner, generic.decl, generic.body);
+                self.names.declaring.pop();
                 self.names
                     .instances
                     .insert((Arc::clone(&path.name.name), args), ty);
@@ -359,6 +366,13 @@ impl<'a> Lower<'a> {
                 body: None,
                 string: None,
             },
+            AnnotationBody::Unstructured(tokens) if &*name == "field_list" => {
+                let arguments = tokens
+                    .split(|token| token.kind == AnnotationTokenKind::Symbol(",".into()))
+                    .map(|part| self.listed_number(scope, part, annotation.span))
+                    .collect();
+                Annotation::List { name, arguments }
+            }
             AnnotationBody::Unstructured(tokens) => {
                 let texts: Vec<String> =
                     tokens.iter().map(|token| token_text(&token.kind)).collect();
@@ -396,6 +410,47 @@ impl<'a> Lower<'a> {
                     })
                     .collect();
                 Annotation::Pairs { name, arguments }
+            }
+        }
+    }
+
+    /// One number of `@field_list(…)`: written out, a constant, or a member of an enum with numbers.
+    fn listed_number(
+        &mut self,
+        scope: &Scope<'a>,
+        tokens: &'a [ast::AnnotationToken],
+        span: Span,
+    ) -> AnnotationArgument {
+        use AnnotationTokenKind::{Int, Symbol, Word};
+        let kinds: Vec<&AnnotationTokenKind> = tokens.iter().map(|token| &token.kind).collect();
+        let found = match kinds.as_slice() {
+            [Int(number)] => return AnnotationArgument::Number(number.value.clone()),
+            [Word(name)] => match scope.find(name) {
+                Some(Entity::Value(operand, _)) => self.constant_of(&operand),
+                _ => None,
+            },
+            [Word(name), Symbol(dot), Word(member)] if &**dot == "." => match scope.find(name) {
+                Some(Entity::Type(ty)) => match self.types[ty] {
+                    TyKind::SerEnum(def) => {
+                        let members = &self.types.enums[def].members;
+                        let found = members.iter().find(|(known, _)| known == member);
+                        found.map(|(_, number)| number.clone())
+                    }
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        match found {
+            Some(number) => AnnotationArgument::Number(number),
+            None => {
+                let at = tokens.first().map_or(span, |token| token.span);
+                self.error(
+                    at,
+                    "`@field_list` needs numbers, constants or members of an enum with numbers",
+                );
+                AnnotationArgument::Bool(false)
             }
         }
     }
