@@ -283,3 +283,84 @@ fn the_standard_includes_need_no_file() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_signed_field_takes_only_numbers_that_it_holds() {
+    let text = program("", "hdr.h.s = hdr.h.s + 1;").replacen("bit<8> a;", "bit<8> a; int<8> s;", 1);
+    assert_eq!(
+        lines(&text, "assign"),
+        ["0 assign h.s, ((h.s + 1) two_comp_mod 8)"]
+    );
+}
+
+#[test]
+fn what_a_call_changed_is_copied_out_before_exit() {
+    let locals = "action a(inout bit<8> x) { x = 5; exit; }";
+    let text = program(locals, "a(hdr.h.a);");
+    assert_eq!(lines(&text, "assign"), ["0 assign h.a, 5"]);
+}
+
+#[test]
+fn an_action_that_exits_serves_one_way_of_copying_out() {
+    let text = program(
+        "Q() q; R() r; table t { key = { hdr.h.b: exact; } actions = { quit; } }",
+        "q.apply(hdr.h.a, hdr.h.a); t.apply();",
+    )
+    .replacen(
+        "control I",
+        "action quit() { exit; }\n\
+         control Q(inout bit<8> x, in bit<8> y) { table u { key = { y: exact; } actions = { quit; } } apply { x = 1; u.apply(); } }\n\
+         control R() { apply { } }\n\
+         control I",
+        1,
+    );
+    let failed = compile_text(&text).unwrap_err();
+    let said = failed.diagnostics.render_short(&failed.sources);
+    assert!(said.contains("`quit`, which can `exit`, is used in two places"), "{said}");
+}
+
+#[test]
+fn an_index_on_the_left_is_the_one_from_before_the_right_side() {
+    let text = program("", "bit<8> i = hdr.h.a; hdr.v[i].n = bump(i);")
+        .replacen("h_t k; }", "h_t k; v_t[4] v; }", 1)
+        .replacen(
+            "struct headers_t",
+            "header v_t { bit<8> n; }\nbit<8> bump(inout bit<8> i) { i = i + 1; return 9; }\nstruct headers_t",
+            1,
+        );
+    assert_eq!(lines(&text, "assign"), ["0 assign v[h.a].#0, 9"]);
+}
+
+#[test]
+fn looking_ahead_wants_all_of_it_even_where_nothing_is_used() {
+    let start = "transition accept;";
+    let unused = program("", "").replacen(start, "bit<16> z = p.lookahead<bit<16>>(); transition accept;", 1);
+    assert_eq!(lines(&unused, "lookahead").len(), 1);
+    let part = program("", "").replacen(
+        start,
+        "transition select(p.lookahead<tuple<bit<12>, bit<4>>>()[1]) { 1: accept; _: reject; }",
+        1,
+    );
+    assert_eq!(lines(&part, "lookahead"), ["set scalars.tmp, lookahead(0, 16)"]);
+}
+
+#[test]
+fn a_state_called_no_match_is_not_where_failed_selects_go() {
+    let text = program("", "").replacen(
+        "transition accept;",
+        "transition select(hdr.h.a) { 1: no_match; } } state no_match { p.extract(hdr.k); transition accept;",
+        1,
+    );
+    assert_eq!(lines(&text, "default -> no_match"), ["default -> no_match_2"]);
+}
+
+#[test]
+fn programs_can_ask_for_the_target() {
+    assert_eq!(
+        primitives(
+            "",
+            "\n#ifdef __TARGET_BMV2__\nhdr.h.a = __TARGET_BMV2__;\n#endif\n"
+        ),
+        ["assign h.a, 1"]
+    );
+}

@@ -3,7 +3,7 @@
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, Direction, ExprKind, TypeKind};
-use crate::ir::Expr;
+use crate::ir::{Expr, StmtKind};
 use crate::source::Span;
 
 use super::effects::Footprint;
@@ -324,7 +324,11 @@ impl<'a> Lower<'a> {
 
     /// Copies out what the innermost call has pending: it is over.
     pub fn copy_out_last(&mut self, span: Span) {
-        if let Some(copies) = self.pending.pop() {
+        let Some(copies) = self.pending.pop() else {
+            return;
+        };
+        // `exit` has copied them out.
+        if !matches!(self.block.last().map(|stmt| &stmt.kind), Some(StmtKind::Exit)) {
             self.copy_out(copies, span);
         }
     }
