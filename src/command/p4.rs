@@ -49,11 +49,7 @@ struct Disk;
 
 impl Sources for Disk {
     fn read(&self, path: &str) -> Option<Arc<str>> {
-        // A device such as /dev/zero has no end, and is no program.
-        if !std::fs::metadata(path).ok()?.is_file() {
-            return None;
-        }
-        std::fs::read_to_string(path).ok().map(Arc::from)
+        files::read_text(Path::new(path)).ok().map(Arc::from)
     }
 }
 

@@ -134,6 +134,10 @@ fn long_code_is_not_deep_code() {
     let branches: String = (0..1000)
         .map(|n| format!("if (hdr.h.w == {n}) {{ m.x = 1; }}\n"))
         .collect();
-    let text = program("", "").replacen("transition accept;", &format!("{branches}transition accept;"), 1);
+    let text = program("", "").replacen(
+        "transition accept;",
+        &format!("{branches}transition accept;"),
+        1,
+    );
     assert!(compile_text(&text).is_ok());
 }

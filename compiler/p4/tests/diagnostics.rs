@@ -301,7 +301,11 @@ fn meters_of_tables_that_are_not_there() {
 fn next_of_a_stack_outside_of_extract() {
     let text = program("", "")
         .replacen("h_t k; }", "h_t k; h_t[2] v; }", 1)
-        .replacen("transition accept;", "hdr.v.next.setValid(); transition accept;", 1);
+        .replacen(
+            "transition accept;",
+            "hdr.v.next.setValid(); transition accept;",
+            1,
+        );
     assert_eq!(
         findings_of(&text),
         ["error: `next` of a stack is supported only as the argument of `extract`"]
@@ -312,7 +316,11 @@ fn next_of_a_stack_outside_of_extract() {
 fn field_lists_that_can_not_be() {
     let with = |fields: &str| {
         let text = program("", "resubmit_preserving_field_list(3);");
-        findings_of(&text.replacen("bit<8> x; bit<16> y;", &format!("bit<8> x; bit<16> y; {fields}"), 1))
+        findings_of(&text.replacen(
+            "bit<8> x; bit<16> y;",
+            &format!("bit<8> x; bit<16> y; {fields}"),
+            1,
+        ))
     };
     assert_eq!(
         with("@field_list(3) h_t kept;")[0],
@@ -331,7 +339,5 @@ fn a_generic_type_that_contains_itself() {
         "struct S<T> { S<S<T>> x; }\nstruct U { S<bit<8>> x; }\nheader h_t",
         1,
     );
-    assert!(
-        findings_of(&text).contains(&"error: `S` can't contain itself".to_string())
-    );
+    assert!(findings_of(&text).contains(&"error: `S` can't contain itself".to_string()));
 }

@@ -286,7 +286,8 @@ fn the_standard_includes_need_no_file() {
 
 #[test]
 fn a_signed_field_takes_only_numbers_that_it_holds() {
-    let text = program("", "hdr.h.s = hdr.h.s + 1;").replacen("bit<8> a;", "bit<8> a; int<8> s;", 1);
+    let text =
+        program("", "hdr.h.s = hdr.h.s + 1;").replacen("bit<8> a;", "bit<8> a; int<8> s;", 1);
     assert_eq!(
         lines(&text, "assign"),
         ["0 assign h.s, ((h.s + 1) two_comp_mod 8)"]
@@ -316,7 +317,10 @@ fn an_action_that_exits_serves_one_way_of_copying_out() {
     );
     let failed = compile_text(&text).unwrap_err();
     let said = failed.diagnostics.render_short(&failed.sources);
-    assert!(said.contains("`quit`, which can `exit`, is used in two places"), "{said}");
+    assert!(
+        said.contains("`quit`, which can `exit`, is used in two places"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -334,14 +338,21 @@ fn an_index_on_the_left_is_the_one_from_before_the_right_side() {
 #[test]
 fn looking_ahead_wants_all_of_it_even_where_nothing_is_used() {
     let start = "transition accept;";
-    let unused = program("", "").replacen(start, "bit<16> z = p.lookahead<bit<16>>(); transition accept;", 1);
+    let unused = program("", "").replacen(
+        start,
+        "bit<16> z = p.lookahead<bit<16>>(); transition accept;",
+        1,
+    );
     assert_eq!(lines(&unused, "lookahead").len(), 1);
     let part = program("", "").replacen(
         start,
         "transition select(p.lookahead<tuple<bit<12>, bit<4>>>()[1]) { 1: accept; _: reject; }",
         1,
     );
-    assert_eq!(lines(&part, "lookahead"), ["set scalars.tmp, lookahead(0, 16)"]);
+    assert_eq!(
+        lines(&part, "lookahead"),
+        ["set scalars.tmp, lookahead(0, 16)"]
+    );
 }
 
 #[test]
@@ -351,7 +362,10 @@ fn a_state_called_no_match_is_not_where_failed_selects_go() {
         "transition select(hdr.h.a) { 1: no_match; } } state no_match { p.extract(hdr.k); transition accept;",
         1,
     );
-    assert_eq!(lines(&text, "default -> no_match"), ["default -> no_match_2"]);
+    assert_eq!(
+        lines(&text, "default -> no_match"),
+        ["default -> no_match_2"]
+    );
 }
 
 #[test]

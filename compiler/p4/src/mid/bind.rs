@@ -328,7 +328,10 @@ impl<'a> Lower<'a> {
             return;
         };
         // `exit` has copied them out.
-        if !matches!(self.block.last().map(|stmt| &stmt.kind), Some(StmtKind::Exit)) {
+        if !matches!(
+            self.block.last().map(|stmt| &stmt.kind),
+            Some(StmtKind::Exit)
+        ) {
             self.copy_out(copies, span);
         }
     }

@@ -161,7 +161,10 @@ impl<'a> Lower<'a> {
             return self.poison();
         }
         if width > MAX_LOOK {
-            self.unsupported(span, format!("`lookahead` of more than {MAX_LOOK} bits is not supported"));
+            self.unsupported(
+                span,
+                format!("`lookahead` of more than {MAX_LOOK} bits is not supported"),
+            );
             return self.poison();
         }
         let to = self.temporary(Type::bits(width));

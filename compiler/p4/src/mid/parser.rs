@@ -10,8 +10,8 @@ use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind};
 use crate::ir::MatchKind;
 use crate::ir::{
-    Block, Case, CaseMatch, Handle, Label, State, Stmt, StmtKind, Target, Transition,
-    Type, ValueSet, ValueSetField,
+    Block, Case, CaseMatch, Handle, Label, State, Stmt, StmtKind, Target, Transition, Type,
+    ValueSet, ValueSetField,
 };
 use crate::source::Span;
 

@@ -8,8 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::front::ast::{self, ExprKind, KeysetKind};
 use crate::ir::{
-    Case, CaseMatch, Handle, HeaderRef, Place, State, StmtKind, Transition, Type,
-    mask_of,
+    Case, CaseMatch, Handle, HeaderRef, Place, State, StmtKind, Transition, Type, mask_of,
 };
 use crate::source::Span;
 

@@ -254,7 +254,12 @@ impl<'a> Lower<'a> {
     /// serve calls of other blocks.
     pub fn check_exit(&mut self, action: Handle<ir::Action>, span: Span) {
         let here = self.copies_at_exit();
-        if self.names.exits.get(&action).is_some_and(|known| *known != here) {
+        if self
+            .names
+            .exits
+            .get(&action)
+            .is_some_and(|known| *known != here)
+        {
             let name = Arc::clone(&self.ir.actions[action].names.name);
             self.unsupported(
                 span,

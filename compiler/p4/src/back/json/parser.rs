@@ -61,7 +61,10 @@ impl Writer<'_> {
                 Vec::new(),
             ),
             Transition::Select { keys, cases } => {
-                let widths: Vec<u32> = keys.iter().map(|key| self.place_type(*key).width()).collect();
+                let widths: Vec<u32> = keys
+                    .iter()
+                    .map(|key| self.place_type(*key).width())
+                    .collect();
                 let transitions = cases
                     .iter()
                     .map(|c| self.transition(&c.matches, &widths, c.target))

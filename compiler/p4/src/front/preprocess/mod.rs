@@ -257,7 +257,7 @@ impl Preprocessor<'_> {
                     self.directive(&token, line);
                     continue;
                 }
-                if file.conditions.iter().any(|c| !c.active) {
+                if file.conditions.last().is_some_and(|c| !c.active) {
                     continue;
                 }
             }
