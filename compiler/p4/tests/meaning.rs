@@ -51,6 +51,39 @@ fn arithmetic_is_cut_only_where_it_would_be_noticed() {
 }
 
 #[test]
+fn dividing_by_a_power_of_two_is_shifting_and_masking() {
+    assert_eq!(
+        primitives("", "hdr.h.a = hdr.h.b / 4; hdr.h.c = hdr.h.d % 8;"),
+        ["assign h.a, (h.b >> 2)", "assign h.c, (h.d & 7)"]
+    );
+}
+
+#[test]
+fn members_of_an_enum_are_made_of_earlier_ones() {
+    let text = program("", "hdr.h.a = (bit<8>) Two.second;").replacen(
+        "header h_t",
+        "enum bit<8> Two { first = 3, second = first + 1 }\nheader h_t",
+        1,
+    );
+    assert_eq!(lines(&text, "assign"), ["0 assign h.a, 4"]);
+}
+
+#[test]
+fn a_tuple_can_be_compared_with_a_list_of_numbers() {
+    assert_eq!(
+        primitives(
+            "",
+            "tuple<bit<8>, bit<8>> x = { hdr.h.a, hdr.h.b }; m.x = 1; if (x == { 1, 3 }) { hdr.h.c = 1; }"
+        ),
+        [
+            "assign scalars.meta.x, 1",
+            "_jump_if_zero b2d(((h.a == 1) and (h.b == 3))), 3",
+            "assign h.c, 1"
+        ]
+    );
+}
+
+#[test]
 fn a_slice_on_the_left_changes_only_its_bits() {
     assert_eq!(
         primitives("", "hdr.h.a[5:2] = hdr.h.b[3:0];"),

@@ -321,6 +321,8 @@ impl<'a> Lower<'a> {
             );
         }
         let mut members: Vec<(Arc<str>, BigInt)> = Vec::new();
+        // The value of a member may be made of those before it.
+        let earlier = scope.inside();
         for (number, member) in e.members.iter().enumerate() {
             if members.iter().any(|(name, _)| *name == member.name.name) {
                 self.error(
@@ -331,10 +333,14 @@ impl<'a> Lower<'a> {
             }
             let value = match (&member.value, underlying) {
                 (Some(value), Some((ty, _))) => {
-                    let operand = self.expr(scope, value);
+                    let operand = self.expr(&earlier, value);
                     let operand = self.coerce(operand, ty, value.span);
                     match self.constant_of(&operand) {
-                        Some(value) => value,
+                        Some(value) => {
+                            let entity = Entity::Value(operand, Some("a constant"));
+                            earlier.put(&member.name.name, entity, member.name.span);
+                            value
+                        }
                         None => {
                             if !operand.is_poison() {
                                 self.error(

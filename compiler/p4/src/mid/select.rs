@@ -128,11 +128,11 @@ impl<'a> Lower<'a> {
             self.error(span, format!("`select` can't look at `{name}`"));
             return;
         };
-        if let OperandKind::Place(place) = operand.kind {
-            if !matches!(place.header, HeaderRef::Element(..) | HeaderRef::Next(_)) {
-                out.push((place, operand.ty, scalar.width()));
-                return;
-            }
+        if let OperandKind::Place(place) = operand.kind
+            && !matches!(place.header, HeaderRef::Element(..) | HeaderRef::Next(_))
+        {
+            out.push((place, operand.ty, scalar.width()));
+            return;
         }
         let value = self.value_of(operand, span);
         let place: Place = self.scalar("select", scalar);
