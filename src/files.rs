@@ -1,19 +1,30 @@
 //! Reading and writing files with errors that name them.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
+/// The longest file that is read, in bytes. What a user names may be a device without end.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Reads a file.
 ///
 /// # Errors
-/// One line that names the file.
+/// One line that names the file; also if it is longer than any that this program is made for.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path)
-        .map_err(|error| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))
+    let problem = |why: String| Failure::Failed(format!("cannot read `{}`: {why}", path.display()));
+    let file = fs::File::open(path).map_err(|error| problem(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| problem(error.to_string()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(problem(format!("it is longer than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Reads a text file.
@@ -106,6 +117,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn a_device_without_end_is_no_file_to_read() {
+        let said = read_text(Path::new("/dev/zero")).unwrap_err();
+        assert!(format!("{said:?}").contains("longer than"), "{said:?}");
+    }
 
     #[test]
     fn a_file_that_cannot_be_written_leaves_nothing_behind() {

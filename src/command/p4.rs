@@ -51,7 +51,7 @@ struct Disk;
 
 impl Sources for Disk {
     fn read(&self, path: &str) -> Option<Arc<str>> {
-        std::fs::read_to_string(path).ok().map(Arc::from)
+        files::read_text(Path::new(path)).ok().map(Arc::from)
     }
 }
 

@@ -119,3 +119,25 @@ fn deep_nesting_is_no_danger() {
     );
     let _ = compile_text(&text);
 }
+
+#[test]
+fn long_code_is_not_deep_code() {
+    let returns: String = (0..3000)
+        .map(|n| format!("if (hdr.h.w == {n}) {{ hdr.h.b = 1; return; }}\n"))
+        .collect();
+    assert!(compile_text(&program("", &returns)).is_ok());
+    let cases: String = (0..1000)
+        .map(|n| format!("{n}: {} : {{ hdr.h.b = 1; }}\n", n + 1000))
+        .collect();
+    let switch = format!("switch (hdr.h.w) {{ {cases} default: {{ hdr.h.c = 1; }} }}");
+    assert!(compile_text(&program("", &switch)).is_ok());
+    let branches: String = (0..1000)
+        .map(|n| format!("if (hdr.h.w == {n}) {{ m.x = 1; }}\n"))
+        .collect();
+    let text = program("", "").replacen(
+        "transition accept;",
+        &format!("{branches}transition accept;"),
+        1,
+    );
+    assert!(compile_text(&text).is_ok());
+}

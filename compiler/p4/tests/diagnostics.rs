@@ -70,7 +70,9 @@ fn types_that_do_not_fit() {
     );
     check(
         "hdr.h.a = hdr.h.b / hdr.h.c;",
-        &["error: `/` works only on numbers known at compile time"],
+        &[
+            "error: `/` works only on numbers known at compile time, and on unsigned ones by powers of two",
+        ],
     );
     check(
         "hdr.h = hdr.k; hdr.h = hdr.h.a;",
@@ -356,4 +358,85 @@ fn an_excerpt_shows_the_place_and_the_way_out() {
             && text.contains("cast it: `(bit<8>) …`"),
         "{text}"
     );
+}
+
+#[test]
+fn functions_that_can_end_without_a_value() {
+    let with = |body: &str| {
+        let text = program("", "hdr.h.a = f(1);");
+        findings_of(&text.replacen(
+            "control I",
+            &format!("bit<8> f(in bit<8> x) {{ {body} }}\ncontrol I"),
+            1,
+        ))
+    };
+    let error = ["error: this function can end without returning a value"];
+    assert_eq!(with("if (x == 1) { return 2; }"), error);
+    assert_eq!(with("switch (x) { 1: { return 2; } }"), error);
+    assert!(with("if (x == 1) { return 2; } else { return 3; }").is_empty());
+    assert!(with("switch (x) { 1: { return 2; } default: { return 3; } }").is_empty());
+}
+
+#[test]
+fn meters_of_tables_that_are_not_there() {
+    let locals = |ty: &str, meters: &str| {
+        format!(
+            "direct_meter<{ty}>(MeterType.bytes) dm; action a() {{ dm.read(m.x); }} \
+             table t {{ key = {{ hdr.h.a: exact; }} actions = {{ a; }} default_action = a(); {meters} }}"
+        )
+    };
+    assert_eq!(
+        findings(&locals("bit<8>", ""), "t.apply();"),
+        ["error: this meter is attached to no table"]
+    );
+    assert_eq!(
+        findings(&locals("bit<2>", "meters = dm;"), "t.apply();")[0],
+        "error: this is `bit<8>`, not `bit<2>`"
+    );
+    assert!(findings(&locals("bit<8>", "meters = dm;"), "t.apply();").is_empty());
+}
+
+#[test]
+fn next_of_a_stack_outside_of_extract() {
+    let text = program("", "")
+        .replacen("h_t k; }", "h_t k; h_t[2] v; }", 1)
+        .replacen(
+            "transition accept;",
+            "hdr.v.next.setValid(); transition accept;",
+            1,
+        );
+    assert_eq!(
+        findings_of(&text),
+        ["error: `next` of a stack is supported only as the argument of `extract`"]
+    );
+}
+
+#[test]
+fn field_lists_that_can_not_be() {
+    let with = |fields: &str| {
+        let text = program("", "resubmit_preserving_field_list(3);");
+        findings_of(&text.replacen(
+            "bit<8> x; bit<16> y;",
+            &format!("bit<8> x; bit<16> y; {fields}"),
+            1,
+        ))
+    };
+    assert_eq!(
+        with("@field_list(3) h_t kept;")[0],
+        "error: the target can't preserve headers, only fields of metadata"
+    );
+    assert_eq!(
+        with("@field_list(nothing) bit<8> kept;")[0],
+        "error: `@field_list` needs numbers, constants or members of an enum with numbers"
+    );
+}
+
+#[test]
+fn a_generic_type_that_contains_itself() {
+    let text = program("", "").replacen(
+        "header h_t",
+        "struct S<T> { S<S<T>> x; }\nstruct U { S<bit<8>> x; }\nheader h_t",
+        1,
+    );
+    assert!(findings_of(&text).contains(&"error: `S` can't contain itself".to_string()));
 }

@@ -51,6 +51,39 @@ fn arithmetic_is_cut_only_where_it_would_be_noticed() {
 }
 
 #[test]
+fn dividing_by_a_power_of_two_is_shifting_and_masking() {
+    assert_eq!(
+        primitives("", "hdr.h.a = hdr.h.b / 4; hdr.h.c = hdr.h.d % 8;"),
+        ["assign h.a, (h.b >> 2)", "assign h.c, (h.d & 7)"]
+    );
+}
+
+#[test]
+fn members_of_an_enum_are_made_of_earlier_ones() {
+    let text = program("", "hdr.h.a = (bit<8>) Two.second;").replacen(
+        "header h_t",
+        "enum bit<8> Two { first = 3, second = first + 1 }\nheader h_t",
+        1,
+    );
+    assert_eq!(lines(&text, "assign"), ["0 assign h.a, 4"]);
+}
+
+#[test]
+fn a_tuple_can_be_compared_with_a_list_of_numbers() {
+    assert_eq!(
+        primitives(
+            "",
+            "tuple<bit<8>, bit<8>> x = { hdr.h.a, hdr.h.b }; m.x = 1; if (x == { 1, 3 }) { hdr.h.c = 1; }"
+        ),
+        [
+            "assign scalars.meta.x, 1",
+            "_jump_if_zero b2d(((h.a == 1) and (h.b == 3))), 3",
+            "assign h.c, 1"
+        ]
+    );
+}
+
+#[test]
 fn a_slice_on_the_left_changes_only_its_bits() {
     assert_eq!(
         primitives("", "hdr.h.a[5:2] = hdr.h.b[3:0];"),
@@ -308,5 +341,100 @@ fn the_standard_includes_need_no_file() {
             .unwrap()
             .diagnostics
             .is_empty()
+    );
+}
+
+#[test]
+fn a_signed_field_takes_only_numbers_that_it_holds() {
+    let text =
+        program("", "hdr.h.s = hdr.h.s + 1;").replacen("bit<8> a;", "bit<8> a; int<8> s;", 1);
+    assert_eq!(
+        lines(&text, "assign"),
+        ["0 assign h.s, ((h.s + 1) two_comp_mod 8)"]
+    );
+}
+
+#[test]
+fn what_a_call_changed_is_copied_out_before_exit() {
+    let locals = "action a(inout bit<8> x) { x = 5; exit; }";
+    let text = program(locals, "a(hdr.h.a);");
+    assert_eq!(lines(&text, "assign"), ["0 assign h.a, 5"]);
+}
+
+#[test]
+fn an_action_that_exits_serves_one_way_of_copying_out() {
+    let text = program(
+        "Q() q; R() r; table t { key = { hdr.h.b: exact; } actions = { quit; } }",
+        "q.apply(hdr.h.a, hdr.h.a); t.apply();",
+    )
+    .replacen(
+        "control I",
+        "action quit() { exit; }\n\
+         control Q(inout bit<8> x, in bit<8> y) { table u { key = { y: exact; } actions = { quit; } } apply { x = 1; u.apply(); } }\n\
+         control R() { apply { } }\n\
+         control I",
+        1,
+    );
+    let failed = compile_text(&text).unwrap_err();
+    let said = failed.diagnostics.render_short(&failed.sources);
+    assert!(
+        said.contains("`quit`, which can `exit`, is used in two places"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_index_on_the_left_is_the_one_from_before_the_right_side() {
+    let text = program("", "bit<8> i = hdr.h.a; hdr.v[i].n = bump(i);")
+        .replacen("h_t k; }", "h_t k; v_t[4] v; }", 1)
+        .replacen(
+            "struct headers_t",
+            "header v_t { bit<8> n; }\nbit<8> bump(inout bit<8> i) { i = i + 1; return 9; }\nstruct headers_t",
+            1,
+        );
+    assert_eq!(lines(&text, "assign"), ["0 assign v[h.a].#0, 9"]);
+}
+
+#[test]
+fn looking_ahead_wants_all_of_it_even_where_nothing_is_used() {
+    let start = "transition accept;";
+    let unused = program("", "").replacen(
+        start,
+        "bit<16> z = p.lookahead<bit<16>>(); transition accept;",
+        1,
+    );
+    assert_eq!(lines(&unused, "lookahead").len(), 1);
+    let part = program("", "").replacen(
+        start,
+        "transition select(p.lookahead<tuple<bit<12>, bit<4>>>()[1]) { 1: accept; _: reject; }",
+        1,
+    );
+    assert_eq!(
+        lines(&part, "lookahead"),
+        ["set scalars.tmp, lookahead(0, 16)"]
+    );
+}
+
+#[test]
+fn a_state_called_no_match_is_not_where_failed_selects_go() {
+    let text = program("", "").replacen(
+        "transition accept;",
+        "transition select(hdr.h.a) { 1: no_match; } } state no_match { p.extract(hdr.k); transition accept;",
+        1,
+    );
+    assert_eq!(
+        lines(&text, "default -> no_match"),
+        ["default -> no_match_2"]
+    );
+}
+
+#[test]
+fn programs_can_ask_for_the_target() {
+    assert_eq!(
+        primitives(
+            "",
+            "\n#ifdef __TARGET_BMV2__\nhdr.h.a = __TARGET_BMV2__;\n#endif\n"
+        ),
+        ["assign h.a, 1"]
     );
 }

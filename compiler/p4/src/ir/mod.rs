@@ -203,7 +203,7 @@ pub enum Transition {
     /// By the first case that matches; one always does.
     Select {
         /// What is looked at.
-        keys: Vec<SelectKey>,
+        keys: Vec<Place>,
         /// The cases, in order.
         cases: Vec<Case>,
     },
@@ -216,15 +216,6 @@ pub enum Target {
     State(Handle<State>),
     /// The end.
     Accept,
-}
-
-/// What a select looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SelectKey {
-    /// A field.
-    Field(Place),
-    /// Bits ahead in the packet: how far and how many.
-    Lookahead(u32, u32),
 }
 
 /// One case of a select.

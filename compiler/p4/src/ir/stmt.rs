@@ -101,12 +101,11 @@ pub enum StmtKind {
     },
     /// Skips so many bits of the packet (parsers only).
     Advance(Handle<Expr>),
-    /// Reads `width` bits that begin `offset` bits ahead, without moving (parsers only).
+    /// Reads the next `width` bits without moving (parsers only). Ends parsing with the error
+    /// `PacketTooShort` when there are fewer.
     Lookahead {
-        /// The field that takes them.
+        /// The field that takes them, unsigned.
         to: Place,
-        /// In bits.
-        offset: u32,
         /// In bits.
         width: u32,
     },

@@ -13,6 +13,7 @@ use crate::source::Span;
 use super::lower::Lower;
 use super::operand::{Operand, OperandKind};
 use super::scope::{Entity, Scope};
+use super::types::TyKind;
 
 impl<'a> Lower<'a> {
     /// Annotations as they are kept. Unstructured bodies stay text, but for `@name`, which is evaluated.
@@ -49,6 +50,13 @@ impl<'a> Lower<'a> {
                     body: None,
                     string,
                 }
+            }
+            AnnotationBody::Unstructured(tokens) if &*name == "field_list" => {
+                let arguments = tokens
+                    .split(|token| token.kind == AnnotationTokenKind::Symbol(",".into()))
+                    .map(|part| self.listed_number(scope, part, annotation.span))
+                    .collect();
+                Annotation::List { name, arguments }
             }
             AnnotationBody::Unstructured(tokens) => {
                 if &*name == "id" && !is_id(tokens) {
@@ -92,6 +100,47 @@ impl<'a> Lower<'a> {
                     })
                     .collect();
                 Annotation::Pairs { name, arguments }
+            }
+        }
+    }
+
+    /// One number of `@field_list(…)`: written out, a constant, or a member of an enum with numbers.
+    fn listed_number(
+        &mut self,
+        scope: &Scope<'a>,
+        tokens: &'a [ast::AnnotationToken],
+        span: Span,
+    ) -> AnnotationArgument {
+        use AnnotationTokenKind::{Int, Symbol, Word};
+        let kinds: Vec<&AnnotationTokenKind> = tokens.iter().map(|token| &token.kind).collect();
+        let found = match kinds.as_slice() {
+            [Int(number)] => return AnnotationArgument::Number(number.value.clone()),
+            [Word(name)] => match scope.find(name) {
+                Some(Entity::Value(operand, _)) => self.constant_of(&operand),
+                _ => None,
+            },
+            [Word(name), Symbol(dot), Word(member)] if &**dot == "." => match scope.find(name) {
+                Some(Entity::Type(ty)) => match self.types[ty] {
+                    TyKind::SerEnum(def) => {
+                        let members = &self.types.enums[def].members;
+                        let found = members.iter().find(|(known, _)| known == member);
+                        found.map(|(_, number)| number.clone())
+                    }
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        match found {
+            Some(number) => AnnotationArgument::Number(number),
+            None => {
+                let at = tokens.first().map_or(span, |token| token.span);
+                self.error(
+                    at,
+                    "`@field_list` needs numbers, constants or members of an enum with numbers",
+                );
+                AnnotationArgument::Bool(false)
             }
         }
     }

@@ -66,7 +66,17 @@ impl<'a> Lower<'a> {
             return None;
         }
         match def.lowered.get() {
-            Some(handle) => Some(handle),
+            Some(handle) => {
+                let actions: Vec<Handle<ir::Action>> = self.ir.tables[handle]
+                    .actions
+                    .iter()
+                    .map(|a| a.action)
+                    .collect();
+                for action in actions {
+                    self.check_exit(action, span);
+                }
+                Some(handle)
+            }
             None => {
                 let handle = self.lower_table(def);
                 def.lowered.set(Some(handle));

@@ -1,7 +1,7 @@
 //! Operators with two operands: which types they take and what they yield (section 8).
 
 use num_bigint::BigInt;
-use num_traits::{Signed, ToPrimitive, Zero};
+use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::BinaryOp;
@@ -41,6 +41,28 @@ fn ir_op(op: BinaryOp) -> ir::BinaryOp {
 }
 
 impl<'a> Lower<'a> {
+    /// An unsigned number divided by a constant power of two: a shift or a mask.
+    fn by_power_of_two(
+        &mut self,
+        op: BinaryOp,
+        number: Handle<Expr>,
+        by: Handle<Expr>,
+    ) -> Option<Handle<Expr>> {
+        let ty = self.ir.exprs.ty(number);
+        let by = self.ir.exprs.constant(by)?.clone();
+        let power = by.trailing_zeros()?;
+        if ty.is_signed() || by != BigInt::one() << power {
+            return None;
+        }
+        Some(if op == BinaryOp::Div {
+            let power = self.ir.exprs.bits(power, 32);
+            self.ir.exprs.binary(ir::BinaryOp::Shr, number, power)
+        } else {
+            let mask = self.ir.exprs.number(&(by - 1), ty);
+            self.ir.exprs.binary(ir::BinaryOp::And, number, mask)
+        })
+    }
+
     /// The type with which a value takes part in arithmetic: an enumeration's representation.
     pub fn arithmetic_type(&self, ty: Ty) -> Ty {
         match self.types[ty] {
@@ -102,13 +124,17 @@ impl<'a> Lower<'a> {
                 return self.bad(right_span, "division by zero");
             }
             if self.ir.exprs.constant(a).is_none() || self.ir.exprs.constant(b).is_none() {
-                return self.bad(
-                    span,
-                    format!(
-                        "`{}` works only on numbers known at compile time",
-                        op.symbol()
+                return match self.by_power_of_two(op, a, b) {
+                    Some(value) => Operand::value(l, value),
+                    None => self.bad(
+                        span,
+                        format!(
+                            "`{}` works only on numbers known at compile time, and on unsigned \
+                             ones by powers of two",
+                            op.symbol()
+                        ),
                     ),
-                );
+                };
             }
         }
         let op = ir_op(op);
@@ -332,9 +358,18 @@ impl<'a> Lower<'a> {
             right.ty = self.arithmetic_type(right.ty);
         }
         let tuple = |this: &Self, o: &Operand<'a>| matches!(this.types[o.ty], TyKind::Tuple(_));
-        if open(&left) || (tuple(self, &left) && !tuple(self, &right)) {
+        // A list whose numbers have no width yet takes the type of the other side.
+        let loose = |operand: &Operand<'a>| {
+            let mut loose = false;
+            operand.leaves(&mut |leaf| loose |= matches!(leaf.kind, OperandKind::Int(_)));
+            loose
+        };
+        let adapts = |this: &Self, a: &Operand<'a>, b: &Operand<'a>| {
+            open(a) || (tuple(this, a) && (!tuple(this, b) || (loose(a) && !loose(b))))
+        };
+        if adapts(self, &left, &right) {
             left = self.coerce(left, right.ty, left_span);
-        } else if open(&right) || (tuple(self, &right) && !tuple(self, &left)) {
+        } else if adapts(self, &right, &left) {
             right = self.coerce(right, left.ty, right_span);
         }
         if left.is_poison() || right.is_poison() {

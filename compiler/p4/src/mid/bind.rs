@@ -3,7 +3,7 @@
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, Direction, ExprKind, TypeKind};
-use crate::ir::Expr;
+use crate::ir::{Expr, StmtKind};
 use crate::source::Span;
 
 use super::effects::Footprint;
@@ -85,7 +85,7 @@ impl<'a> Lower<'a> {
         let mut values: Vec<Option<Operand<'a>>> = Vec::new();
         let mut spans = Vec::new();
         for (param, slot) in params.iter().zip(&slots) {
-            let mark = self.block.len();
+            let mut mark = self.block.len();
             let at = slot.map_or(span, |arg| arg.span);
             let value = match slot {
                 Some(ast::Argument {
@@ -123,10 +123,14 @@ impl<'a> Lower<'a> {
                 },
             };
             for (earlier, param) in values.iter_mut().zip(params) {
-                if let (Some(value), Direction::In | Direction::None) =
-                    (earlier.as_mut(), param.direction)
-                {
-                    *value = self.protect(value.clone(), mark, at);
+                match (earlier.as_mut(), param.direction) {
+                    (Some(value), Direction::In | Direction::None) => {
+                        *value = self.protect(value.clone(), mark, at);
+                    }
+                    (Some(value), Direction::Out | Direction::InOut) => {
+                        mark += self.pin_before(value, mark, at);
+                    }
+                    (None, _) => {}
                 }
             }
             values.push(value);
@@ -315,6 +319,20 @@ impl<'a> Lower<'a> {
     pub fn copy_out(&mut self, copies: CopyOut<'a>, span: Span) {
         for (place, value) in copies {
             self.assign(&place, value, span);
+        }
+    }
+
+    /// Copies out what the innermost call has pending: it is over.
+    pub fn copy_out_last(&mut self, span: Span) {
+        let Some(copies) = self.pending.pop() else {
+            return;
+        };
+        // `exit` has copied them out.
+        if !matches!(
+            self.block.last().map(|stmt| &stmt.kind),
+            Some(StmtKind::Exit)
+        ) {
+            self.copy_out(copies, span);
         }
     }
 

@@ -259,13 +259,19 @@ impl<'a> Lower<'a> {
                 unit: counter_unit,
                 span,
             })),
-            "direct_meter" => Object::DirectMeter(self.ir.direct_meters.append(DirectMeter {
-                names,
-                unit: counter_unit,
-                table: None,
-                target: None,
-                span,
-            })),
+            "direct_meter" => {
+                let meter = self.ir.direct_meters.append(DirectMeter {
+                    names,
+                    unit: counter_unit,
+                    table: None,
+                    target: None,
+                    span,
+                });
+                if let Some(ty) = types.first() {
+                    self.names.meters.insert(meter, *ty);
+                }
+                Object::DirectMeter(meter)
+            }
             "register" => {
                 let ty = types.first().copied()?;
                 let Some(scalar) = self.types.scalar(ty) else {

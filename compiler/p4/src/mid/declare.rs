@@ -9,7 +9,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, TypedefTarget};
-use crate::ir::{ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
+use crate::ir::{self, ControlPlaneItem, Names, PacketHeader, PacketHeaderField};
+use crate::source::Span;
 
 use super::annotation::{id_annotation, name_annotation, string_annotation};
 use super::lower::Lower;
@@ -22,6 +23,8 @@ use super::types::{EnumDef, GenericStruct, NewDef, Ty, TyKind};
 pub struct Globals<'a> {
     /// Generic structs with their arguments.
     pub instances: FxHashMap<(Arc<str>, Vec<Ty>), Ty>,
+    /// Generic structs whose fields are being resolved.
+    pub declaring: Vec<Arc<str>>,
     /// Headers with `@controller_header`, in order.
     pub packet_headers: Vec<Ty>,
     /// The package.
@@ -35,16 +38,28 @@ pub struct Globals<'a> {
     pub actions: Vec<Rc<ActionDef<'a>>>,
     pub tables: Vec<Rc<super::scope::TableDef<'a>>>,
     /// Variables for computed parts of hashes' inputs, by type and position.
-    pub input_variables: FxHashMap<(crate::ir::Type, usize), crate::ir::Place>,
+    pub input_variables: FxHashMap<(ir::Type, usize), ir::Place>,
     /// In which base the program writes the value of a constant, by the constant's place.
-    pub bases: FxHashMap<crate::source::Span, u8>,
+    pub bases: FxHashMap<Span, u8>,
     /// Blocks that are applied without an instance, by the instance around and the place.
-    pub applied_directly:
-        FxHashMap<(Arc<str>, crate::source::Span), Rc<super::scope::BlockInstance<'a>>>,
+    pub applied_directly: FxHashMap<(Arc<str>, Span), Rc<super::scope::BlockInstance<'a>>>,
     /// How many digests are lists and so have a number for a name.
     pub unnamed_digests: usize,
     /// The types of registers' cells.
-    pub registers: FxHashMap<crate::ir::Handle<crate::ir::Register>, Ty>,
+    pub registers: FxHashMap<ir::Handle<ir::Register>, Ty>,
+    /// The types of direct meters' results.
+    pub meters: FxHashMap<ir::Handle<ir::DirectMeter>, Ty>,
+    /// Where direct meters are read first.
+    pub meter_reads: Vec<(ir::Handle<ir::DirectMeter>, Span)>,
+    /// The flat forms of headers' types, and the types of unions.
+    pub flat_types: FxHashMap<Ty, ir::Handle<ir::HeaderType>>,
+    pub header_type_names: ir::UniqueNames,
+    pub union_types: FxHashMap<Ty, ir::Handle<ir::UnionType>>,
+    pub union_type_names: ir::UniqueNames,
+    /// The states that end parsing with an error, by their reason.
+    pub failing: FxHashMap<&'static str, ir::Handle<ir::State>>,
+    /// Actions of tables that end with `exit`, and what is copied out before.
+    pub exits: FxHashMap<ir::Handle<ir::Action>, Vec<super::bind::CopyOut<'a>>>,
 }
 
 impl<'a> Lower<'a> {
@@ -314,6 +329,8 @@ impl<'a> Lower<'a> {
             );
         }
         let mut members: Vec<(Arc<str>, BigInt)> = Vec::new();
+        // The value of a member may be made of those before it.
+        let earlier = scope.inside();
         for (number, member) in e.members.iter().enumerate() {
             if members.iter().any(|(name, _)| *name == member.name.name) {
                 self.error(
@@ -324,10 +341,14 @@ impl<'a> Lower<'a> {
             }
             let value = match (&member.value, underlying) {
                 (Some(value), Some((ty, _))) => {
-                    let operand = self.expr(scope, value);
+                    let operand = self.expr(&earlier, value);
                     let operand = self.coerce(operand, ty, value.span);
                     match self.constant_of(&operand) {
-                        Some(value) => value,
+                        Some(value) => {
+                            let entity = Entity::Value(operand, Some("a constant"));
+                            earlier.put(&member.name.name, entity, member.name.span);
+                            value
+                        }
                         None => {
                             if !operand.is_poison() {
                                 self.error(

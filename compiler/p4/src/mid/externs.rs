@@ -151,7 +151,7 @@ impl<'a> Lower<'a> {
     }
 
     /// Emits a primitive that writes a place; by way of a variable when the target cannot be written
-    /// directly.
+    /// directly. bmv2's primitives give plain bits, which a signed place can't take.
     pub fn with_result(
         &mut self,
         to: &Operand<'a>,
@@ -164,7 +164,7 @@ impl<'a> Lower<'a> {
                     header: HeaderRef::Instance(_),
                     ..
                 },
-            ) => {
+            ) if !self.place_type(place).is_signed() => {
                 self.emit(span, StmtKind::Call(make(place)));
             }
             _ => {
@@ -173,9 +173,15 @@ impl<'a> Lower<'a> {
                     self.error(span, format!("the result can't be of type `{name}`"));
                     return;
                 };
-                let place = self.temporary(scalar);
+                let bits = match scalar {
+                    Type::Bits { width, .. } => Type::bits(width),
+                    other => other,
+                };
+                let place = self.temporary(bits);
                 self.emit(span, StmtKind::Call(make(place)));
-                self.assign(to, Operand::new(to.ty, OperandKind::Place(place)), span);
+                let value = self.read(place);
+                let value = self.ir.exprs.cast(scalar, value);
+                self.assign(to, Operand::value(to.ty, value), span);
             }
         }
     }
@@ -466,7 +472,7 @@ impl<'a> Lower<'a> {
     }
 
     pub fn listed_fields(
-        &self,
+        &mut self,
         operand: &Operand<'a>,
         number: u32,
         listed: bool,
@@ -474,11 +480,25 @@ impl<'a> Lower<'a> {
     ) {
         match &operand.kind {
             OperandKind::Parts(parts) => {
-                let defs = self.types.fields(operand.ty).unwrap_or_default();
+                let defs = self
+                    .types
+                    .fields(operand.ty)
+                    .map(<[_]>::to_vec)
+                    .unwrap_or_default();
                 for (part, def) in parts.iter().zip(defs) {
                     let here = number_annotation(&def.annotations, "field_list")
                         .is_some_and(|n| n.contains(&BigInt::from(number)));
-                    self.listed_fields(part, number, listed || here, out);
+                    match part.kind {
+                        OperandKind::Header(_) | OperandKind::Stack(_) | OperandKind::Union(_)
+                            if listed || here =>
+                        {
+                            self.unsupported(
+                                def.span,
+                                "the target can't preserve headers, only fields of metadata",
+                            );
+                        }
+                        _ => self.listed_fields(part, number, listed || here, out),
+                    }
                 }
             }
             OperandKind::Place(place) if listed => out.push(*place),

@@ -35,10 +35,11 @@ impl<'a> Lower<'a> {
         }
         let outer = std::mem::replace(&mut self.inside, Inside::Function);
         let loops = std::mem::take(&mut self.loops);
+        self.pending.push(copies);
         let result = self.body(&inner, body, Some(ty), span);
         self.inside = outer;
         self.loops = loops;
-        self.copy_out(copies, span);
+        self.copy_out_last(span);
         match result {
             Some(value) => value,
             None if matches!(self.types[ty], TyKind::Void) => self.void(),
@@ -65,8 +66,13 @@ impl<'a> Lower<'a> {
         let target = self.returns.pop()?;
         let wants_value =
             ty.is_some_and(|ty| !matches!(self.types[ty], TyKind::Void | TyKind::Unknown));
-        if wants_value && !target.used {
-            self.error(body.span, "this function ends without returning a value");
+        if wants_value && !always_returns(&body.stmts) {
+            let message = if target.used {
+                "this function can end without returning a value"
+            } else {
+                "this function ends without returning a value"
+            };
+            self.error(body.span, message);
         }
         self.finish_labelled(label, block, span);
         target.slot
@@ -74,7 +80,7 @@ impl<'a> Lower<'a> {
 
     /// Emits a block that may be left by its label; without the label where structure says the same.
     pub fn finish_labelled(&mut self, label: Label, block: Block, span: Span) {
-        let (mut block, _) = structure(block, label);
+        let mut block = structure(block, label, 0);
         if mentions(&block, label) {
             self.emit(span, StmtKind::Labelled(label, block));
         } else {
@@ -101,6 +107,7 @@ impl<'a> Lower<'a> {
             this.loops = loops;
             block
         };
+        self.pending.push(copies);
         let mut block = lower(self, &values);
         // What the body writes may be what an argument reads; then the argument needs a copy.
         let mut writes = Footprint::default();
@@ -120,7 +127,7 @@ impl<'a> Lower<'a> {
             block = lower(self, &again);
         }
         self.block.append(&mut block);
-        self.copy_out(copies, span);
+        self.copy_out_last(span);
     }
 
     /// Applies a parser or control.
@@ -166,9 +173,10 @@ impl<'a> Lower<'a> {
         }
         let outer = std::mem::replace(&mut self.prefix, Arc::clone(&block.prefix));
         let (values, copies) = self.pass(params, &bound, false);
+        self.pending.push(copies);
         self.deeper(span, |this| this.enter_block(block, values, span));
         self.prefix = outer;
-        self.copy_out(copies, span);
+        self.copy_out_last(span);
     }
 }
 
@@ -204,18 +212,61 @@ fn ends(block: &[Stmt]) -> bool {
     })
 }
 
+/// Whether every way through the statements returns or exits, whatever the conditions are.
+fn always_returns(stmts: &[ast::Stmt]) -> bool {
+    use crate::front::ast::StmtKind;
+    stmts.iter().any(|stmt| match &stmt.kind {
+        StmtKind::Return(_) | StmtKind::Exit => true,
+        StmtKind::Block(block) => always_returns(&block.stmts),
+        StmtKind::If {
+            then,
+            otherwise: Some(otherwise),
+            ..
+        } => {
+            always_returns(std::slice::from_ref(then))
+                && always_returns(std::slice::from_ref(otherwise))
+        }
+        StmtKind::Switch { cases, .. } => {
+            cases.iter().any(|case| case.label.is_none())
+                && cases
+                    .iter()
+                    .filter_map(|case| case.body.as_ref())
+                    .all(|body| always_returns(&body.stmts))
+        }
+        _ => false,
+    })
+}
+
+/// Whether there is an `exit` anywhere in the block.
+pub fn leaves_by_exit(block: &[Stmt]) -> bool {
+    block.iter().any(|stmt| match &stmt.kind {
+        StmtKind::Exit => true,
+        StmtKind::If {
+            then, otherwise, ..
+        } => leaves_by_exit(then) || leaves_by_exit(otherwise),
+        StmtKind::Labelled(_, inner) => leaves_by_exit(inner),
+        _ => false,
+    })
+}
+
+/// How deep [`structure`] nests what stands behind an `if` that leaves. Many of them in a row, as
+/// generated code has, would otherwise make a program as deep as it is long.
+const MAX_NESTING: u32 = 64;
+
 /// The block without breaks to the label where they lead to the block's own end: what stands behind
-/// an `if` that leaves on one side moves to the other side. The flag says whether the end of the
-/// block, before the change, was reached only by breaks.
-fn structure(block: Block, label: Label) -> (Block, bool) {
+/// an `if` that leaves on one side moves to the other side. Breaks that lie too deep stay.
+fn structure(block: Block, label: Label, depth: u32) -> Block {
+    if depth >= MAX_NESTING {
+        return block;
+    }
     let mut out = Block::new();
     let mut rest = block.into_iter();
     while let Some(stmt) = rest.next() {
         match stmt.kind {
-            StmtKind::Break(to) if to == label => return (out, true),
+            StmtKind::Break(to) if to == label => return out,
             StmtKind::Break(_) | StmtKind::Exit => {
                 out.push(stmt);
-                return (out, true);
+                return out;
             }
             StmtKind::If {
                 condition,
@@ -223,25 +274,18 @@ fn structure(block: Block, label: Label) -> (Block, bool) {
                 mut otherwise,
             } if mentions(&then, label) || mentions(&otherwise, label) => {
                 let tail: Block = rest.collect();
-                if tail.is_empty() || ends(&then) || ends(&otherwise) {
-                    if !tail.is_empty() {
-                        if ends(&then) {
-                            otherwise.extend(tail);
-                        } else {
-                            then.extend(tail);
-                        }
+                let movable = tail.is_empty() || ends(&then) || ends(&otherwise);
+                let mut behind = Block::new();
+                if movable {
+                    if ends(&then) {
+                        otherwise.extend(tail);
+                    } else {
+                        then.extend(tail);
                     }
-                    let (then, _) = structure(then, label);
-                    let (otherwise, _) = structure(otherwise, label);
-                    out.push(Stmt {
-                        span: stmt.span,
-                        kind: StmtKind::If {
-                            condition,
-                            then,
-                            otherwise,
-                        },
-                    });
-                    return (out, false);
+                    then = structure(then, label, depth + 1);
+                    otherwise = structure(otherwise, label, depth + 1);
+                } else {
+                    behind = structure(tail, label, depth + 1);
                 }
                 out.push(Stmt {
                     span: stmt.span,
@@ -251,12 +295,11 @@ fn structure(block: Block, label: Label) -> (Block, bool) {
                         otherwise,
                     },
                 });
-                let (tail, _) = structure(tail, label);
-                out.extend(tail);
-                return (out, false);
+                out.extend(behind);
+                return out;
             }
             _ => out.push(stmt),
         }
     }
-    (out, false)
+    out
 }

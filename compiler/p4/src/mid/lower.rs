@@ -103,6 +103,8 @@ pub struct Lower<'a> {
     pub state: Option<super::parser::OpenState>,
     /// Statements, calls and fields made so far.
     work: u32,
+    /// What the calls around have still to copy out, innermost last.
+    pub pending: Vec<super::bind::CopyOut<'a>>,
     next_label: u32,
     reported: FxHashSet<(Option<Span>, String)>,
 }
@@ -161,6 +163,9 @@ impl<'a> Lower<'a> {
         let mut header_names = UniqueNames::default();
         header_names.reserve("scalars");
         header_names.reserve("standard_metadata");
+        let mut names = super::declare::Globals::default();
+        names.header_type_names.reserve("scalars_t");
+        names.header_type_names.reserve("standard_metadata");
         Self {
             types: Types::default(),
             ir,
@@ -176,7 +181,7 @@ impl<'a> Lower<'a> {
             scalar_names: UniqueNames::default(),
             header_names,
             state_names: UniqueNames::default(),
-            names: super::declare::Globals::default(),
+            names,
             warned_lists: FxHashSet::default(),
             declared: vec![Vec::new()],
             metadata: None,
@@ -184,6 +189,7 @@ impl<'a> Lower<'a> {
             nesting: 0,
             state: None,
             work: 0,
+            pending: Vec::new(),
             next_label: 0,
             reported: FxHashSet::default(),
         }

@@ -367,7 +367,13 @@ impl<'a> Lower<'a> {
                 span,
                 format!("`{member}` of a stack can be used in parsers only"),
             ),
-            "next" => Operand::new(element, OperandKind::Header(HeaderRef::Next(stack))),
+            "next" => {
+                self.unsupported(
+                    span,
+                    "`next` of a stack is supported only as the argument of `extract`",
+                );
+                self.poison()
+            }
             "last" => Operand::new(element, OperandKind::Header(HeaderRef::Last(stack))),
             "lastIndex" => {
                 let value = self.ir.exprs.last_index(stack);

@@ -2,11 +2,11 @@
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast;
-use crate::ir::{Handle, HeaderRef, Place, Primitive, StmtKind};
+use crate::ir::{DirectMeter, Handle, Primitive, StmtKind, Type};
 use crate::source::Span;
 
 use super::lower::{Lower, Part};
-use super::operand::{Object, Operand, OperandKind};
+use super::operand::{Object, Operand};
 use super::scope::{Entity, Scope};
 use super::types::Ty;
 
@@ -71,6 +71,9 @@ impl<'a> Lower<'a> {
                 Object::Register(register) if position == 0 => {
                     self.names.registers.get(register).copied()
                 }
+                Object::DirectMeter(meter) if position == 0 => {
+                    self.names.meters.get(meter).copied()
+                }
                 _ => None,
             };
             let ty = known.unwrap_or_else(|| self.types.unknown());
@@ -119,7 +122,9 @@ impl<'a> Lower<'a> {
                 }
             }
             (Object::DirectMeter(meter), "read") => {
-                self.direct_meter(*meter, arg(0).cloned(), at(0))
+                if let Some(to) = arg(0).cloned() {
+                    self.direct_meter(*meter, &to, at(0));
+                }
             }
             (Object::Register(register), "read") => {
                 let index = self.argument(arg(1), at(1));
@@ -151,34 +156,37 @@ impl<'a> Lower<'a> {
         self.void()
     }
 
-    /// The table runs its meter before the action and writes the result to one field.
-    pub fn direct_meter(
-        &mut self,
-        meter: Handle<crate::ir::DirectMeter>,
-        to: Option<Operand<'a>>,
-        span: Span,
-    ) {
-        let Some(OperandKind::Place(
-            place @ Place {
-                header: HeaderRef::Instance(_),
-                ..
-            },
-        )) = to.map(|to| to.kind)
-        else {
-            self.unsupported(
-                span,
-                "the result of a direct meter must go to a field or a variable",
-            );
+    /// The table runs its meter before the action and writes the result to one field, from which each
+    /// `read` takes it.
+    fn direct_meter(&mut self, meter: Handle<DirectMeter>, to: &Operand<'a>, span: Span) {
+        let Some(scalar @ Type::Bits { width, .. }) = self.types.scalar(to.ty) else {
+            let name = self.types.name(to.ty);
+            self.error(span, format!("the result can't be of type `{name}`"));
             return;
         };
-        match self.ir.direct_meters[meter].target.replace(place) {
-            Some(before) if before != place => {
-                self.unsupported(
-                    span,
-                    "a direct meter whose result goes to different places is not supported",
-                );
+        let target = match self.ir.direct_meters[meter].target {
+            Some(target) => target,
+            None => {
+                let target = self.temporary(Type::bits(width));
+                self.ir.direct_meters[meter].target = Some(target);
+                self.names.meter_reads.push((meter, span));
+                target
             }
-            _ => {}
+        };
+        let value = self.read(target);
+        let value = self.ir.exprs.cast(scalar, value);
+        self.assign(to, Operand::value(to.ty, value), span);
+    }
+
+    /// A meter that is read but attached to no table never has a result.
+    pub fn check_meters(&mut self) {
+        for (meter, span) in self.names.meter_reads.clone() {
+            if self.ir.direct_meters[meter].table.is_none() {
+                let report = Diagnostic::error(span, "this meter is attached to no table")
+                    .with_label(self.ir.direct_meters[meter].span, "this meter")
+                    .with_help("write `meters = …;` in the table whose actions read it");
+                self.report(report);
+            }
         }
     }
 }

@@ -48,6 +48,7 @@ pub fn lower(program: &ast::Program) -> (Option<ir::Program>, Diagnostics) {
     lower.program(program);
     if !lower.diagnostics.has_errors() || lower.names.main.is_some() {
         lower.package();
+        lower.check_meters();
     }
     let made = lower.ir.clone();
     let kept = lower.metadata_scalars();

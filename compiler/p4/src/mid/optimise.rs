@@ -5,8 +5,8 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ir::{
-    After, Block, CaseMatch, Expr, Exprs, Handle, HeaderRef, Input, KeyValue, Place, Program,
-    SelectKey, Stmt, StmtKind, Table, Transition,
+    After, Block, CaseMatch, Expr, Exprs, Handle, HeaderRef, Input, KeyValue, Place, Program, Stmt,
+    StmtKind, Table, Transition,
 };
 
 use super::effects::Footprint;
@@ -370,9 +370,7 @@ fn drop_unread(program: &mut Program, keep: &FxHashSet<u32>) -> bool {
     let mut dropped = false;
     each_block(program, |_, block| {
         prune(block, &mut |stmt| match &stmt.kind {
-            StmtKind::Assign { to, .. } | StmtKind::Lookahead { to, .. }
-                if to.header == HeaderRef::Instance(scalars) =>
-            {
+            StmtKind::Assign { to, .. } if to.header == HeaderRef::Instance(scalars) => {
                 let useless = !read.scalars.contains(&to.field);
                 dropped |= useless;
                 !useless
@@ -469,9 +467,7 @@ impl Reads {
             self.block(program, &state.body);
             if let Transition::Select { keys, cases } = &state.transition {
                 for key in keys {
-                    if let SelectKey::Field(place) = key {
-                        self.place(program, *place);
-                    }
+                    self.place(program, *key);
                 }
                 debug_assert!(
                     cases

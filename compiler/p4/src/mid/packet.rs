@@ -1,13 +1,16 @@
 //! Packets in the parser and the deparser: extracting, looking ahead, skipping and emitting.
 
 use crate::front::ast;
-use crate::ir::{HeaderRef, StmtKind, Type};
+use crate::ir::{Expr, Handle, HeaderRef, StmtKind, Type};
 use crate::source::Span;
 
 use super::lower::{Lower, Part};
 use super::operand::{Operand, OperandKind};
 use super::scope::Scope;
 use super::types::{Ty, TyKind};
+
+/// How many bits a parser may look ahead at once.
+const MAX_LOOK: u32 = 65_536;
 
 impl<'a> Lower<'a> {
     pub fn packet_in(
@@ -49,8 +52,7 @@ impl<'a> Lower<'a> {
                     );
                 };
                 let resolved = self.resolve_type(scope, ty);
-                let mut offset = 0;
-                self.look(resolved, &mut offset, ty.span)
+                self.look(resolved, ty.span)
             }
             ("length", []) => {
                 self.unsupported(span, "`packet_in.length` is not supported by the target");
@@ -77,7 +79,7 @@ impl<'a> Lower<'a> {
                 if !self.check_writable(scope, value) {
                     return self.void();
                 }
-                self.expr(scope, value)
+                self.extracted(scope, value)
             }
             None => match type_args {
                 [ty] => {
@@ -136,54 +138,102 @@ impl<'a> Lower<'a> {
         self.void()
     }
 
-    /// What lies ahead in the packet, as a value of the type.
-    pub fn look(&mut self, ty: Ty, offset: &mut u32, span: Span) -> Operand<'a> {
+    /// What is extracted into: the only place where `next` of a stack may stand.
+    fn extracted(&mut self, scope: &Scope<'a>, value: &'a ast::Expr) -> Operand<'a> {
+        if let ast::ExprKind::Member { base, member } = &value.kind
+            && member.as_str() == "next"
+        {
+            let operand = self.expr(scope, base);
+            if let (OperandKind::Stack(stack), TyKind::Stack(element, _)) =
+                (&operand.kind, &self.types[operand.ty])
+            {
+                return Operand::new(*element, OperandKind::Header(HeaderRef::Next(*stack)));
+            }
+        }
+        self.expr(scope, value)
+    }
+
+    /// What lies ahead in the packet, as a value of the type. It is read as one number, so that a
+    /// packet that does not hold all of it is an error and one that holds it is not.
+    pub fn look(&mut self, ty: Ty, span: Span) -> Operand<'a> {
+        let mut width = 0;
+        if !self.look_width(ty, &mut width, span) {
+            return self.poison();
+        }
+        if width > MAX_LOOK {
+            self.unsupported(
+                span,
+                format!("`lookahead` of more than {MAX_LOOK} bits is not supported"),
+            );
+            return self.poison();
+        }
+        let to = self.temporary(Type::bits(width));
+        self.emit(span, StmtKind::Lookahead { to, width });
+        if self.types.scalar(ty) == Some(Type::bits(width)) {
+            return Operand::new(ty, OperandKind::Place(to));
+        }
+        let whole = self.read(to);
+        self.look_part(ty, whole, &mut width)
+    }
+
+    /// Adds the width of a type that can be looked ahead at; false, with an error, for others.
+    fn look_width(&mut self, ty: Ty, width: &mut u32, span: Span) -> bool {
         match self.types[ty].clone() {
-            TyKind::Struct(_) => {
+            TyKind::Struct(_) | TyKind::Header(_) => {
+                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
+                fields.iter().all(|f| self.look_width(f.ty, width, span))
+            }
+            TyKind::Tuple(types) => types.iter().all(|ty| self.look_width(*ty, width, span)),
+            TyKind::Unknown => false,
+            _ => match self.types.scalar(ty) {
+                Some(scalar @ (Type::Bool | Type::Bits { .. })) if scalar.width() > 0 => {
+                    *width = width.saturating_add(scalar.width());
+                    true
+                }
+                _ => {
+                    let name = self.types.name(ty);
+                    self.error(
+                        span,
+                        format!("`lookahead` can't read a value of type `{name}`"),
+                    );
+                    false
+                }
+            },
+        }
+    }
+
+    /// The value of the type whose first bit is the highest of the lowest `left` bits.
+    fn look_part(&mut self, ty: Ty, whole: Handle<Expr>, left: &mut u32) -> Operand<'a> {
+        match self.types[ty].clone() {
+            TyKind::Struct(_) | TyKind::Header(_) => {
                 let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
                 let parts = fields
                     .iter()
-                    .map(|f| self.look(f.ty, offset, span))
+                    .map(|f| self.look_part(f.ty, whole, left))
                     .collect();
-                Operand::new(ty, OperandKind::Parts(parts))
+                let kind = match self.types[ty] {
+                    TyKind::Header(_) => OperandKind::HeaderValue(Some(parts)),
+                    _ => OperandKind::Parts(parts),
+                };
+                Operand::new(ty, kind)
             }
             TyKind::Tuple(types) => {
                 let parts = types
                     .iter()
-                    .map(|ty| self.look(*ty, offset, span))
+                    .map(|ty| self.look_part(*ty, whole, left))
                     .collect();
                 Operand::new(ty, OperandKind::Parts(parts))
             }
-            TyKind::Header(_) => {
-                let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-                let parts = fields
-                    .iter()
-                    .map(|f| self.look(f.ty, offset, span))
-                    .collect();
-                Operand::new(ty, OperandKind::HeaderValue(Some(parts)))
+            _ => {
+                let Some(scalar) = self.types.scalar(ty) else {
+                    return self.poison();
+                };
+                let low = left.saturating_sub(scalar.width());
+                let bits = self.ir.exprs.slice(whole, left.saturating_sub(1), low);
+                *left = low;
+                let value = self.ir.exprs.cast(scalar, bits);
+                Operand::value(ty, value)
             }
-            _ => match self.types.scalar(ty) {
-                Some(scalar @ (Type::Bool | Type::Bits { .. })) if scalar.width() > 0 => {
-                    let to = self.temporary(scalar);
-                    self.emit(
-                        span,
-                        StmtKind::Lookahead {
-                            to,
-                            offset: *offset,
-                            width: scalar.width(),
-                        },
-                    );
-                    *offset += scalar.width();
-                    Operand::new(ty, OperandKind::Place(to))
-                }
-                _ => {
-                    let name = self.types.name(ty);
-                    self.bad(
-                        span,
-                        format!("`lookahead` can't read a value of type `{name}`"),
-                    )
-                }
-            },
         }
     }
 

@@ -10,8 +10,8 @@ use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind};
 use crate::ir::MatchKind;
 use crate::ir::{
-    Block, Case, CaseMatch, Handle, Label, SelectKey, State, Stmt, StmtKind, Target, Transition,
-    Type, ValueSet, ValueSetField,
+    Block, Case, CaseMatch, Handle, Label, State, Stmt, StmtKind, Target, Transition, Type,
+    ValueSet, ValueSetField,
 };
 use crate::source::Span;
 
@@ -59,15 +59,14 @@ impl<'a> Lower<'a> {
     /// Gives a state its statements and transition, with more states for what branches.
     pub fn split(
         &mut self,
-        state: Handle<State>,
+        mut state: Handle<State>,
         block: Block,
         transition: Transition,
         labels: &mut FxHashMap<Label, Handle<State>>,
     ) {
         let mut body = Block::new();
-        let mut rest = block.into_iter();
         let name = Arc::clone(&self.ir.parser.states[state].name);
-        while let Some(stmt) = rest.next() {
+        for stmt in block {
             let span = stmt.span;
             match stmt.kind {
                 StmtKind::If {
@@ -92,7 +91,7 @@ impl<'a> Lower<'a> {
                     });
                     let one = CaseMatch::Values(vec![(BigInt::from(1), BigInt::from(1))]);
                     let select = Transition::Select {
-                        keys: vec![SelectKey::Field(flag)],
+                        keys: vec![flag],
                         cases: vec![
                             Case {
                                 matches: one,
@@ -104,7 +103,7 @@ impl<'a> Lower<'a> {
                             },
                         ],
                     };
-                    self.finish_state(state, body, select);
+                    self.finish_state(state, std::mem::take(&mut body), select);
                     self.split(yes, then, Transition::Direct(Target::State(after)), labels);
                     if no != after {
                         self.split(
@@ -114,22 +113,21 @@ impl<'a> Lower<'a> {
                             labels,
                         );
                     }
-                    self.split(after, rest.collect(), transition, labels);
-                    return;
+                    state = after;
                 }
                 StmtKind::Labelled(label, inner) => {
                     let after = self.new_state(&format!("{name}.after"), span);
                     let start = self.new_state(&format!("{name}.block"), span);
                     labels.insert(label, after);
-                    self.finish_state(state, body, Transition::Direct(Target::State(start)));
+                    let to_start = Transition::Direct(Target::State(start));
+                    self.finish_state(state, std::mem::take(&mut body), to_start);
                     self.split(
                         start,
                         inner,
                         Transition::Direct(Target::State(after)),
                         labels,
                     );
-                    self.split(after, rest.collect(), transition, labels);
-                    return;
+                    state = after;
                 }
                 StmtKind::Break(label) => {
                     let target = labels
@@ -407,9 +405,9 @@ impl<'a> Lower<'a> {
         self.failing("reject", "NoError", span)
     }
 
-    pub fn failing(&mut self, name: &str, error: &str, span: Span) -> Target {
-        if let Some((known, _)) = self.ir.parser.states.iter().find(|(_, s)| &*s.name == name) {
-            return Target::State(known);
+    pub fn failing(&mut self, name: &'static str, error: &str, span: Span) -> Target {
+        if let Some(known) = self.names.failing.get(name) {
+            return Target::State(*known);
         }
         let number = self
             .ir
@@ -420,6 +418,7 @@ impl<'a> Lower<'a> {
         let error = self.ir.exprs.bits(number as u64, 32);
         let condition = self.ir.exprs.bool(false);
         let state = self.new_state(name, span);
+        self.names.failing.insert(name, state);
         self.finish_state(
             state,
             vec![Stmt {

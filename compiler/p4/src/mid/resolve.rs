@@ -198,7 +198,14 @@ impl<'a> Lower<'a> {
                 for (param, ty) in params.iter().zip(&args) {
                     inner.put(&param.name, Entity::Type(*ty), param.span);
                 }
+                // Declared before it is used, only a type that contains itself comes here again.
+                if self.names.declaring.contains(&path.name.name) {
+                    self.error(span, format!("`{}` can't contain itself", path.name));
+                    return self.types.unknown();
+                }
+                self.names.declaring.push(Arc::clone(&path.name.name));
                 let ty = self.declare_struct(&inner, generic.decl, generic.body);
+                self.names.declaring.pop();
                 self.name_instance(ty, written, &args);
                 self.names
                     .instances

@@ -8,8 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::front::ast::{self, ExprKind, KeysetKind};
 use crate::ir::{
-    Case, CaseMatch, Handle, HeaderRef, Place, SelectKey, State, Stmt, StmtKind, Transition, Type,
-    mask_of,
+    Case, CaseMatch, Handle, HeaderRef, Place, State, StmtKind, Transition, Type, mask_of,
 };
 use crate::source::Span;
 
@@ -29,11 +28,10 @@ impl<'a> Lower<'a> {
         states: &FxHashMap<Arc<str>, Handle<State>>,
         accept: Handle<State>,
     ) -> Transition {
-        let mut keys: Vec<(SelectKey, Ty, u32)> = Vec::new();
+        let mut keys: Vec<(Place, Ty, u32)> = Vec::new();
         for expr in &select.exprs {
-            let mark = self.block.len();
             let operand = self.expr(scope, expr);
-            self.select_keys(&operand, mark, expr.span, &mut keys);
+            self.select_keys(&operand, expr.span, &mut keys);
         }
         let mut cases: Vec<Case> = Vec::new();
         let mut complete = false;
@@ -113,13 +111,12 @@ impl<'a> Lower<'a> {
     pub fn select_keys(
         &mut self,
         operand: &Operand<'a>,
-        mark: usize,
         span: Span,
-        out: &mut Vec<(SelectKey, Ty, u32)>,
+        out: &mut Vec<(Place, Ty, u32)>,
     ) {
         if let (OperandKind::Parts(parts), false) = (&operand.kind, operand.is_poison()) {
             for part in parts {
-                self.select_keys(part, mark, span, out);
+                self.select_keys(part, span, out);
             }
             return;
         }
@@ -131,29 +128,16 @@ impl<'a> Lower<'a> {
             self.error(span, format!("`select` can't look at `{name}`"));
             return;
         };
-        if let OperandKind::Place(place) = operand.kind {
-            // What was only just looked ahead at needs no variable.
-            if self.block.len() == mark + 1
-                && let Some(Stmt {
-                    kind: StmtKind::Lookahead { to, offset, width },
-                    ..
-                }) = self.block.last()
-                && *to == place
-            {
-                let key = SelectKey::Lookahead(*offset, *width);
-                self.block.pop();
-                out.push((key, operand.ty, scalar.width()));
-                return;
-            }
-            if !matches!(place.header, HeaderRef::Element(..) | HeaderRef::Next(_)) {
-                out.push((SelectKey::Field(place), operand.ty, scalar.width()));
-                return;
-            }
+        if let OperandKind::Place(place) = operand.kind
+            && !matches!(place.header, HeaderRef::Element(..) | HeaderRef::Next(_))
+        {
+            out.push((place, operand.ty, scalar.width()));
+            return;
         }
         let value = self.value_of(operand, span);
         let place: Place = self.scalar("select", scalar);
         self.emit(span, StmtKind::Assign { to: place, value });
-        out.push((SelectKey::Field(place), operand.ty, scalar.width()));
+        out.push((place, operand.ty, scalar.width()));
     }
 
     /// The values and masks of a case: several, where ranges are taken apart.
@@ -161,7 +145,7 @@ impl<'a> Lower<'a> {
         &mut self,
         scope: &Scope<'a>,
         case: &'a ast::SelectCase,
-        keys: &[(SelectKey, Ty, u32)],
+        keys: &[(Place, Ty, u32)],
     ) -> Option<Vec<Vec<(BigInt, BigInt)>>> {
         let any = (BigInt::zero(), BigInt::zero());
         if let [

@@ -4,7 +4,7 @@ use num_bigint::BigInt;
 
 use crate::diagnostics::Diagnostic;
 use crate::front::ast::{self, DeclKind, ExprKind, ForCollection, UnaryOp};
-use crate::ir::{self, After, Block, Stmt, StmtKind};
+use crate::ir::{self, After, Block, Handle, Stmt, StmtKind};
 use crate::source::Span;
 
 use super::lower::{Inside, LoopTarget, Lower};
@@ -14,6 +14,9 @@ use super::types::TyKind;
 
 /// How often the body of a loop may be repeated.
 const MAX_ROUNDS: usize = 4096;
+
+/// How many cases of a `switch` are nested in each other.
+const MAX_CHAIN: usize = 64;
 
 impl<'a> Lower<'a> {
     /// Statements, in the given scope.
@@ -58,7 +61,7 @@ impl<'a> Lower<'a> {
             }
             ast::StmtKind::Switch { subject, cases } => self.switch(scope, subject, cases, span),
             ast::StmtKind::Return(value) => self.return_statement(scope, value.as_ref(), span),
-            ast::StmtKind::Exit => self.emit(span, StmtKind::Exit),
+            ast::StmtKind::Exit => self.exit(span),
             ast::StmtKind::Break | ast::StmtKind::Continue => {
                 let target = self.loops.last().map(|l| {
                     if stmt.kind == ast::StmtKind::Break {
@@ -75,6 +78,15 @@ impl<'a> Lower<'a> {
             ast::StmtKind::For(inner) => self.for_loop(scope, inner, span),
             ast::StmtKind::ForIn(inner) => self.for_in(scope, inner, span),
         }
+    }
+
+    /// `exit` ends the calls around it too, and what they changed is copied out all the same
+    /// (section 12.5).
+    fn exit(&mut self, span: Span) {
+        for copies in self.pending.clone().into_iter().rev() {
+            self.copy_out(copies, span);
+        }
+        self.emit(span, StmtKind::Exit);
     }
 
     fn local(&mut self, scope: &Scope<'a>, decl: &'a ast::Decl) {
@@ -126,9 +138,10 @@ impl<'a> Lower<'a> {
         if !self.check_writable(scope, target) {
             return;
         }
-        let place = self.expr(scope, target);
-        let mark = self.block.len();
+        let mut place = self.expr(scope, target);
+        let mut mark = self.block.len();
         let given = self.expr(scope, value);
+        mark += self.pin_before(&mut place, mark, target.span);
         let given = match op {
             Some(op) => {
                 let old = self.protect(place.clone(), mark, target.span);
@@ -260,14 +273,14 @@ impl<'a> Lower<'a> {
         }
         // The cases may change what the subject is made of.
         let operand = self.save(&operand, subject.span);
-        let mut chain: Vec<(crate::ir::Handle<ir::Expr>, Block)> = Vec::new();
+        let mut chain: Vec<(Handle<ir::Expr>, Block)> = Vec::new();
         let mut otherwise = Block::new();
         let mut pending: Vec<Option<&'a ast::Expr>> = Vec::new();
         let mut seen: Vec<BigInt> = Vec::new();
         for case in cases {
             pending.push(case.label.as_ref());
             let Some(body) = &case.body else { continue };
-            let mut any = self.ir.exprs.bool(false);
+            let mut equals = Vec::new();
             let mut is_default = false;
             for label in pending.drain(..) {
                 let Some(label) = label else {
@@ -295,9 +308,9 @@ impl<'a> Lower<'a> {
                     label.span,
                     label.span,
                 );
-                let equal = self.truth(equal, label.span);
-                any = self.ir.exprs.binary(ir::BinaryOp::LogicalOr, any, equal);
+                equals.push(self.truth(equal, label.span));
             }
+            let any = self.any_of(&equals);
             let ((), block) = self.collect(|this| this.statements(&scope.inside(), &body.stmts));
             if is_default {
                 // A default with other labels is the default alone.
@@ -305,6 +318,10 @@ impl<'a> Lower<'a> {
             } else {
                 chain.push((any, block));
             }
+        }
+        if chain.len() > MAX_CHAIN {
+            self.flat_chain(chain, otherwise, span);
+            return;
         }
         for (condition, then) in chain.into_iter().rev() {
             otherwise = match self.ir.exprs.constant_bool(condition) {
@@ -321,6 +338,41 @@ impl<'a> Lower<'a> {
             };
         }
         self.block.extend(otherwise);
+    }
+
+    /// Whether one of many conditions holds, as an expression of little depth.
+    fn any_of(&mut self, conditions: &[Handle<ir::Expr>]) -> Handle<ir::Expr> {
+        match conditions {
+            [] => self.ir.exprs.bool(false),
+            [one] => *one,
+            many => {
+                let (left, right) = many.split_at(many.len() / 2);
+                let (left, right) = (self.any_of(left), self.any_of(right));
+                self.ir.exprs.binary(ir::BinaryOp::LogicalOr, left, right)
+            }
+        }
+    }
+
+    /// The first block whose condition holds: one after the other instead of one in the other, so
+    /// that a `switch` of many cases is not as deep as it is long.
+    fn flat_chain(&mut self, chain: Vec<(Handle<ir::Expr>, Block)>, otherwise: Block, span: Span) {
+        let end = self.label();
+        let mut flat = Block::new();
+        for (condition, mut then) in chain {
+            let leave = StmtKind::Break(end);
+            then.push(Stmt { span, kind: leave });
+            let otherwise = Block::new();
+            flat.push(Stmt {
+                span,
+                kind: StmtKind::If {
+                    condition,
+                    then,
+                    otherwise,
+                },
+            });
+        }
+        flat.extend(otherwise);
+        self.emit(span, StmtKind::Labelled(end, flat));
     }
 
     fn return_statement(&mut self, scope: &Scope<'a>, value: Option<&'a ast::Expr>, span: Span) {

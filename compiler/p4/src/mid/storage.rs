@@ -84,28 +84,22 @@ impl<'a> Lower<'a> {
 
     fn new_union(&mut self, ty: Ty, name: &str, span: Span) -> Handle<Union> {
         let fields = self.types.fields(ty).map(<[_]>::to_vec).unwrap_or_default();
-        let type_name = self
-            .types
-            .structure(ty)
-            .map(|s| Arc::clone(&s.control_plane_name))
-            .unwrap_or_default();
-        let known = self
-            .ir
-            .union_types
-            .iter()
-            .find(|(_, u)| u.name == type_name)
-            .map(|(h, _)| h);
-        let union_ty = match known {
+        let union_ty = match self.names.union_types.get(&ty).copied() {
             Some(known) => known,
             None => {
                 let members = fields
                     .iter()
                     .map(|f| (Arc::clone(&f.name), self.flat_type(f.ty, span)))
                     .collect();
-                self.ir.union_types.append(UnionType {
-                    name: type_name,
-                    members,
-                })
+                let wanted = self
+                    .types
+                    .structure(ty)
+                    .map(|s| Arc::clone(&s.control_plane_name))
+                    .unwrap_or_default();
+                let name = self.names.union_type_names.give(&wanted);
+                let made = self.ir.union_types.append(UnionType { name, members });
+                self.names.union_types.insert(ty, made);
+                made
             }
         };
         let name = self.header_names.give(name);
@@ -139,19 +133,14 @@ impl<'a> Lower<'a> {
         Some(self.ir.stacks.append(Stack { name, ty, elements }))
     }
 
-    /// The flat form of a header's type.
+    /// The flat form of a header's type. Types of one name, in different places or of one generic
+    /// type, stay apart.
     pub fn flat_type(&mut self, ty: Ty, span: Span) -> Handle<HeaderType> {
         let Some(def) = self.types.structure(ty).cloned() else {
             return self.ir.headers[self.ir.scalars].ty;
         };
-        let known = self
-            .ir
-            .header_types
-            .iter()
-            .find(|(_, t)| t.name == def.control_plane_name)
-            .map(|(h, _)| h);
-        if let Some(known) = known {
-            return known;
+        if let Some(known) = self.names.flat_types.get(&ty) {
+            return *known;
         }
         let mut fields = Vec::new();
         self.flatten("", &def.fields, &mut fields);
@@ -183,10 +172,10 @@ impl<'a> Lower<'a> {
                 ),
             );
         }
-        self.ir.header_types.append(HeaderType {
-            name: def.control_plane_name,
-            fields,
-        })
+        let name = self.names.header_type_names.give(&def.control_plane_name);
+        let made = self.ir.header_types.append(HeaderType { name, fields });
+        self.names.flat_types.insert(ty, made);
+        made
     }
 
     fn flatten(&mut self, prefix: &str, fields: &[FieldDef], out: &mut Vec<ir::Field>) {
@@ -377,6 +366,21 @@ impl<'a> Lower<'a> {
             }
             _ => operand,
         }
+    }
+
+    /// Chooses a place's header before the statements from `mark` on, which may change its index. How
+    /// many statements that took.
+    pub fn pin_before(&mut self, place: &mut Operand<'a>, mark: usize, span: Span) -> usize {
+        if mark >= self.block.len() {
+            return 0;
+        }
+        let (pinned, mut pinning) = self.collect(|this| this.pin(place.clone(), span));
+        *place = pinned;
+        let taken = pinning.len();
+        let later = self.block.split_off(mark);
+        self.block.append(&mut pinning);
+        self.block.extend(later);
+        taken
     }
 
     fn pin_place(&mut self, place: ir::Place, span: Span) -> ir::Place {

@@ -10,6 +10,8 @@ use crate::ir::{self, ActionScope, DefaultAction, Handle, TableAction, Type};
 use crate::source::Span;
 
 use super::annotation::{id_annotation, name_annotation};
+use super::bind::CopyOut;
+use super::inline::leaves_by_exit;
 use super::lower::Lower;
 use super::operand::Operand;
 use super::scope::{ActionDef, Entity, Scope, TableDef};
@@ -166,6 +168,7 @@ impl<'a> Lower<'a> {
             .find(|(args, _)| *args == bound)
             .map(|(_, handle)| *handle);
         if let Some(known) = known {
+            self.check_exit(known, span);
             return known;
         }
         let outer = std::mem::replace(&mut self.prefix, Arc::clone(&def.prefix));
@@ -224,6 +227,7 @@ impl<'a> Lower<'a> {
                 this.inline_action(def, &bound_all, def.decl.span)
             });
         });
+        let exits = leaves_by_exit(&body);
         let hidden = annotations.iter().any(|a| a.name() == "hidden");
         let names = self.names_of(&name, annotations);
         self.prefix = outer;
@@ -236,7 +240,35 @@ impl<'a> Lower<'a> {
             span: def.decl.span,
         });
         def.lowered.borrow_mut().push((bound, handle));
+        if exits {
+            let copies = self.copies_at_exit();
+            self.names.exits.insert(handle, copies);
+        }
         handle
+    }
+
+    /// What `exit` here has to copy out, for the calls around.
+    fn copies_at_exit(&self) -> Vec<CopyOut<'a>> {
+        let pending = self.pending.iter().filter(|copies| !copies.is_empty());
+        pending.cloned().collect()
+    }
+
+    /// An action that ends with `exit` copies out what the calls around it have changed, so it can't
+    /// serve calls of other blocks.
+    pub fn check_exit(&mut self, action: Handle<ir::Action>, span: Span) {
+        let here = self.copies_at_exit();
+        if self
+            .names
+            .exits
+            .get(&action)
+            .is_some_and(|known| *known != here)
+        {
+            let name = Arc::clone(&self.ir.actions[action].names.name);
+            self.unsupported(
+                span,
+                format!("`{name}`, which can `exit`, is used in two places with different arguments to copy out"),
+            );
+        }
     }
 
     pub fn default_action(

@@ -163,7 +163,7 @@ impl Writer<'_> {
         let (op, parameters) = match &stmt.kind {
             StmtKind::Assign { to, value } => match self.place_type(*to) {
                 Type::Varbit(_) => ("assign_VL", vec![self.target(*to), self.argument(*value)]),
-                _ => ("assign", vec![self.target(*to), self.stored(*value)]),
+                ty => ("assign", vec![self.target(*to), self.stored(*value, ty)]),
             },
             StmtKind::CopyHeader { to, from } => {
                 ("assign_header", vec![self.header(*to), self.header(*from)])

@@ -32,9 +32,15 @@ impl Writer<'_> {
         self.argument_with(expr, Need::Exact)
     }
 
-    /// A parameter of a primitive that cuts the number itself.
-    pub(super) fn stored(&self, expr: Handle<Expr>) -> Value {
-        self.argument_with(expr, Need::LowBits)
+    /// What a field of the type takes. An unsigned field cuts the number itself; a signed one takes
+    /// numbers between its greatest and the mask of its width as they are, though it can't hold them.
+    pub(super) fn stored(&self, expr: Handle<Expr>, ty: Type) -> Value {
+        let need = if ty.is_signed() {
+            Need::Exact
+        } else {
+            Need::LowBits
+        };
+        self.argument_with(expr, need)
     }
 
     /// A condition of a jump: any number that is zero just when it does not hold.
@@ -68,7 +74,9 @@ impl Writer<'_> {
             Expr::Bool(truth) => {
                 json!({ "type": "hexstr", "value": if truth { "0x01" } else { "0x00" } })
             }
-            Expr::Param(position, _) => json!({ "type": "runtime_data", "value": position }),
+            Expr::Param(position, ty) if !ty.is_signed() || need == Need::LowBits => {
+                json!({ "type": "runtime_data", "value": position })
+            }
             Expr::Read(place) => match place.header {
                 HeaderRef::Instance(header) => {
                     json!({ "type": "field", "value": self.field_of(header, place.field) })
@@ -207,6 +215,9 @@ impl Writer<'_> {
                 let value = json!({ "type": "local", "value": position });
                 if ty == Type::Bool {
                     operation("d2b", Value::Null, value)
+                } else if ty.is_signed() {
+                    // The data of entries are plain bits to bmv2.
+                    cut(value)
                 } else {
                     value
                 }
@@ -351,7 +362,7 @@ impl Writer<'_> {
             BinaryOp::Or => operation("|", self.emit(left, need), self.emit(right, need)),
             BinaryOp::Xor => operation("^", self.emit(left, need), self.emit(right, need)),
             BinaryOp::Shl => self.shift_left(left, right, ty, need),
-            BinaryOp::Shr => exact(">>"),
+            BinaryOp::Shr => self.shift_right(left, right, ty),
             BinaryOp::Eq => exact("=="),
             BinaryOp::Ne => exact("!="),
             BinaryOp::Lt => exact("<"),
@@ -384,6 +395,25 @@ impl Writer<'_> {
             "type": "expression",
             "value": { "op": "?", "left": self.number_literal(0), "right": value, "cond": far },
         })
+    }
+
+    /// bmv2 takes only the low 32 bits of the amount; shifting by the whole width and by more is the
+    /// same.
+    fn shift_right(&self, left: Handle<Expr>, right: Handle<Expr>, ty: Type) -> Value {
+        let exprs = &self.program.exprs;
+        let width = self.number_literal(u64::from(ty.width()));
+        let amount = match exprs.constant(right) {
+            Some(amount) if *amount >= ty.width().into() => width,
+            None if exprs.ty(right).width() > 32 => {
+                let far = operation(">=", self.value(right), width.clone());
+                json!({
+                    "type": "expression",
+                    "value": { "op": "?", "left": width, "right": self.value(right), "cond": far },
+                })
+            }
+            _ => self.value(right),
+        };
+        operation(">>", self.value(left), amount)
     }
 
     fn cast(&self, to: Type, operand: Handle<Expr>, need: Need) -> Value {

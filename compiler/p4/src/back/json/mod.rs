@@ -111,6 +111,10 @@ struct Writer<'a> {
     profiles: usize,
 }
 
+/// How many characters of the source a node shows. Whole statements, which may be whole programs on
+/// one line, would make images grow with the square of the program.
+const MAX_FRAGMENT: usize = 160;
+
 impl Writer<'_> {
     fn unsupported(&mut self, span: Span, message: impl Into<String>) {
         self.diagnostics
@@ -150,11 +154,10 @@ impl Writer<'_> {
         let text = self.sources.text(span);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or("").trim_end();
-        let fragment = if lines.next().is_some() {
-            format!("{first} ...")
-        } else {
-            first.to_string()
-        };
+        let mut fragment: String = first.chars().take(MAX_FRAGMENT).collect();
+        if lines.next().is_some() || fragment.len() < first.len() {
+            fragment.push_str(" ...");
+        }
         json!({ "filename": at.path, "line": at.line, "column": at.column, "source_fragment": fragment })
     }
 

@@ -4,7 +4,7 @@ use num_bigint::BigInt;
 use serde_json::{Value, json};
 
 use crate::ir::{
-    CaseMatch, Expr, HeaderRef, SelectKey, State, Stmt, StmtKind, Target, Transition, Type, mask_of,
+    CaseMatch, Expr, HeaderRef, Place, State, Stmt, StmtKind, Target, Transition, Type, mask_of,
 };
 
 use super::{Writer, hex};
@@ -61,7 +61,10 @@ impl Writer<'_> {
                 Vec::new(),
             ),
             Transition::Select { keys, cases } => {
-                let widths: Vec<u32> = keys.iter().map(|key| self.select_width(*key)).collect();
+                let widths: Vec<u32> = keys
+                    .iter()
+                    .map(|key| self.place_type(*key).width())
+                    .collect();
                 let transitions = cases
                     .iter()
                     .map(|c| self.transition(&c.matches, &widths, c.target))
@@ -81,27 +84,15 @@ impl Writer<'_> {
         })
     }
 
-    fn select_width(&self, key: SelectKey) -> u32 {
-        match key {
-            SelectKey::Field(place) => self.place_type(place).width(),
-            SelectKey::Lookahead(_, width) => width,
-        }
-    }
-
-    fn select_key(&self, key: SelectKey) -> Value {
-        match key {
-            SelectKey::Lookahead(offset, width) => {
-                json!({ "type": "lookahead", "value": [offset, width] })
+    fn select_key(&self, key: Place) -> Value {
+        match key.header {
+            HeaderRef::Last(stack) => {
+                let stack = &self.program.stacks[stack];
+                let fields = &self.program.header_types[stack.ty].fields;
+                let field = fields.get(key.field as usize).map_or("", |f| &*f.name);
+                json!({ "type": "stack_field", "value": [&*stack.name, field] })
             }
-            SelectKey::Field(place) => match place.header {
-                HeaderRef::Last(stack) => {
-                    let stack = &self.program.stacks[stack];
-                    let fields = &self.program.header_types[stack.ty].fields;
-                    let field = fields.get(place.field as usize).map_or("", |f| &*f.name);
-                    json!({ "type": "stack_field", "value": [&*stack.name, field] })
-                }
-                _ => self.target(place),
-            },
+            _ => self.target(key),
         }
     }
 
@@ -169,9 +160,9 @@ impl Writer<'_> {
                 };
                 Some(json!({ "op": "advance", "parameters": [bits] }))
             }
-            StmtKind::Lookahead { to, offset, width } => Some(json!({
+            StmtKind::Lookahead { to, width } => Some(json!({
                 "op": "set",
-                "parameters": [self.target(*to), { "type": "lookahead", "value": [offset, width] }],
+                "parameters": [self.target(*to), { "type": "lookahead", "value": [0, width] }],
             })),
             StmtKind::Verify { condition, error } => Some(
                 json!({ "op": "verify", "parameters": [self.value(*condition), self.value(*error)] }),

@@ -13,9 +13,10 @@ impl Preprocessor<'_> {
         let mut tokens = line.into_iter();
         let Some(name) = tokens.next() else { return };
         let rest: Vec<Token> = tokens.collect();
+        // No branch inside of text that is left out is active, so the innermost tells.
         let skipping = self
             .file_frame()
-            .is_some_and(|f| f.conditions.iter().any(|c| !c.active));
+            .is_some_and(|f| f.conditions.last().is_some_and(|c| !c.active));
         match name.word() {
             Some("if") => {
                 let active = !skipping && self.condition(&name, &rest);

@@ -199,7 +199,7 @@ impl Preprocessor<'_> {
                 }
                 let skipped = self
                     .file_frame()
-                    .is_some_and(|f| f.conditions.iter().any(|c| !c.active));
+                    .is_some_and(|f| f.conditions.last().is_some_and(|c| !c.active));
                 if skipped {
                     continue;
                 }

@@ -149,6 +149,7 @@ impl Preprocessor<'_> {
             Some(text) => {
                 self.enter_file(main, &text);
                 end = Span::new(FileId(0), text.len(), text.len());
+                self.predefined_macros();
                 self.command_line_macros();
                 while let Some(token) = self.next_token() {
                     self.out.push(token);
@@ -181,6 +182,21 @@ impl Preprocessor<'_> {
             at: 0,
             kind,
         });
+    }
+
+    /// What p4c's compiler for the same target defines too, so that programs can ask for it.
+    fn predefined_macros(&mut self) {
+        let name = "__TARGET_BMV2__";
+        let text: Arc<str> = format!("#define {name} 1\n").into();
+        let file = self.map.add("<built in>", &text);
+        let span = Span::new(file, 8, 8 + name.len());
+        let definition = Macro {
+            params: None,
+            variadic: false,
+            body: lex_at("1", span),
+            span,
+        };
+        self.macros.insert(name.into(), definition);
     }
 
     fn command_line_macros(&mut self) {
@@ -241,7 +257,7 @@ impl Preprocessor<'_> {
                     self.directive(&token, line);
                     continue;
                 }
-                if file.conditions.iter().any(|c| !c.active) {
+                if file.conditions.last().is_some_and(|c| !c.active) {
                     continue;
                 }
             }
