@@ -484,31 +484,6 @@ async fn the_default_entry_has_a_meter_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_constant_table_can_be_read_and_not_written() {
-    let lab = Lab::start().await;
-    let entries = lab
-        .entries(TableEntry {
-            table_id: lab.id("fixed_ports"),
-            ..TableEntry::default()
-        })
-        .await;
-    assert_eq!(entries.len(), 1);
-    assert!(entries[0].is_const);
-    let entry = |port: u8| {
-        lab.catalog
-            .entry("fixed_ports")
-            .exact("std.ingress_port", port)
-            .action("drop", [])
-            .build()
-            .unwrap()
-    };
-    for update in [insert(entry(1)), modify(entry(9)), delete(entry(9))] {
-        let (code, message) = lab.refused(update).await;
-        assert_eq!(code, Code::PermissionDenied, "{message}");
-    }
-}
-
-#[tokio::test]
 async fn direct_counters_are_read_set_and_kept_by_a_modify() {
     let lab = Lab::start().await;
     lab.write(vec![insert(lab.l2(0x0a, 3))]).await.unwrap();

@@ -69,6 +69,31 @@ async fn priorities_of_the_programs_entries_count_down_to_one() {
 }
 
 #[tokio::test]
+async fn a_constant_table_can_be_read_and_not_written() {
+    let lab = Lab::start().await;
+    let entries = lab
+        .entries(TableEntry {
+            table_id: lab.id("fixed_ports"),
+            ..TableEntry::default()
+        })
+        .await;
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].is_const);
+    let entry = |port: u8| {
+        lab.catalog
+            .entry("fixed_ports")
+            .exact("std.ingress_port", port)
+            .action("drop", [])
+            .build()
+            .unwrap()
+    };
+    for update in [insert(entry(1)), modify(entry(9)), delete(entry(9))] {
+        let (code, message) = lab.refused(update).await;
+        assert_eq!(code, Code::PermissionDenied, "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_with_initial_entries_is_written_like_any_other() {
     let mut lab = Lab::start().await;
     let sent = async |lab: &Lab, port| lab.packet(port, &frame(5, 9, 0x800)).await;
