@@ -9,6 +9,9 @@ use signalbox_p4runtime::text::parse_p4info;
 
 use crate::corpus::{compiled, programs};
 
+/// Programs of the corpus that p4c does not take, and what it says.
+const REFUSED: &[(&str, &str)] = &[("signed", "Negative values not supported yet")];
+
 fn on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -34,11 +37,12 @@ fn p4c_gives_controllers_the_same_view() {
             .arg(file(".txtpb"))
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{name}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        if let Some((_, reason)) = REFUSED.iter().find(|(one, _)| *one == name) {
+            assert!(said.contains(reason), "{name}: {said}");
+            continue;
+        }
+        assert!(output.status.success(), "{name}: {said}");
         let theirs = parse_p4info(&fs::read_to_string(file(".txtpb")).unwrap()).unwrap();
         assert_eq!(theirs, compiled(&name, &text).image.p4info, "{name}");
     }

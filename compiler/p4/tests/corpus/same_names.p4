@@ -14,6 +14,7 @@ struct headers_t { one_t one; two_t two; generic_t<bit<8>> short; generic_t<bit<
 struct metadata_t {
     @field_list(AGAIN) bit<8> kept;
     @field_list(List.resubmit, 9) bit<8> other;
+    bit<2> colour;
 }
 
 parser P(packet_in b, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
@@ -29,8 +30,8 @@ parser P(packet_in b, out headers_t hdr, inout metadata_t meta, inout standard_m
 control V(inout headers_t hdr, inout metadata_t meta) { apply { } }
 control I(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
     direct_meter<bit<2>>(MeterType.bytes) colours;
-    action first() { bit<2> c = 1; colours.read(c); hdr.one.x = (bit<8>) c; }
-    action second() { bit<2> c = 2; colours.read(c); hdr.short.x = (bit<8>) c; }
+    action first() { colours.read(meta.colour); hdr.one.x = (bit<8>) meta.colour; }
+    action second() { colours.read(meta.colour); hdr.short.x = (bit<8>) meta.colour; }
     table t {
         key = { hdr.two.x: exact; }
         actions = { first; second; }
