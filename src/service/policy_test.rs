@@ -320,7 +320,11 @@ managers { lb-1 serves web-lb }
 
     /// What does not hold of each step's expectations: on the evaluator, and on the switch the same.
     fn failures(services: &str, steps: &str) -> Vec<String> {
-        let text = format!("{NETWORK}{services}\ntest \"t\" {{\n{steps}\n}}\n");
+        failures_in(NETWORK, services, steps)
+    }
+
+    fn failures_in(network: &str, services: &str, steps: &str) -> Vec<String> {
+        let text = format!("{network}{services}\ntest \"t\" {{\n{steps}\n}}\n");
         let policy = signalbox_policy::check(&text, "t.policy").policy.unwrap();
         let messages = |results: Vec<signalbox_policy::testing::TestResult>| {
             let failures = results.into_iter().flat_map(|test| test.failures);
@@ -332,6 +336,25 @@ managers { lb-1 serves web-lb }
         assert!(target.problem().is_none());
         assert_eq!(on_switch, on_evaluator);
         on_evaluator
+    }
+
+    #[test]
+    fn unknown_packets_in_mid_flow_take_the_fallback() {
+        let network = NETWORK.replace("by weighted", "by weighted; fallback route");
+        let unknown = |flags: &str| {
+            format!("send tcp {flags} 10.0.1.10:8080 -> 203.0.113.9:40000 on rack-a\n")
+        };
+        let to_service = |flags: &str| {
+            format!("send tcp {flags} 203.0.113.9:40000 -> 203.0.113.80:443 on clients\n")
+        };
+        for flags in ["ack", "syn+ack", "rst"] {
+            let steps = unknown(flags) + "expect forward on clients";
+            assert_eq!(failures_in(&network, "cascade web-lb", &steps), [""; 0]);
+            let steps = unknown(flags) + "expect drop by web-lb";
+            assert_eq!(failures("cascade web-lb", &steps), [""; 0]);
+        }
+        let steps = to_service("syn+rst") + "expect drop by web-lb";
+        assert_eq!(failures("cascade web-lb", &steps), [""; 0]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Service {
         to: Recipient,
         interest: &Interest,
     ) -> (Decision, Vec<FixedAffinity>) {
-        let flags = interest.events & (events::SYN | events::ACK);
+        let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let tcp = interest.flow.proto == proto::TCP;
         let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
         if let Some(number) = self.standing(interest, opens, tcp) {
@@ -72,8 +72,9 @@ impl Service {
             return (Decision::Resume, affinities);
         }
         if !opens {
+            // What the policy wants of it; never a server that knows nothing of the flow.
             self.counts.mid_flow_unknown += 1;
-            return (Decision::Drop, Vec::new());
+            return (Decision::Fallback, Vec::new());
         }
         let opening = Opening {
             flow: interest.flow,
