@@ -148,22 +148,27 @@ impl Site {
         self.fetch_within(file, "60")
     }
 
+    /// As [`Site::fetch`], from this port of the client.
+    pub fn fetch_from(&self, client_port: u16, file: &str) -> Fetched {
+        self.curl(
+            file,
+            &["-m", "60", "--local-port", &client_port.to_string()],
+        )
+    }
+
     /// As [`Site::fetch`], but gives up after this many seconds.
     pub fn fetch_within(&self, file: &str, seconds: &str) -> Fetched {
+        self.curl(file, &["-m", seconds])
+    }
+
+    fn curl(&self, file: &str, flags: &[&str]) -> Fetched {
         let body = self.folder.file("fetched");
         let _ = std::fs::remove_file(&body);
         let url = format!("http://203.0.113.80/{file}");
-        let output = self.client.run(&[
-            "curl",
-            "-sS",
-            "-m",
-            seconds,
-            "-o",
-            body.to_str().unwrap(),
-            "-w",
-            "%{http_code}",
-            &url,
-        ]);
+        let mut words = vec!["curl", "-sS", "-o", body.to_str().unwrap()];
+        words.extend(["-w", "%{http_code}", &url]);
+        words.extend(flags);
+        let output = self.client.run(&words);
         Fetched {
             status: String::from_utf8_lossy(&output.stdout).into_owned(),
             body: std::fs::read(&body).unwrap_or_default(),
