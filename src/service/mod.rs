@@ -268,7 +268,7 @@ fn decisions(
         .filter_map(|service| {
             let decide: Box<dyn Decide> = match service.kind {
                 Kind::Balance => Box::new(Balance::new(service)?),
-                Kind::Filter => return None,
+                Kind::Filter | Kind::Nat | Kind::Observe => return None,
             };
             let epoch = raise_epoch(store, &service.name, 0);
             Some((service.name.clone(), epoch, decide))

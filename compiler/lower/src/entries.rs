@@ -126,7 +126,7 @@ impl Plan {
                         criterion_entries(&service.forward, criterion, &mut out);
                     }
                 }
-                Kind::Balance => {
+                Kind::Balance | Kind::Nat | Kind::Observe => {
                     for part in std::iter::once(&service.forward).chain(&service.reply) {
                         for floor in part.floors(service.fallback) {
                             criterion_entries(part, &floor, &mut out);

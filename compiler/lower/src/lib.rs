@@ -51,6 +51,12 @@ pub enum LowerError {
         /// The CPU port.
         port: u16,
     },
+    /// The pipeline has no stage for this kind of service yet.
+    #[error("service `{service}` is of a kind that cannot be compiled yet")]
+    NotYet {
+        /// The service.
+        service: String,
+    },
     /// More criteria than a table can be made for.
     #[error("service `{service}` needs {needed} ternary entries; at most {limit} are possible")]
     TooManyEntries {

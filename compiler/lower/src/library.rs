@@ -7,51 +7,51 @@ use crate::plan::{Kind, Plan};
 /// The folder, beside the program, that the files of p4/lib stand in: a policy may have the name of one.
 pub const FOLDER: &str = "signalbox";
 
-/// Files of p4/lib: name, text, and the kind of service that needs it (`None`: every program).
+/// Files of p4/lib: name, text, and the kind of service that needs it (none: every program).
 /// They are included in this order.
-const FILES: &[(&str, &str, Option<Kind>)] = &[
-    ("types.p4", include_str!("../../../p4/lib/types.p4"), None),
+const FILES: &[(&str, &str, &[Kind])] = &[
+    ("types.p4", include_str!("../../../p4/lib/types.p4"), &[]),
     (
         "headers.p4",
         include_str!("../../../p4/lib/headers.p4"),
-        None,
+        &[],
     ),
-    ("parser.p4", include_str!("../../../p4/lib/parser.p4"), None),
+    ("parser.p4", include_str!("../../../p4/lib/parser.p4"), &[]),
     (
         "checksum.p4",
         include_str!("../../../p4/lib/checksum.p4"),
-        None,
+        &[],
     ),
     (
         "admission.p4",
         include_str!("../../../p4/lib/admission.p4"),
-        None,
+        &[],
     ),
     (
         "filter.p4",
         include_str!("../../../p4/lib/filter.p4"),
-        Some(Kind::Filter),
+        &[Kind::Filter],
     ),
     (
         "balance.p4",
         include_str!("../../../p4/lib/balance.p4"),
-        Some(Kind::Balance),
+        &[Kind::Balance, Kind::Nat, Kind::Observe],
     ),
     (
         "routing.p4",
         include_str!("../../../p4/lib/routing.p4"),
-        None,
+        &[],
     ),
-    ("finish.p4", include_str!("../../../p4/lib/finish.p4"), None),
+    ("finish.p4", include_str!("../../../p4/lib/finish.p4"), &[]),
     (
         "rewrite.p4",
         include_str!("../../../p4/lib/rewrite.p4"),
-        None,
+        &[],
     ),
     (
         "departure.p4",
         include_str!("../../../p4/lib/departure.p4"),
-        None,
+        &[],
     ),
 ];
 
@@ -59,7 +59,9 @@ const FILES: &[(&str, &str, Option<Kind>)] = &[
 pub fn included(plan: &Plan) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
     FILES
         .iter()
-        .filter(|(_, _, kind)| kind.is_none_or(|k| plan.services.iter().any(|s| s.kind == k)))
+        .filter(|(_, _, kinds)| {
+            kinds.is_empty() || plan.services.iter().any(|s| kinds.contains(&s.kind))
+        })
         .map(|(name, text, _)| (*name, *text))
 }
 

@@ -42,9 +42,16 @@ pub struct PortPlan {
     pub name: String,
     /// The switch's own addresses on it, each with its connected prefix.
     pub addresses: Vec<IpNet>,
+    /// Longest IP packet that leaves by it, in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
     /// The switch's own MAC address on it (derived from policy name and port when the policy gives none).
     #[serde(with = "mac_text")]
     pub mac: [u8; 6],
+}
+
+fn default_mtu() -> u16 {
+    1500
 }
 
 /// A static route.
@@ -78,6 +85,10 @@ pub enum Kind {
     Filter,
     /// Chooses a server for each connection.
     Balance,
+    /// Translates addresses and ports.
+    Nat,
+    /// Counts flows and reports them.
+    Observe,
 }
 
 /// What happens to packets that a service's manager does not answer for.
@@ -113,6 +124,12 @@ pub struct ServicePlan {
     pub limits: Limits,
     /// What the balance manager needs; absent for other kinds.
     pub balance: Option<BalancePlan>,
+    /// What the nat manager needs; absent for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<NatPlan>,
+    /// What the observe manager needs; absent for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<ObservePlan>,
 }
 
 /// One direction of a service: its tables and what they may hold.
@@ -231,6 +248,18 @@ pub struct Limits {
     pub hold_bytes: u32,
     /// Lease of criteria, renewed by heartbeats.
     pub criteria_lease_ms: u64,
+    /// Flows at once that the other side has not answered; none is without a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_open: Option<u32>,
+    /// The same for the flows of one source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half_open_per_source: Option<u32>,
+    /// New flows in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_per_second: Option<u32>,
+    /// The same for the flows of one source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_per_second_per_source: Option<u32>,
 }
 
 /// A pool and how one of its servers is chosen.
@@ -244,6 +273,151 @@ pub struct BalancePlan {
     pub servers: Vec<ServerPlan>,
     /// How they are checked.
     pub check: Option<CheckPlan>,
+    /// A source keeps its server until it has had no flow for so long; absent without stickiness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stick_ms: Option<u64>,
+    /// How long a server that comes back takes to reach its weight; 0 at once.
+    #[serde(default)]
+    pub slow_start_ms: u64,
+    /// How packets get to the server.
+    #[serde(default)]
+    pub way: Way,
+    /// What becomes of the flows of a server that has died.
+    #[serde(default)]
+    pub on_death: OnDeath,
+}
+
+/// How packets get to their server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Destination address and port become the server's, and replies are translated back.
+    #[default]
+    Translate,
+    /// Unchanged, to the server's MAC address; the server has the service's address, and answers the
+    /// client directly.
+    Mac,
+    /// In an IP tunnel (RFC 2003, RFC 2473) to the server, which answers the client directly.
+    Ipip,
+    /// In a UDP tunnel (Generic UDP Encapsulation, version 0) to the server, which answers the client directly.
+    Gue,
+}
+
+/// What becomes of the flows of a server that has died.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDeath {
+    /// They stay with it until they are idle.
+    #[default]
+    Keep,
+    /// Their packets are dropped.
+    Drop,
+    /// The next packet of each is answered with a RST.
+    Reset,
+}
+
+/// How a nat service translates: the source, the destination or both (twice).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatPlan {
+    /// What becomes of the source.
+    pub source: Option<NatSource>,
+    /// What becomes of the destination.
+    pub destination: Option<NatDestination>,
+    /// Idle leases by protocol.
+    pub leases: NatLeases,
+    /// How long an outside address and port rests after its last flow, before it is given out again.
+    pub hold_back_ms: u64,
+    /// Outside tuples that one inside address may have at once; absent without a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_source: Option<u32>,
+    /// Which packets from outside may come in.
+    pub inbound: Inbound,
+}
+
+/// What becomes of the source of a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NatSource {
+    /// It gets a port of one of these addresses.
+    Ports {
+        /// The outside addresses, ascending.
+        addresses: Vec<AddressRange>,
+        /// The lowest port (or ICMP identifier) that is given out.
+        first_port: u16,
+        /// The highest.
+        last_port: u16,
+    },
+    /// Each inside address has an outside address of its own, and ports stay.
+    OneToOne {
+        /// Prefixes of equal length: an address becomes the one at the same place in the other.
+        pairs: Vec<Pair>,
+    },
+}
+
+/// Addresses from `first` to `last`, both of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRange {
+    /// The first.
+    pub first: IpAddr,
+    /// The last.
+    pub last: IpAddr,
+}
+
+/// An inside prefix and the outside prefix that stands for it, of one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The inside prefix.
+    pub inside: IpNet,
+    /// The outside prefix.
+    pub outside: IpNet,
+}
+
+/// What becomes of the destination of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatDestination {
+    /// The new address.
+    pub address: IpAddr,
+    /// The new port; absent if it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// Idle leases of translated flows; times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatLeases {
+    /// TCP that both sides have spoken on (RFC 5382 REQ-5: at least 2 h 4 min).
+    pub tcp_established_ms: u64,
+    /// TCP half open, closing or reset (RFC 5382 REQ-5: at least 4 min).
+    pub tcp_transitory_ms: u64,
+    /// UDP (RFC 4787 REQ-5: at least 2 min, 5 min recommended), and protocols without ports.
+    pub udp_ms: u64,
+    /// ICMP queries (RFC 5508 REQ-2: at least 60 s).
+    pub icmp_ms: u64,
+}
+
+/// Which packets from outside may come in to an outside tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inbound {
+    /// Only answers: from addresses and ports that the inside has sent to (address and port-dependent
+    /// filtering, RFC 4787 section 5).
+    Answers,
+    /// Anybody's, while the tuple is mapped (endpoint-independent filtering).
+    Mapped,
+}
+
+/// What an observe service counts and when it reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservePlan {
+    /// Whether each flow is counted by itself; else only all that the criteria match together.
+    pub per_flow: bool,
+    /// Whether reports tell the TCP flags of the packets that met the manager or the agent.
+    pub flags: bool,
+    /// Period of reports; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<u64>,
+    /// Whether a flow's end is reported.
+    pub on_close: bool,
 }
 
 /// How a server is chosen.
@@ -258,6 +432,8 @@ pub enum Pick {
     MaglevFlow,
     /// Maglev hashing of the source address.
     MaglevSource,
+    /// The server with the fewest flows for its weight.
+    LeastConnections,
 }
 
 /// One server of a pool.
@@ -296,6 +472,12 @@ pub enum CheckKind {
     Tcp,
     /// The server answers a GET of this path with a status below 400.
     Http {
+        /// The path.
+        path: String,
+    },
+    /// As `Http`, and the answer's body begins with the server's load, a whole number from 0 to 100: its
+    /// weight counts by what is left (100 takes no new flows).
+    Load {
         /// The path.
         path: String,
     },

@@ -9,8 +9,10 @@ use crate::LowerError;
 use crate::cubes;
 use crate::names::Names;
 use crate::plan::{
-    BalancePlan, CheckKind, CheckPlan, Criterion, CriterionAction, Cube, Fallback, Kind, Limits,
-    ManagerPlan, NeighbourPlan, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
+    AddressRange, BalancePlan, CheckKind, CheckPlan, Criterion, CriterionAction, Cube, Fallback,
+    Inbound, Kind, Limits, ManagerPlan, NatDestination, NatLeases, NatPlan, NatSource,
+    NeighbourPlan, OnDeath, Pair, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan,
+    ServicePlan, Way,
 };
 
 /// The port that leads to the agent, unless the target wants another.
@@ -81,6 +83,7 @@ pub fn plan(policy: &Policy, cpu_port: u16) -> Result<Plan, LowerError> {
                 number: p.number,
                 name: p.name.clone(),
                 addresses: p.addresses.clone(),
+                mtu: p.mtu,
                 mac: p.mac().0,
             })
             .collect(),
@@ -132,6 +135,8 @@ fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<Servic
         fallback,
         limits: limits(keep),
         balance: None,
+        nat: None,
+        observe: None,
     };
     match &service.kind {
         ServiceKind::Filter(filter) => {
@@ -154,6 +159,15 @@ fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<Servic
                 model::Keep::default(),
             ))
         }
+        ServiceKind::Nat(nat) => {
+            let _ = nat_plan(nat);
+            Err(LowerError::NotYet {
+                service: service.name.clone(),
+            })
+        }
+        ServiceKind::Observe(_) => Err(LowerError::NotYet {
+            service: service.name.clone(),
+        }),
         ServiceKind::Balance(balance) => {
             let pool = policy
                 .pool(balance.pool)
@@ -276,6 +290,7 @@ fn balance_plan(balance: &model::Balance, pool: &model::Pool) -> BalancePlan {
         pick: match balance.pick {
             model::Pick::RoundRobin => Pick::RoundRobin,
             model::Pick::Weighted => Pick::Weighted,
+            model::Pick::LeastConnections => Pick::LeastConnections,
             model::Pick::Maglev {
                 by: model::HashBy::Flow,
             } => Pick::MaglevFlow,
@@ -297,12 +312,73 @@ fn balance_plan(balance: &model::Balance, pool: &model::Pool) -> BalancePlan {
             kind: match &c.kind {
                 model::CheckKind::Tcp => CheckKind::Tcp,
                 model::CheckKind::Http { path } => CheckKind::Http { path: path.clone() },
+                model::CheckKind::Load { path } => CheckKind::Load { path: path.clone() },
             },
             every_ms: millis(c.every),
             timeout_ms: millis(c.timeout),
             rise: c.rise,
             fall: c.fall,
         }),
+        stick_ms: balance.stick.map(millis),
+        slow_start_ms: millis(balance.slow_start),
+        way: match balance.way {
+            model::Way::Translate => Way::Translate,
+            model::Way::Mac => Way::Mac,
+            model::Way::Ipip => Way::Ipip,
+            model::Way::Gue => Way::Gue,
+        },
+        on_death: match balance.on_death {
+            model::OnDeath::Keep => OnDeath::Keep,
+            model::OnDeath::Drop => OnDeath::Drop,
+            model::OnDeath::Reset => OnDeath::Reset,
+        },
+    }
+}
+
+fn nat_plan(nat: &model::Nat) -> NatPlan {
+    NatPlan {
+        source: nat.source.as_ref().map(|source| match source {
+            model::NatSource::Ports {
+                addresses,
+                first_port,
+                last_port,
+            } => NatSource::Ports {
+                addresses: addresses
+                    .iter()
+                    .map(|(first, last)| AddressRange {
+                        first: *first,
+                        last: *last,
+                    })
+                    .collect(),
+                first_port: *first_port,
+                last_port: *last_port,
+            },
+            model::NatSource::OneToOne { pairs } => NatSource::OneToOne {
+                pairs: pairs
+                    .iter()
+                    .map(|(inside, outside)| Pair {
+                        inside: *inside,
+                        outside: *outside,
+                    })
+                    .collect(),
+            },
+        }),
+        destination: nat.destination.map(|to| NatDestination {
+            address: to.address,
+            port: to.port,
+        }),
+        leases: NatLeases {
+            tcp_established_ms: millis(nat.leases.tcp_established),
+            tcp_transitory_ms: millis(nat.leases.tcp_transitory),
+            udp_ms: millis(nat.leases.udp),
+            icmp_ms: millis(nat.leases.icmp),
+        },
+        hold_back_ms: millis(nat.hold_back),
+        per_source: nat.per_source,
+        inbound: match nat.inbound {
+            model::Inbound::Answers => Inbound::Answers,
+            model::Inbound::Mapped => Inbound::Mapped,
+        },
     }
 }
 
@@ -315,6 +391,10 @@ fn limits(keep: model::Keep) -> Limits {
         hold_packets: HOLD_PACKETS,
         hold_bytes: HOLD_BYTES,
         criteria_lease_ms: millis(CRITERIA_LEASE),
+        half_open: None,
+        half_open_per_source: None,
+        new_per_second: None,
+        new_per_second_per_source: None,
     }
 }
 

@@ -100,7 +100,7 @@ fn body(plan: &Plan) -> String {
     for service in &plan.services {
         let arguments = match service.kind {
             Kind::Filter => "meta",
-            Kind::Balance => "meta, std",
+            Kind::Balance | Kind::Nat | Kind::Observe => "meta, std",
         };
         let _ = writeln!(
             out,
@@ -123,7 +123,7 @@ fn instance(out: &mut String, service: &ServicePlan, part: &PartPlan, reply: boo
             "    Filter({}, {}) {name};",
             service.stage, part.criteria_size
         ),
-        Kind::Balance => {
+        Kind::Balance | Kind::Nat | Kind::Observe => {
             let control = if reply { "BalanceReply" } else { "Balance" };
             let (stage, fixed, criteria) = (service.stage, part.fixed_size, part.criteria_size);
             writeln!(out, "    {control}({stage}, {fixed}, {criteria}) {name};")
@@ -140,6 +140,8 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Filter => "filter",
         Kind::Balance => "balance",
+        Kind::Nat => "nat",
+        Kind::Observe => "observe",
     }
 }
 
@@ -157,6 +159,8 @@ fn clauses(kind: &ServiceKind, policy: &Policy) -> Vec<String> {
             .map(|r| format!("{} {}", word(r.verdict), r.criteria.text))
             .chain([format!("default {}", word(filter.default))])
             .collect(),
+        ServiceKind::Nat(nat) => vec![format!("match {}", nat.criteria.text)],
+        ServiceKind::Observe(observe) => vec![format!("match {}", observe.criteria.text)],
         ServiceKind::Balance(balance) => {
             let pool = policy.pool(balance.pool).map(|p| format!("to @{}", p.name));
             std::iter::once(format!("match {}", balance.criteria.text))

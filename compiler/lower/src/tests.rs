@@ -48,6 +48,7 @@ fn router(families: Families) -> Policy {
             Families::V4 => vec![v4.parse().unwrap()],
             Families::Dual => vec![v4.parse().unwrap(), v6.parse().unwrap()],
         },
+        mtu: 1500,
         mac_given: None,
         span: Span::default(),
     };

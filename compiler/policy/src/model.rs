@@ -86,7 +86,9 @@ impl Policy {
             .flat_map(|p| p.addresses.iter().map(|a| a.addr()))
             .chain(self.services.iter().flat_map(|s| match &s.kind {
                 ServiceKind::Balance(b) => b.destinations.iter().map(|d| d.address).collect(),
-                ServiceKind::Filter(_) => Vec::new(),
+                ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => {
+                    Vec::new()
+                }
             }))
             .collect();
         all.sort();
@@ -215,6 +217,8 @@ pub struct Port {
     pub name: String,
     /// The switch's own addresses there, each with its connected subnet; host bits are kept.
     pub addresses: Vec<IpNet>,
+    /// Longest IP packet that leaves by it, in bytes, 68 to 65535. Default 1500.
+    pub mtu: u16,
     /// The Ethernet address if the policy gives one; see [`Port::mac`].
     pub mac_given: Option<Mac>,
     /// Where the port is declared.
@@ -328,6 +332,11 @@ pub enum CheckKind {
         /// The request's target; begins with `/`.
         path: String,
     },
+    /// As `Http`, and the body begins with the load in percent, 0 to 100.
+    Load {
+        /// The request's target; begins with `/`.
+        path: String,
+    },
 }
 
 /// A service's place among [`Policy::services`]: 0 is precedence 1.
@@ -359,7 +368,11 @@ impl Service {
 
     /// Whether it changes addresses, and so has a reply part.
     pub fn translates(&self) -> bool {
-        matches!(self.kind, ServiceKind::Balance(_))
+        match &self.kind {
+            ServiceKind::Balance(balance) => balance.way == Way::Translate,
+            ServiceKind::Nat(_) => true,
+            ServiceKind::Filter(_) | ServiceKind::Observe(_) => false,
+        }
     }
 }
 
@@ -370,6 +383,10 @@ pub enum ServiceKind {
     Balance(Balance),
     /// Lets packets through or drops them, each by itself.
     Filter(Filter),
+    /// Translates addresses and ports.
+    Nat(Nat),
+    /// Counts flows and reports them.
+    Observe(Observe),
 }
 
 /// A balance service.
@@ -387,6 +404,159 @@ pub struct Balance {
     /// How long flows are kept.
     pub keep: Keep,
     /// What happens without a manager's answer. Default drop.
+    pub fallback: Fallback,
+    /// How long a source without flows keeps its server. Default: no stickiness.
+    pub stick: Option<Duration>,
+    /// How long a server that comes back takes to reach its weight. Default 0.
+    pub slow_start: Duration,
+    /// How packets get to the server. Default by translation.
+    pub way: Way,
+    /// What becomes of the flows of a server that dies. Default: they stay.
+    pub on_death: OnDeath,
+    /// Bounds of new flows.
+    pub bounds: Bounds,
+}
+
+/// How packets get to their server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// The destination becomes the server's address and port.
+    #[default]
+    Translate,
+    /// Unchanged, to the server's MAC address.
+    Mac,
+    /// In an IP tunnel.
+    Ipip,
+    /// In a UDP tunnel (GUE).
+    Gue,
+}
+
+/// What becomes of the flows of a server that dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnDeath {
+    /// They stay with it until they are idle.
+    #[default]
+    Keep,
+    /// Their packets are dropped.
+    Drop,
+    /// The next packet of each is answered with a RST.
+    Reset,
+}
+
+/// Bounds of a service's new flows; `None` is without a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// Flows at once that the other side has not answered.
+    pub half_open: Option<u32>,
+    /// The same for one source address.
+    pub half_open_per_source: Option<u32>,
+    /// New flows in a second.
+    pub new_per_second: Option<u32>,
+    /// The same for one source address.
+    pub new_per_second_per_source: Option<u32>,
+}
+
+/// A nat service: it translates the source, the destination or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// The flows it translates, in the direction of their first packets.
+    pub criteria: Criteria,
+    /// What becomes of the source.
+    pub source: Option<NatSource>,
+    /// What becomes of the destination; with a source too, it is a twice NAT.
+    pub destination: Option<NatDestination>,
+    /// Idle leases.
+    pub leases: NatLeases,
+    /// How long an outside tuple rests before it is given out again. Default 120 s.
+    pub hold_back: Duration,
+    /// Outside tuples of one inside address at once. Default without a bound.
+    pub per_source: Option<u32>,
+    /// Which packets from outside may come in. Default only answers.
+    pub inbound: Inbound,
+    /// What happens without a manager's answer. Default drop.
+    pub fallback: Fallback,
+    /// Bounds of new flows.
+    pub bounds: Bounds,
+}
+
+/// What becomes of a flow's source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatSource {
+    /// A port of one of these addresses.
+    Ports {
+        /// The outside addresses as ranges of one family, first to last, ascending, disjoint; at least one.
+        addresses: Vec<(IpAddr, IpAddr)>,
+        /// The lowest port or ICMP identifier that is given out. Default 1024.
+        first_port: u16,
+        /// The highest. Default 65535.
+        last_port: u16,
+    },
+    /// An address of its own for each inside address; ports stay.
+    OneToOne {
+        /// Inside and outside prefix of one length and family; disjoint.
+        pairs: Vec<(IpNet, IpNet)>,
+    },
+}
+
+/// What becomes of a flow's destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatDestination {
+    /// The new address.
+    pub address: IpAddr,
+    /// The new port; `None` if it stays.
+    pub port: Option<u16>,
+}
+
+/// Idle leases of translated flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatLeases {
+    /// Default 2 h 4 min (RFC 5382).
+    pub tcp_established: Duration,
+    /// Default 4 min (RFC 5382).
+    pub tcp_transitory: Duration,
+    /// Default 5 min (RFC 4787).
+    pub udp: Duration,
+    /// Default 60 s (RFC 5508).
+    pub icmp: Duration,
+}
+
+impl Default for NatLeases {
+    fn default() -> NatLeases {
+        NatLeases {
+            tcp_established: Duration::from_secs(7_440),
+            tcp_transitory: Duration::from_secs(240),
+            udp: Duration::from_secs(300),
+            icmp: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which packets from outside may come in to an outside tuple.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Inbound {
+    /// Only answers.
+    #[default]
+    Answers,
+    /// Anybody's, while the tuple is mapped.
+    Mapped,
+}
+
+/// An observe service: it counts and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// What it counts.
+    pub criteria: Criteria,
+    /// Whether each flow is counted by itself. Default yes.
+    pub per_flow: bool,
+    /// Whether reports tell TCP flags.
+    pub flags: bool,
+    /// Period of reports. Default none.
+    pub every: Option<Duration>,
+    /// Whether a flow's end is reported. Default yes.
+    pub on_close: bool,
+    /// How long flows are kept.
+    pub keep: Keep,
+    /// What happens without a manager's answer. Default route: nothing is counted by flow.
     pub fallback: Fallback,
 }
 
@@ -445,6 +615,8 @@ pub enum Pick {
         /// What is hashed.
         by: HashBy,
     },
+    /// The server with the fewest flows for its weight.
+    LeastConnections,
 }
 
 /// What Maglev hashes.

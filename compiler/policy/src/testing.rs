@@ -262,13 +262,15 @@ impl OnEvaluator<'_> {
     fn pool(&self, service: ServiceIndex) -> Option<&Pool> {
         match &self.policy.service(service)?.kind {
             ServiceKind::Balance(b) => self.policy.pool(b.pool),
-            ServiceKind::Filter(_) => None,
+            ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
         }
     }
 
     fn fallback(&self, service: ServiceIndex) -> Fallback {
         match self.policy.service(service).map(|s| &s.kind) {
             Some(ServiceKind::Balance(b)) => b.fallback,
+            Some(ServiceKind::Nat(n)) => n.fallback,
+            Some(ServiceKind::Observe(o)) => o.fallback,
             _ => Fallback::Drop,
         }
     }

@@ -27,7 +27,7 @@ impl Picker {
                 next: 0,
                 open: Vec::new(),
             },
-            Pick::Weighted => Self::Weighted {
+            Pick::Weighted | Pick::LeastConnections => Self::Weighted {
                 weights: Vec::new(),
                 credit: vec![0; weights.len()],
             },

@@ -1,7 +1,7 @@
 //! Shares, determinism, health.
 
 use super::*;
-use signalbox_lower::plan::{Pick, ServerPlan};
+use signalbox_lower::plan::{OnDeath, Pick, ServerPlan, Way};
 
 fn servers(weights: &[u32]) -> Vec<Server> {
     (weights.iter().enumerate())
@@ -31,6 +31,10 @@ fn balance(pick: Pick, weights: &[u32]) -> Balance {
             })
             .collect(),
         check: None,
+        stick_ms: None,
+        slow_start_ms: 0,
+        way: Way::default(),
+        on_death: OnDeath::default(),
     };
     let picker = Picker::new(pick, &identities(&servers), &self::weights(&servers));
     Balance {

@@ -177,7 +177,7 @@ impl Check {
     fn request(&self) -> Bytes {
         match &self.plan.kind {
             CheckKind::Tcp => Bytes::new(),
-            CheckKind::Http { path } => {
+            CheckKind::Http { path } | CheckKind::Load { path } => {
                 let host = match self.server.0 {
                     IpAddr::V4(a) => a.to_string(),
                     IpAddr::V6(a) => format!("[{a}]"),

@@ -8,8 +8,8 @@ use super::criteria::Scope;
 use super::network::usable_unicast;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    Balance, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, MAX_CUBES, Pick, Pool,
-    PoolIndex, ServiceKind, Span,
+    Balance, Bounds, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, MAX_CUBES,
+    OnDeath, Pick, Pool, PoolIndex, ServiceKind, Span, Way,
 };
 use crate::tree::{ClauseBody, Expr, Name, ServiceItem, Spanned};
 
@@ -82,6 +82,11 @@ impl Checker<'_> {
             pick,
             keep: keep.map_or_else(Keep::default, |k| k.0),
             fallback: fallback.map_or(Fallback::Drop, |f| f.0),
+            stick: None,
+            slow_start: std::time::Duration::ZERO,
+            way: Way::default(),
+            on_death: OnDeath::default(),
+            bounds: Bounds::default(),
         }))
     }
 

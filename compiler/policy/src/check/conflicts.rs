@@ -59,6 +59,7 @@ impl Checker<'_> {
             match &service.kind {
                 ServiceKind::Filter(filter) => self.filter_rules(&proofs, filter),
                 ServiceKind::Balance(balance) => self.own_addresses(policy, service, balance),
+                ServiceKind::Nat(_) | ServiceKind::Observe(_) => {}
             }
         }
         let balances: Vec<(&Service, &Balance)> = policy
@@ -66,7 +67,7 @@ impl Checker<'_> {
             .iter()
             .filter_map(|s| match &s.kind {
                 ServiceKind::Balance(b) => Some((s, b)),
-                ServiceKind::Filter(_) => None,
+                ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
             })
             .collect();
         for (i, later) in balances.iter().enumerate() {

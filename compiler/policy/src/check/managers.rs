@@ -57,7 +57,7 @@ impl Checker<'_> {
             }
         }
         for service in services {
-            let decides = matches!(service.kind, ServiceKind::Balance(_));
+            let decides = !matches!(service.kind, ServiceKind::Filter(_));
             let has_one = served.iter().any(|(index, _)| *index == service.index);
             if decides && !has_one && self.parse.errors.is_empty() {
                 self.report(

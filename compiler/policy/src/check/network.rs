@@ -102,6 +102,7 @@ impl Checker<'_> {
             number: value,
             name: name.value.clone(),
             addresses: vec![],
+            mtu: 1500,
             mac_given: None,
             span,
         };

@@ -339,7 +339,7 @@ impl<'p> Evaluator<'p> {
     fn is_service(&self, address: IpAddr) -> bool {
         self.policy.services.iter().any(|s| match &s.kind {
             ServiceKind::Balance(b) => b.destinations.iter().any(|d| d.address == address),
-            ServiceKind::Filter(_) => false,
+            ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => false,
         })
     }
 
@@ -367,6 +367,7 @@ impl<'p> Evaluator<'p> {
                     (verdict == FilterVerdict::Deny).then(|| dropped(service.index))
                 }
                 ServiceKind::Balance(_) if way.reply => None,
+                ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
                 ServiceKind::Balance(balance) => {
                     self.forward_stage(way, service.index, balance, here)
                 }

@@ -319,7 +319,7 @@ fn boxes_are_the_condition(
     let criteria = match (&checked.policy, errors.as_slice()) {
         (Some(policy), []) => match &policy.services[0].kind {
             ServiceKind::Filter(filter) => Some(filter.rules[0].criteria.clone()),
-            ServiceKind::Balance(_) => None,
+            _ => None,
         },
         (None, ["matches-nothing"]) => None,
         (None, ["too-many-entries"]) => return Ok(()),
@@ -357,7 +357,7 @@ fn cubes(condition: &str) -> usize {
     let policy = crate::texts::policy(&text);
     match &policy.services[0].kind {
         ServiceKind::Filter(filter) => filter.rules[0].criteria.cubes.len(),
-        ServiceKind::Balance(_) => 0,
+        _ => 0,
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use signalbox_lower::plan::{
     BalancePlan, Criterion, CriterionAction, Cube, Fallback, Kind, Limits, ManagerPlan, Masked,
-    MaskedAddr, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
+    MaskedAddr, OnDeath, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan, Way,
 };
 
 use crate::flow::{Tuple, events};
@@ -128,6 +128,7 @@ pub fn plan() -> Plan {
                 number,
                 name: name.into(),
                 addresses: net(address).into_iter().collect(),
+                mtu: 1500,
                 mac: port_mac(number),
             })
             .collect(),
@@ -156,13 +157,23 @@ pub fn plan() -> Plan {
                 hold_packets: 64,
                 hold_bytes: 65_536,
                 criteria_lease_ms: 3_000,
+                half_open: None,
+                half_open_per_source: None,
+                new_per_second: None,
+                new_per_second_per_source: None,
             },
             balance: Some(BalancePlan {
                 pool: "web".into(),
                 pick: Pick::Weighted,
                 servers,
                 check: None,
+                stick_ms: None,
+                slow_start_ms: 0,
+                way: Way::default(),
+                on_death: OnDeath::default(),
             }),
+            nat: None,
+            observe: None,
         }],
         managers: vec![ManagerPlan {
             name: "lb-1".into(),
