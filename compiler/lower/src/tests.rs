@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use signalbox_policy::model::{
-    Balance, Check, CheckKind, Criteria, Cube, Destination, Fallback, Families, Family, Filter,
-    FilterVerdict, Keep, Manager, Neighbour, Network, Pick, Policy, Pool, PoolIndex, Port, Route,
-    Rule, Server, Service, ServiceIndex, ServiceKind, Span, Ternary, address_bits,
+    Balance, Bounds, Check, CheckKind, Criteria, Cube, Destination, Fallback, Families, Family,
+    Filter, FilterVerdict, Keep, Manager, Neighbour, Network, OnDeath, Pick, Policy, Pool,
+    PoolIndex, Port, Route, Rule, Server, Service, ServiceIndex, ServiceKind, Span, Ternary, Way,
+    address_bits,
 };
 
 fn ip(s: &str) -> IpAddr {
@@ -139,6 +140,11 @@ fn cascade(families: Families) -> Policy {
             pick: Pick::Weighted,
             keep: Keep::default(),
             fallback,
+            stick: None,
+            slow_start: std::time::Duration::ZERO,
+            way: Way::default(),
+            on_death: OnDeath::default(),
+            bounds: Bounds::default(),
         })
     };
     let kinds = [
