@@ -48,6 +48,8 @@ pub enum TokenKind {
     Number(u64),
     /// A number with `ms`, `s`, `m` or `h`.
     Duration(Duration),
+    /// A number a second: `1000/s`.
+    Rate(u64),
     /// An address.
     Address(IpAddr),
     /// `ADDRESS/LENGTH`, host bits kept.
@@ -297,6 +299,9 @@ fn classify(run: &str) -> Option<TokenKind> {
     if let Some(mac) = mac(run) {
         return Some(TokenKind::Mac(mac));
     }
+    if let Some(rate) = rate(run) {
+        return Some(rate);
+    }
     if let Some((address, length)) = run.split_once('/') {
         let address = address.parse::<IpAddr>().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -323,6 +328,24 @@ fn mac(run: &str) -> Option<Mac> {
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     parts.next().is_none().then_some(Mac(bytes))
+}
+
+/// `1000/s`.
+fn rate(run: &str) -> Option<TokenKind> {
+    let (number, unit) = run.split_once('/')?;
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    if !unit.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return None;
+    }
+    Some(match (number.parse(), unit) {
+        (Ok(n), "s") => TokenKind::Rate(n),
+        (Err(_), "s") => TokenKind::Bad(format!("`{number}` is too big a number")),
+        _ => TokenKind::Bad(format!(
+            "`{run}` is not a rate: write a number a second, `{number}/s`"
+        )),
+    })
 }
 
 fn duration(run: &str) -> Option<TokenKind> {
@@ -397,6 +420,9 @@ mod tests {
         );
         assert_eq!(kinds("5m"), [Duration(std::time::Duration::from_secs(300))]);
         assert_eq!(kinds("web-lb ip.src @blocked"), [Word, Word, At]);
+        assert_eq!(kinds("1000/s 64"), [Rate(1000), Number(64)]);
+        assert!(matches!(kinds("1000/m")[..], [Bad(_)]));
+        assert!(matches!(kinds("1000/24")[..], [Bad(_)]));
     }
 
     #[test]

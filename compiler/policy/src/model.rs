@@ -14,7 +14,7 @@ use ipnet::IpNet;
 pub use signalbox_proofs::{Cube, Family, Header, PacketKind, Ternary};
 
 pub use nat::{Inbound, Nat, NatDestination, NatLeases, NatSource};
-pub use test_case::{Expect, SendPacket, Step, TestCase, Transport};
+pub use test_case::{Ends, Expect, Send, SendPacket, Step, TestCase, Transport};
 
 /// The number of services a policy may have; the notice bitmap has one bit for each.
 pub const MAX_SERVICES: usize = 32;
@@ -389,6 +389,16 @@ impl Service {
     /// Its precedence: 1 applies first.
     pub fn precedence(&self) -> u8 {
         (self.index.0 as u8).saturating_add(1)
+    }
+
+    /// What happens without a manager's answer; a filter asks none, and never takes it.
+    pub fn fallback(&self) -> Fallback {
+        match &self.kind {
+            ServiceKind::Balance(b) => b.fallback,
+            ServiceKind::Nat(n) => n.fallback,
+            ServiceKind::Observe(o) => o.fallback,
+            ServiceKind::Filter(_) => Fallback::Drop,
+        }
     }
 
     /// Whether it changes addresses, and so has a reply part.

@@ -19,11 +19,30 @@ pub struct TestCase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What is sent.
-    pub send: SendPacket,
+    pub send: Send,
     /// All must hold; at least one.
     pub expect: Vec<Expect>,
     /// Where the `send` stands.
     pub span: Span,
+}
+
+/// What a step sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// A packet that is spelled out.
+    Packet(SendPacket),
+    /// The answer to the packet that left last: its addresses and ports change places, an echo request
+    /// becomes a reply. What it left in (a tunnel) is taken off first.
+    Answer {
+        /// The number of the ingress port.
+        port: u16,
+        /// TCP flags; `None` for SYN and ACK to a SYN, else ACK.
+        flags: Option<u8>,
+        /// TTL or hop limit, 1 to 255. Default 64.
+        ttl: u8,
+        /// Bytes after the transport header, 0 to 1400. Default 0.
+        payload: u16,
+    },
 }
 
 /// A packet to send.
@@ -67,6 +86,11 @@ pub enum Transport {
         /// Its identifier.
         identifier: u16,
     },
+    /// An ICMP or ICMPv6 echo reply.
+    EchoReply {
+        /// Its identifier.
+        identifier: u16,
+    },
 }
 
 /// What must become of a sent packet.
@@ -77,7 +101,7 @@ pub enum Expect {
         /// By this service; `None` by anything.
         by: Option<ServiceIndex>,
     },
-    /// It goes to some server of the pool, translated.
+    /// It goes to some server of the pool: translated, or unchanged by a dispatching service.
     Server {
         /// The pool.
         pool: PoolIndex,
@@ -88,8 +112,15 @@ pub enum Expect {
     Forward {
         /// The port's number.
         port: u16,
+        /// With a source among these.
+        from: Option<Ends>,
         /// With this destination address, and port if given.
         to: Option<(IpAddr, Option<u16>)>,
+    },
+    /// An observe service counts it.
+    Count {
+        /// The service.
+        service: ServiceIndex,
     },
     /// A manager is asked about it.
     Manager {
@@ -103,4 +134,15 @@ pub enum Expect {
     },
     /// The switch's own agent answers it (echo).
     Reply,
+}
+
+/// Addresses that one end of a packet may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The first.
+    pub first: IpAddr,
+    /// The last, of the same family.
+    pub last: IpAddr,
+    /// The port, or the identifier of an echo request; `None` for any.
+    pub port: Option<u16>,
 }
