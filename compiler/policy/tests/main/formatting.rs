@@ -80,6 +80,50 @@ service f : filter {
 }
 
 #[test]
+fn clauses_of_nat_observe_and_balance_are_spaced_as_they_are_read() {
+    becomes(
+        "service n:nat{match ip.src in 10.0.0.0/8;source 203.0.113.100 .. 203.0.113.103,203.0.113.120 ports 1024 .. 65535\nkeep established 2h4m,udp 5m\nhold-back 120s;inbound mapped\nlimit 1000/s,64 tuples per source}service p:nat{match ip.src in 10.0.0.0/28;one-to-one 10.0.0.0/28=203.0.113.96/28}service o:observe{match ip;count packets,bytes,flags per flow;report every 10s,on close}service b:balance{match tcp.dst 203.0.113.80:80;pick from @web by least-connections;stick source 10m;slow-start 30s;way gue;on-death reset}test \"t\"{send tcp syn 10.0.0.1:1->192.0.2.9:80 on a\nexpect forward on b from 203.0.113.100 .. 203.0.113.103 to 192.0.2.9:80\nsend answer syn+ack on b ttl 9\nexpect count by o}",
+        "\
+service n : nat {
+  match ip.src in 10.0.0.0/8
+  source 203.0.113.100..203.0.113.103, 203.0.113.120 ports 1024..65535
+  keep established 2h4m, udp 5m
+  hold-back 120s
+  inbound mapped
+  limit 1000/s, 64 tuples per source
+}
+
+service p : nat {
+  match ip.src in 10.0.0.0/28
+  one-to-one 10.0.0.0/28 = 203.0.113.96/28
+}
+
+service o : observe {
+  match ip
+  count packets, bytes, flags per flow
+  report every 10s, on close
+}
+
+service b : balance {
+  match tcp.dst 203.0.113.80:80
+  pick from @web by least-connections
+  stick source 10m
+  slow-start 30s
+  way gue
+  on-death reset
+}
+
+test \"t\" {
+  send tcp syn 10.0.0.1:1 -> 192.0.2.9:80 on a
+  expect forward on b from 203.0.113.100..203.0.113.103 to 192.0.2.9:80
+  send answer syn+ack on b ttl 9
+  expect count by o
+}
+",
+    );
+}
+
+#[test]
 fn long_conditions_break_before_and_and_or() {
     becomes(
         "service f:filter{deny ip.src in 198.51.100.0/24 and not tcp.dst in{80,443}or(udp.dst 53 and ip.dst 192.0.2.53)or tcp.flags syn/syn+ack}",

@@ -193,10 +193,9 @@ fn a_balance_service_says_what_it_matches_and_how_it_picks() {
     check(&with("maglev(port)"), &["error unknown-word port"]);
     check(&with("weighted(flow)"), &["error no-value flow"]);
     check(&with("wieghted"), &["error unknown-word wieghted"]);
-    check(
-        &with("least-connections"),
-        &["error unsupported least-connections"],
-    );
+    check(&with("least-connections"), &[]);
+    check(&with("least-connections(flow)"), &["error no-value flow"]);
+    check(&with("sticky"), &["error unknown-word sticky"]);
     check(
         &with("weighted\nallow ip"),
         &["error misplaced-clause allow"],
