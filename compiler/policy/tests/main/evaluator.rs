@@ -60,6 +60,7 @@ fn a_new_connection_goes_to_the_manager_as_it_came() {
         message: Message::Interest,
         stage: Some((LB, Part::Forward)),
         reply: false,
+        dispatch: None,
         packet: frame.clone(),
     };
     assert_eq!(e.receive(1, &frame), expected);
@@ -119,6 +120,7 @@ fn a_packet_handed_back_goes_on_where_it_was() {
         service,
         reply: false,
         answered,
+        dispatch: None,
     };
     // A blocked source: had it to pass the guard again, it would be dropped there.
     let frame = tcp(
@@ -481,7 +483,7 @@ proptest! {
             let e = Evaluator::new(policy);
             let _ = e.receive(port, &frame);
             let _ = e.flow(&frame);
-            let resume = Resume { port, part: Part::Forward, service: ServiceIndex(0), reply: false, answered: true };
+            let resume = Resume { port, part: Part::Forward, service: ServiceIndex(0), reply: false, answered: true, dispatch: None };
             let _ = e.resume(&frame, resume);
         }
     }
