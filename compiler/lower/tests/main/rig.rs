@@ -353,6 +353,7 @@ impl Rig {
                 ("port", bits(port, 9)),
                 ("src", bits(0x0253_4200_0000_u64 + u64::from(port), 48)),
                 ("dst", bits(0x02aa_0000_0000_u64 + u64::from(id), 48)),
+                ("mtu", bits(1500u16, 16)),
             ],
         });
     }
