@@ -13,7 +13,7 @@
 //      match ip.src in 10.0.1.0/24
 //      source 203.0.113.100 ports 1024..65535
 //
-// 4. meter: observe
+// 4. flows: observe
 //      match ip.src in 0.0.0.0/0
 //      count per flow
 
@@ -21,7 +21,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xb22a2922;
+const bit<32> PROGRAM_ID = 0xa7581b72;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"
@@ -52,8 +52,8 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     Translate(3, 65536, 4096) egress;
     TranslateReply(3, 65536, 4096) egress_reply;
 
-    // 4. meter
-    Observe(4, 65536, 4096) meter_;
+    // 4. flows
+    Observe(4, 65536, 4096) flows;
 
     Routing() routing;
     Finish() finish;
@@ -69,7 +69,7 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         guard.apply(meta);
         web_lb.apply(meta, std);
         egress.apply(meta, std);
-        meter_.apply(meta, std);
+        flows.apply(meta, std);
 
         routing.apply(hdr, meta, std);
         finish.apply(meta, std);

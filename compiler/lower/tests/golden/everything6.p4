@@ -17,7 +17,7 @@
 //      match ip.src in 10.0.1.0/24
 //      one-to-one 10.0.1.0/26 = 203.0.113.192/26
 //
-// 5. meter: observe
+// 5. flows: observe
 //      match ip.src in ::/0
 //      count
 
@@ -26,7 +26,7 @@
 
 #define DUAL_STACK
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x7afb1ea2;
+const bit<32> PROGRAM_ID = 0x4b075918;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"
@@ -61,8 +61,8 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     Translate(4, 65536, 4096) egress4;
     TranslateReply(4, 65536, 4096) egress4_reply;
 
-    // 5. meter
-    Observe(5, 65536, 4096) meter_;
+    // 5. flows
+    Observe(5, 65536, 4096) flows;
 
     Routing() routing;
     Finish() finish;
@@ -80,7 +80,7 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         web_lb.apply(meta, std);
         egress.apply(meta, std);
         egress4.apply(meta, std);
-        meter_.apply(meta, std);
+        flows.apply(meta, std);
 
         routing.apply(hdr, meta, std);
         finish.apply(meta, std);

@@ -107,8 +107,8 @@ pool web { 10.0.2.10:8080 }
 service guard : filter { deny ip.src in 198.51.100.0/24 }
 service web-lb : balance { match tcp.dst 203.0.113.80:80 pick from @web by round-robin }
 service egress : filter { deny ip.src in 10.0.1.0/24 }
-service meter : filter { deny ip.src in 0.0.0.0/0 }
-cascade guard > web-lb > egress > meter
+service flows : filter { deny ip.src in 0.0.0.0/0 }
+cascade guard > web-lb > egress > flows
 managers { lb-1 serves web-lb }
 ",
     );
@@ -116,7 +116,7 @@ managers { lb-1 serves web-lb }
     turn(&mut policy, "egress", |c| {
         ServiceKind::Nat(ports(c, "203.0.113.100"))
     });
-    turn(&mut policy, "meter", |c| observe(c, true));
+    turn(&mut policy, "flows", |c| observe(c, true));
     policy
 }
 
@@ -134,8 +134,8 @@ service guard : filter { deny ip.src in 198.51.100.0/24 }
 service web-lb : balance { match tcp.dst [2001:db8:1::80]:80 pick from @web by round-robin }
 service egress : filter { deny ip.src in 2001:db8:2::/64 }
 service egress4 : filter { deny ip.src in 10.0.1.0/24 }
-service meter : filter { deny ip.src in ::/0 }
-cascade guard > web-lb > egress > egress4 > meter
+service flows : filter { deny ip.src in ::/0 }
+cascade guard > web-lb > egress > egress4 > flows
 managers { lb-1 serves web-lb }
 ",
     );
@@ -146,7 +146,7 @@ managers { lb-1 serves web-lb }
     turn(&mut policy, "egress4", |c| {
         ServiceKind::Nat(one_to_one(c, "10.0.1.0/26", "203.0.113.192/26"))
     });
-    turn(&mut policy, "meter", |c| observe(c, false));
+    turn(&mut policy, "flows", |c| observe(c, false));
     policy
 }
 

@@ -184,6 +184,14 @@ impl Rig {
         Rig::bare(policy).started()
     }
 
+    /// Loaded and ready, with no manager: only what the agent installs itself.
+    pub fn unmanaged(policy: &Policy) -> Rig {
+        let mut rig = Rig::load(policy);
+        rig.install_static();
+        rig.insert(&rig.plan.ready_entry());
+        rig
+    }
+
     /// The same for one that is loaded.
     pub fn started(mut self) -> Rig {
         let rig = &mut self;
