@@ -204,7 +204,10 @@ fn a_reply_crosses_the_translating_services_in_reverse() {
         "what the client knows"
     );
     let counted = |counter: &str, cell| rig.counted(&format!("Cascade.{counter}.stats"), cell);
-    assert_eq!((counted("egress_reply", 5000), counted("flows", 6000)), (1, 1));
+    assert_eq!(
+        (counted("egress_reply", 5000), counted("flows", 6000)),
+        (1, 1)
+    );
     assert_eq!((counted("egress", 5000), counted("web_lb", 5000)), (0, 0));
     assert_eq!(counted("guard", 2), 1, "a filter sees replies");
 }
@@ -251,7 +254,10 @@ fn fixed_affinities_criteria_and_rules_all_apply_to_one_packet() {
     }
     let (packet, notice, _) = with_notice(rig.send(2, &frame(2, arrived, 24, 64, b"")), 3);
     assert_eq!(look(&packet).to, (ip(SERVER), 8080));
-    assert_eq!((notice.notices, notice.stage, notice.entry), (0b1110, 4, 91));
+    assert_eq!(
+        (notice.notices, notice.stage, notice.entry),
+        (0b1110, 4, 91)
+    );
     assert_eq!(rig.counted("Cascade.guard.stats", 2), 1);
 }
 

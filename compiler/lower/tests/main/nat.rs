@@ -154,10 +154,7 @@ fn the_first_packet_reaches_the_manager_and_leaves_translated() {
         ..meta
     };
     let out = look(&one_port(rig.packet_out(resume, &bytes), 1));
-    assert_eq!(
-        (out.from, out.to),
-        ((ip(OUTSIDE), 2000), (ip(REMOTE), 443))
-    );
+    assert_eq!((out.from, out.to), ((ip(OUTSIDE), 2000), (ip(REMOTE), 443)));
 }
 
 #[test]
@@ -304,7 +301,6 @@ fn twice_translates_both_ends_in_both_directions() {
     rig.dropped(2, &unknown, 10, "a port that is not given out");
 }
 
-
 #[test]
 fn echo_to_an_outside_address_is_the_agents_unless_a_host_inside_has_the_address() {
     let ping = |to| frame(1, tuple(REMOTE, 3, to, 1, 1), 0, 64, b"ping");
@@ -337,8 +333,5 @@ fn without_a_manager_nothing_leaves_untranslated_unless_the_policy_says_so() {
         ..ports(c, OUTSIDE)
     });
     let mut rig = routed(Rig::unmanaged(&open));
-    assert_eq!(
-        look(&rig.forwarded(2, &packet, 1)).from,
-        (ip(INSIDE), 4000)
-    );
+    assert_eq!(look(&rig.forwarded(2, &packet, 1)).from, (ip(INSIDE), 4000));
 }

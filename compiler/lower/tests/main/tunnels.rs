@@ -221,7 +221,14 @@ fn a_tunnel_is_carried_over_the_agent_and_back() {
         tunnel: TUNNEL.into(),
         ..Meta::default()
     };
-    let expected = wrapped(action, src, dst, flow, false, &marked(flow, 63, b"hello")[14..]);
+    let expected = wrapped(
+        action,
+        src,
+        dst,
+        flow,
+        false,
+        &marked(flow, 63, b"hello")[14..],
+    );
     assert_eq!(one_port(rig.packet_out(order, &packet), 2), expected);
     // A later stage's manager is asked in between: the choice of the earlier one holds.
     let later = Meta {
@@ -238,7 +245,10 @@ fn a_tunnel_is_carried_over_the_agent_and_back() {
         ..meta
     };
     let out = one_port(rig.packet_out(resume, &bytes), 2);
-    assert_eq!((out[23], &out[26..34]), (4, &[10, 0, 2, 1, 10, 0, 2, 10][..]));
+    assert_eq!(
+        (out[23], &out[26..34]),
+        (4, &[10, 0, 2, 1, 10, 0, 2, 10][..])
+    );
 }
 
 #[test]
@@ -252,7 +262,10 @@ fn a_notice_of_a_tunnelled_packet_is_the_packet_that_arrived() {
     let packet = frame(1, flow, 24, 64, b"hello");
     let out = rig.send(1, &packet);
     assert_eq!(out.len(), 2, "{out:?}");
-    assert!(out.iter().any(|o| matches!(o, Out::Agent(m, b) if m.kind == 2 && *b == packet)));
+    assert!(
+        out.iter()
+            .any(|o| matches!(o, Out::Agent(m, b) if m.kind == 2 && *b == packet))
+    );
 }
 
 // A10.4
@@ -284,7 +297,10 @@ fn dispatch_by_mac_changes_no_address_and_servers_answer_past_the_switch() {
     rig.fix("by_mac", flow, "dispatch", &params);
     let out = rig.forwarded(1, &frame(1, flow, 24, 64, b"GET /"), 2);
     assert_eq!(out[14..], frame(1, flow, 24, 63, b"GET /")[14..]);
-    assert_eq!((&out[..6], &out[6..12]), (&[2, 0xaa, 0, 0, 0, 5][..], &mac(2)[..]));
+    assert_eq!(
+        (&out[..6], &out[6..12]),
+        (&[2, 0xaa, 0, 0, 0, 5][..], &mac(2)[..])
+    );
     assert!(rig.plan.services.iter().all(|s| s.reply.is_none()));
 }
 
