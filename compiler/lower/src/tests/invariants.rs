@@ -44,7 +44,7 @@ fn an_empty_cascade_is_a_router() {
     assert_eq!(applied(&got.p4), ["admission", "routing", "finish"]);
     assert!(
         !got.sources.contains_key("signalbox/filter.p4")
-            && !got.sources.contains_key("signalbox/balance.p4")
+            && !got.sources.contains_key("signalbox/translate.p4")
     );
     let tables: Vec<_> = got
         .plan

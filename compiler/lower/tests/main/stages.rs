@@ -54,6 +54,7 @@ fn a_rule_drops_and_counts_and_the_default_lets_pass() {
     assert_eq!(rig.counted("Cascade.guard.stats", 2), 1);
 }
 
+// A4.4
 #[test]
 fn a_packet_resumes_where_it_left_and_no_earlier_stage_acts_twice() {
     let mut rig = routed();
@@ -205,6 +206,7 @@ fn data_is_an_event_only_where_there_are_bytes() {
     assert_eq!(rig.diverted(1, &client(40_000, 16, b"x")).0.entry, 5);
 }
 
+// A10.3
 /// A notice is the packet as it arrived, cut short; the packet itself goes on.
 #[test]
 fn a_notice_is_a_cut_copy_and_the_packet_goes_on() {
@@ -279,6 +281,7 @@ fn a_notice_keeps_its_place_while_its_packet_waits_for_a_neighbour() {
     assert!(out.iter().any(|o| matches!(o, Out::Port(2, _))));
 }
 
+// A10.4
 #[test]
 fn fixed_actions_do_what_they_say() {
     let mut rig = routed();
