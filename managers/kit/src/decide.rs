@@ -91,6 +91,9 @@ pub struct OutsideStatus {
 /// A service's decisions. No I/O, no clock, no randomness: two managers that were told the same say the
 /// same.
 pub trait Decide: Send {
+    /// What time it is. Told before anything else that happens then is.
+    fn tick(&mut self, _now: Duration) {}
+
     /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
     /// alive: then replies could not be told apart, and the decision must be another. (One that takes it
     /// nevertheless counts as [`Choice::Fallback`].)
@@ -119,9 +122,6 @@ pub trait Decide: Send {
     fn hold_back(&self) -> Option<Duration> {
         None
     }
-
-    /// What time it is, before anything else that happens then.
-    fn time(&mut self, _now: Duration) {}
 
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
     /// the flow's next opening packet is decided afresh.
@@ -164,8 +164,8 @@ pub trait Decide: Send {
         Vec::new()
     }
 
-    /// Flows that it did not take, by reason.
-    fn refusals(&self) -> BTreeMap<&'static str, u64> {
+    /// What it has counted itself, by name: flows that it did not take, by reason.
+    fn counted(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::new()
     }
 

@@ -59,9 +59,9 @@ pub struct ServiceStatus {
     /// Its outside addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<OutsideStatus>,
-    /// Flows that it did not take, by reason.
+    /// What it has counted itself, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub counted: BTreeMap<&'static str, u64>,
 }
 
 /// A manager's state, for people.
@@ -179,7 +179,7 @@ impl Manager {
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
         for service in &mut self.services {
-            service.decide.time(self.now);
+            service.decide.tick(self.now);
         }
         match input {
             Input::Connected(id) => {
@@ -234,7 +234,7 @@ impl Manager {
                     counts: s.counts,
                     targets: s.decide.status(),
                     outside: s.decide.outside(),
-                    refusals: s.decide.refusals(),
+                    counted: s.decide.counted(),
                 })
                 .collect(),
         }
