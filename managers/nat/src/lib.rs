@@ -461,3 +461,9 @@ fn range(range: AddressRange) -> Box<dyn Iterator<Item = IpAddr>> {
         _ => Box::new(std::iter::empty()),
     }
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod scenarios;
