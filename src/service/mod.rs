@@ -21,6 +21,7 @@ use signalbox_balance::Balance;
 use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
 use signalbox_manager::state::{MemoryStore, StateStore, raise_epoch};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
+use signalbox_nat::Nat;
 use signalbox_switch::ports::{LinkState, Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
 use tokio::task::JoinHandle;
@@ -256,6 +257,11 @@ fn ended(result: Result<Result<(), AgentError>, tokio::task::JoinError>) -> Fail
     }
 }
 
+/// A number that nobody outside this process knows.
+fn secret() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
 /// The decisions of each service that a manager serves, with the epoch that it takes for it.
 fn decisions(
     manager: &ManagerPlan,
@@ -268,7 +274,8 @@ fn decisions(
         .filter_map(|service| {
             let decide: Box<dyn Decide> = match service.kind {
                 Kind::Balance => Box::new(Balance::new(service)?),
-                Kind::Filter | Kind::Nat | Kind::Observe => return None,
+                Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
+                Kind::Filter | Kind::Observe => return None,
             };
             let epoch = raise_epoch(store, &service.name, 0);
             Some((service.name.clone(), epoch, decide))

@@ -1,12 +1,13 @@
 //! What a service implements: one decision a flow, as a function of its own state and what it is given.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::{Action, Capability};
+use signalbox_agent::message::{Action, Capability, Leases};
 use signalbox_lower::plan::CheckPlan;
 
 /// The first packet of a flow that nobody has decided about.
@@ -29,6 +30,8 @@ pub struct Decided {
     pub forward: (Tuple, Vec<Action>),
     /// Match and actions of the way back, if the service touches it.
     pub reply: Option<(Tuple, Vec<Action>)>,
+    /// How long it lives; absent for the service's leases of the plan.
+    pub leases: Option<Leases>,
     /// What rebuilds the decision.
     pub cookie: Bytes,
 }
@@ -70,9 +73,27 @@ pub struct TargetStatus {
     pub flows: u64,
 }
 
+/// What is left of the tuples of an outside address in one protocol, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutsideStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: &'static str,
+    /// Ports or identifiers that are given out.
+    pub mappings: u64,
+    /// Those that can be.
+    pub free: u64,
+    /// Those that rest after their last flow.
+    pub held_back: u64,
+}
+
 /// A service's decisions. No I/O, no clock, no randomness: two managers that were told the same say the
 /// same.
 pub trait Decide: Send {
+    /// What time it is. Told before anything else that happens then is.
+    fn tick(&mut self, _now: Duration) {}
+
     /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
     /// alive: then replies could not be told apart, and the decision must be another. (One that takes it
     /// nevertheless counts as [`Choice::Fallback`].)
@@ -82,6 +103,25 @@ pub trait Decide: Send {
         opening: &Opening<'_>,
         taken: &dyn Fn(&Tuple) -> bool,
     ) -> Choice;
+
+    /// Whether flows may also be opened from the other side: by a packet of the reply part.
+    fn opens_inbound(&self) -> bool {
+        false
+    }
+
+    /// Decides about a flow that is opened from the other side; `opening.flow` is its reply match, and
+    /// must be that of the decision. Asked only of a service that [`Decide::opens_inbound`].
+    fn decide_inbound(&mut self, _now: Duration, _opening: &Opening<'_>) -> Choice {
+        Choice::Fallback
+    }
+
+    /// For a service whose decisions take something that no other flow may have until every agent that
+    /// got them has told of the flow's end (an outside address and port): how long that rests afterwards,
+    /// and a decision is remembered. Such a service is asked only once every agent has listed what it
+    /// holds, and what an agent holds that is away it holds until it is back, however long that takes.
+    fn hold_back(&self) -> Option<Duration> {
+        None
+    }
 
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
     /// the flow's next opening packet is decided afresh.
@@ -97,7 +137,13 @@ pub trait Decide: Send {
     /// A flow that was decided is gone from every agent.
     fn ended(&mut self, _decided: &Decided) {}
 
-    /// A flow that was decided before this manager started, as an agent tells it.
+    /// A decision that no agent has carried out.
+    fn refused(&mut self, decided: &Decided) {
+        self.ended(decided);
+    }
+
+    /// A flow that was decided before this manager started, as an agent tells it; or one that had
+    /// [`Decide::ended`] and goes on.
     fn adopted(&mut self, _decided: &Decided) {}
 
     /// What to check. Asked once.
@@ -110,6 +156,21 @@ pub trait Decide: Send {
 
     /// Its targets, for people.
     fn status(&self) -> Vec<TargetStatus> {
+        Vec::new()
+    }
+
+    /// Its outside addresses, for people.
+    fn outside(&self) -> Vec<OutsideStatus> {
+        Vec::new()
+    }
+
+    /// What it has counted itself, by name: flows that it did not take, by reason.
+    fn counted(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
+
+    /// Lines for the operator since it was last asked.
+    fn news(&mut self) -> Vec<String> {
         Vec::new()
     }
 }

@@ -14,6 +14,6 @@ pub mod session;
 pub mod shell;
 pub mod state;
 
-pub use decide::{Choice, Decide, Decided, Opening, Target, TargetStatus};
+pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Target, TargetStatus};
 pub use manager::{Input, Manager, Output, ServiceStatus, Status};
 pub use service::Counts;

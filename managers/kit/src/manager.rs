@@ -3,19 +3,19 @@
 //! It keeps sessions and knows agents by their names, so that one that comes back is the same; what a service
 //! answers is in `service`. It does not know what the services do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, ReportCause, Subject, ToAgent, ToManager,
-    Verdict,
+    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
+    ToManager, Verdict,
 };
 use signalbox_lower::plan::Plan;
 
-use crate::decide::{Decide, TargetStatus};
+use crate::decide::{Decide, OutsideStatus, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
 use crate::memory::{AgentId, Memory, Recipient};
 use crate::service::{Counts, Service, criteria_of};
@@ -56,6 +56,12 @@ pub struct ServiceStatus {
     pub counts: Counts,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Its outside addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<OutsideStatus>,
+    /// What it has counted itself, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<&'static str, u64>,
 }
 
 /// A manager's state, for people.
@@ -72,6 +78,7 @@ pub struct Status {
 /// A way to an agent.
 struct Way {
     session: Session,
+    since: Duration,
     /// Once the agent has said who it is: the agent, and which of its sessions this is.
     agent: Option<(AgentId, u64)>,
 }
@@ -81,6 +88,15 @@ struct Away {
     until: Duration,
     agent: AgentId,
     service: usize,
+}
+
+/// A question that cannot be answered yet.
+struct Waiting {
+    until: Duration,
+    way: SessionId,
+    service: usize,
+    to: Recipient,
+    interest: Interest,
 }
 
 /// A manager of one or more services.
@@ -95,6 +111,10 @@ pub struct Manager {
     /// Agents that have ever been there, by [`AgentId`].
     agents: Vec<Arc<str>>,
     away: Vec<Away>,
+    /// Agents that have listed what they hold of a service.
+    listed: BTreeSet<(AgentId, usize)>,
+    /// Questions that wait until every agent has.
+    waiting: VecDeque<Waiting>,
     /// Sessions that have been opened.
     opened: u64,
     injected: u64,
@@ -103,6 +123,9 @@ pub struct Manager {
 
 /// The share that a manager has of a service that is not divided.
 const WHOLE: u32 = 0;
+
+/// How long an agent that does not say who it is keeps a service from deciding.
+const WELCOME: Duration = Duration::from_secs(5);
 
 impl Manager {
     /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
@@ -119,6 +142,8 @@ impl Manager {
             ways: BTreeMap::new(),
             agents: Vec::new(),
             away: Vec::new(),
+            listed: BTreeSet::new(),
+            waiting: VecDeque::new(),
             opened: 0,
             injected: 0,
             out: Vec::new(),
@@ -138,7 +163,7 @@ impl Manager {
                 criteria: criteria_of(s, &decide.needs()),
                 beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
             });
-            let keep = keep(s.limits.idle_ms);
+            let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
             manager.services.push(Service {
                 checker: Checker::new(plan, &decide.targets(), index),
                 limits: s.limits.clone(),
@@ -153,6 +178,9 @@ impl Manager {
     /// Takes in what has happened and says what is to be done. `now` never goes back.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
+        for service in &mut self.services {
+            service.decide.tick(self.now);
+        }
         match input {
             Input::Connected(id) => {
                 self.disconnected(id);
@@ -160,6 +188,7 @@ impl Manager {
                 let session = Session::new(self.now, name, self.plan_hash, &self.offers);
                 let way = Way {
                     session,
+                    since: self.now,
                     agent: None,
                 };
                 self.ways.insert(id, way);
@@ -169,6 +198,10 @@ impl Manager {
             Input::Tick => {}
         }
         self.tick();
+        for (service, offer) in self.services.iter_mut().zip(&self.offers) {
+            let lines = service.decide.news().into_iter();
+            (self.out).extend(lines.map(|l| Output::Log(format!("{}: {l}", offer.service))));
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -181,7 +214,8 @@ impl Manager {
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
             .into_iter()
             .flatten();
-        sessions.chain(checks).chain(away).min()
+        let waiting = self.waiting.iter().map(|w| w.until);
+        sessions.chain(checks).chain(away).chain(waiting).min()
     }
 
     /// Its state, for people.
@@ -199,6 +233,8 @@ impl Manager {
                     flows: s.memory.len(),
                     counts: s.counts,
                     targets: s.decide.status(),
+                    outside: s.decide.outside(),
+                    counted: s.decide.counted(),
                 })
                 .collect(),
         }
@@ -225,6 +261,7 @@ impl Manager {
         for service in &mut self.services {
             service.memory.forget(now);
         }
+        self.answer_waiting();
         let Some(speaker) = self.speaker() else {
             return;
         };
@@ -307,6 +344,9 @@ impl Manager {
             return;
         }
         for (service, state) in self.services.iter().enumerate() {
+            if state.decide.hold_back().is_some() {
+                continue;
+            }
             self.away.push(Away {
                 until: self.now + keep(state.limits.idle_ms),
                 agent,
@@ -388,14 +428,24 @@ impl Manager {
                     && let Some(flow) = service.memory.ended(now, number, agent)
                 {
                     service.decide.ended(&flow.decided);
+                } else if let Some(stray) =
+                    (service.memory).stray_ended(agent, ended.flow, ended.forward)
+                {
+                    service.decide.ended(&stray);
                 }
             }
             AgentBody::Denied(denied) => {
                 service.counts.denied += 1;
                 if let Subject::Verdict(question) = denied.subject
-                    && let Some(decided) = service.memory.denied(now, id, question)
+                    && let Some((decided, never)) = service.memory.denied(now, id, question)
                 {
-                    service.decide.ended(&decided);
+                    // Of one that the switch refused it may hold a part for a moment yet.
+                    let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
+                    if never && !half {
+                        service.decide.refused(&decided);
+                    } else {
+                        service.decide.ended(&decided);
+                    }
                 }
                 let text = format!("{}: denied: {}", key.0, denied.text);
                 self.out.push(Output::Log(text));
@@ -411,6 +461,7 @@ impl Manager {
                 }
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
+                    self.listed.insert((agent, index));
                 }
             }
             _ => {}
@@ -419,17 +470,66 @@ impl Manager {
 
     fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {
         let now = self.now;
+        let may_decide = self.may_decide(index);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
+        let Some((decision, affinities)) = service.answer(now, to, interest, may_decide) else {
+            let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
+            if self.waiting.len() < bound {
+                self.waiting.push_back(Waiting {
+                    until: now + Duration::from_millis(service.limits.hold_ms),
+                    way: id,
+                    service: index,
+                    to,
+                    interest: interest.clone(),
+                });
+            }
+            return;
+        };
         service.counts.interest_packets += 1;
-        let (decision, affinities) = service.answer(now, to, interest);
         let verdict = Verdict {
             request: interest.request,
             decision,
             affinities,
         };
         self.say(id, index, ManagerBody::Verdict(verdict));
+    }
+
+    /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists.
+    fn may_decide(&self, index: usize) -> bool {
+        (self.services.get(index)).is_none_or(|s| s.decide.hold_back().is_none())
+            || self.ways.values().all(|way| match way.agent {
+                Some((agent, _)) => self.listed.contains(&(agent, index)),
+                None => self.now >= way.since + WELCOME,
+            })
+    }
+
+    /// Answers questions that had to wait, but for those that their agents hold no more.
+    fn answer_waiting(&mut self) {
+        let now = self.now;
+        for _ in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.pop_front() else {
+                return;
+            };
+            let open = (self.ways.get(&waiting.way).and_then(|w| w.agent))
+                .is_some_and(|(_, session)| session == waiting.to.session);
+            if now >= waiting.until || !open {
+                continue;
+            }
+            if !self.may_decide(waiting.service) {
+                self.waiting.push_back(waiting);
+                continue;
+            }
+            let Waiting {
+                way,
+                service,
+                to,
+                interest,
+                ..
+            } = waiting;
+            self.interest(way, service, to, &interest);
+        }
     }
 }
 

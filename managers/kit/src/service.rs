@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use signalbox_agent::flow::{Part, events};
+use signalbox_agent::flow::{PacketKind, Part, events};
 use signalbox_agent::message::{
     Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
     InterestMask, Leases, StaticAction, Statistics,
@@ -48,16 +48,21 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// What becomes of a packet that an agent holds, and what it is to install.
+    /// What becomes of a packet that an agent holds, and what it is to install. `None` where that takes a
+    /// new decision, and none may be made yet.
     pub fn answer(
         &mut self,
         now: Duration,
         to: Recipient,
         interest: &Interest,
-    ) -> (Decision, Vec<FixedAffinity>) {
+        may_decide: bool,
+    ) -> Option<(Decision, Vec<FixedAffinity>)> {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let tcp = interest.flow.proto == proto::TCP;
-        let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
+        // What quotes a flow, or is a piece of a packet, is no flow's first packet.
+        let opens = interest.kind == PacketKind::Whole
+            && (interest.part == Part::Forward || self.decide.opens_inbound())
+            && (!tcp || flags == events::SYN);
         if let Some(number) = self.standing(interest, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
@@ -69,12 +74,15 @@ impl Service {
                 self.decide.adopted(&flow.decided);
             }
             let affinities = self.affinities(number, interest);
-            return (Decision::Resume, affinities);
+            return Some((Decision::Resume, affinities));
         }
         if !opens {
             // What the policy wants of it; never a server that knows nothing of the flow.
             self.counts.mid_flow_unknown += 1;
-            return (Decision::Fallback, Vec::new());
+            return Some((Decision::Fallback, Vec::new()));
+        }
+        if !may_decide {
+            return None;
         }
         let opening = Opening {
             flow: interest.flow,
@@ -84,18 +92,18 @@ impl Service {
         };
         let memory = &self.memory;
         let taken = |reply: &_| memory.taken(*reply, interest.flow, interest.kind);
-        let mut choice = self.decide.decide(now, &opening, &taken);
+        let mut choice = match interest.part {
+            Part::Forward => self.decide.decide(now, &opening, &taken),
+            Part::Reply => self.decide.decide_inbound(now, &opening),
+        };
         if let Choice::Install(decided) = &choice
-            && decided
-                .reply
-                .as_ref()
-                .is_some_and(|(reply, _)| taken(reply))
+            && memory.in_the_way(interest.part, decided, interest.kind)
         {
             // A new flow must never end one that is alive.
-            self.decide.ended(decided);
+            self.decide.refused(decided);
             choice = Choice::Fallback;
         }
-        match choice {
+        Some(match choice {
             Choice::Install(decided) => {
                 self.counts.decided += 1;
                 let (number, former) = self.memory.remember(decided, interest.kind, to, None);
@@ -114,13 +122,17 @@ impl Service {
                 self.counts.no_choice += 1;
                 (Decision::Fallback, Vec::new())
             }
-        }
+        })
     }
 
     /// The flow whose decision this packet gets, if one was made that still holds.
     fn standing(&self, interest: &Interest, opens: bool, tcp: bool) -> Option<u64> {
         let (number, flow) = (self.memory).find(interest.part, interest.flow, interest.kind)?;
         let gone = flow.life == Life::Gone;
+        if gone && self.decide.hold_back().is_some() && !self.decide.stands(&flow.decided) {
+            // What it had may be another flow's by now.
+            return None;
+        }
         // An entry diverts an opening packet itself only once its flow has closed.
         let closed = interest.state.entry & FIXED_ENTRY != 0;
         let afresh = if tcp {
@@ -150,12 +162,12 @@ impl Service {
             flow: number,
             partner,
             cookie: decided.cookie.clone(),
-            leases: Leases {
+            leases: decided.leases.unwrap_or(Leases {
                 half_open_ms: Some(self.limits.half_open_ms),
                 idle_ms: Some(self.limits.idle_ms),
                 closed_ms: Some(self.limits.closed_ms),
                 hard_ms: None,
-            },
+            }),
             interest: InterestMask::default(),
             track_close: tuple.proto == proto::TCP,
             statistics: Statistics {
@@ -184,8 +196,13 @@ impl Service {
         let known = (self.memory.find(a.part, a.tuple, a.kind))
             // What nobody holds gives way to what an agent carries out.
             .filter(|(_, f)| f.life != Life::Gone || f.decided.forward.1 == a.actions)
-            .map(|(number, _)| number);
-        if let Some(number) = known {
+            .map(|(number, f)| (number, f.decided.forward.1 == a.actions));
+        let others = self.decide.hold_back().is_some()
+            && match known {
+                Some((_, same)) => !same,
+                None => (a.partner).is_some_and(|r| self.memory.held(r, a.kind)),
+            };
+        if let Some((number, _)) = known.filter(|_| !others) {
             if let Some(flow) = self.memory.given(number, to, a.flow) {
                 self.decide.adopted(&flow.decided);
             }
@@ -198,8 +215,17 @@ impl Service {
         let decided = Decided {
             forward: (a.tuple, a.actions.clone()),
             reply,
+            leases: Some(a.leases),
             cookie: a.cookie.clone(),
         };
+        if others {
+            // Two agents carry out what contradicts itself. The first one's stands; what the other's has
+            // taken is nobody else's until it is over.
+            if self.memory.astray(to, a.flow, decided.clone()) {
+                self.decide.adopted(&decided);
+            }
+            return;
+        }
         self.decide.adopted(&decided);
         let (number, former) = self.memory.remember(decided, a.kind, to, Some(a.flow));
         for flow in former {
