@@ -124,6 +124,8 @@ impl Decide for Balance {
         Choice::Install(Decided {
             forward: (flow, vec![Action::Translate(to)]),
             reply: Some((to.reversed(), vec![Action::Translate(flow.reversed())])),
+            leases: None,
+            statistics: None,
             cookie: Bytes::copy_from_slice(server.name.as_bytes()),
         })
     }

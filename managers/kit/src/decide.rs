@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::{Action, Capability};
+use signalbox_agent::message::{Action, Capability, Leases, Statistics};
 use signalbox_lower::plan::CheckPlan;
 
 /// The first packet of a flow that nobody has decided about.
@@ -29,6 +29,10 @@ pub struct Decided {
     pub forward: (Tuple, Vec<Action>),
     /// Match and actions of the way back, if the service touches it.
     pub reply: Option<(Tuple, Vec<Action>)>,
+    /// How long it lives; absent for the service's leases of the plan.
+    pub leases: Option<Leases>,
+    /// What is counted and reported of it; absent for totals, reported when it closes and at its end.
+    pub statistics: Option<Statistics>,
     /// What rebuilds the decision.
     pub cookie: Bytes,
 }
@@ -82,6 +86,18 @@ pub trait Decide: Send {
         opening: &Opening<'_>,
         taken: &dyn Fn(&Tuple) -> bool,
     ) -> Choice;
+
+    /// Whether any TCP packet opens a flow, in mid-flow too, and not only a SYN: for a service to which a
+    /// flow that began before it is a flow like any other.
+    fn opens_in_mid_flow(&self) -> bool {
+        false
+    }
+
+    /// What is counted and reported of the packets that a criterion matches, with or without an affinity of
+    /// their own; by default nothing.
+    fn criterion_statistics(&self) -> Statistics {
+        Statistics::default()
+    }
 
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
     /// the flow's next opening packet is decided afresh.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use signalbox_agent::flow::{Part, events};
 use signalbox_agent::message::{
-    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
-    InterestMask, Leases, StaticAction, Statistics,
+    Action, Asking, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest, InterestMask,
+    Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
@@ -41,6 +41,8 @@ pub struct Counts {
 
 pub(crate) struct Service {
     pub limits: Limits,
+    /// Its place in the cascade.
+    pub stage: u8,
     pub decide: Box<dyn Decide>,
     pub memory: Memory,
     pub checker: Checker,
@@ -57,7 +59,8 @@ impl Service {
     ) -> (Decision, Vec<FixedAffinity>) {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let tcp = interest.flow.proto == proto::TCP;
-        let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
+        let may_open = !tcp || flags == events::SYN || self.decide.opens_in_mid_flow();
+        let opens = interest.part == Part::Forward && may_open;
         if let Some(number) = self.standing(interest, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
@@ -150,20 +153,20 @@ impl Service {
             flow: number,
             partner,
             cookie: decided.cookie.clone(),
-            leases: Leases {
+            leases: decided.leases.unwrap_or(Leases {
                 half_open_ms: Some(self.limits.half_open_ms),
                 idle_ms: Some(self.limits.idle_ms),
                 closed_ms: Some(self.limits.closed_ms),
                 hard_ms: None,
-            },
+            }),
             interest: InterestMask::default(),
             track_close: tuple.proto == proto::TCP,
-            statistics: Statistics {
+            statistics: decided.statistics.unwrap_or(Statistics {
                 count: true,
                 every_ms: None,
                 on_close: true,
                 flags: false,
-            },
+            }),
         };
         let (forward, actions) = &decided.forward;
         let mut list = Vec::with_capacity(2);
@@ -198,6 +201,8 @@ impl Service {
         let decided = Decided {
             forward: (a.tuple, a.actions.clone()),
             reply,
+            leases: Some(a.leases),
+            statistics: Some(a.statistics),
             cookie: a.cookie.clone(),
         };
         self.decide.adopted(&decided);
@@ -214,7 +219,8 @@ impl Service {
 }
 
 /// The plan's criteria that ask a manager, as a manager installs them.
-pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Criterion> {
+pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Criterion> {
+    let (needs, statistics) = (decide.needs(), decide.criterion_statistics());
     // A packet that comes back without an affinity must not get past the service.
     let action = match service.fallback {
         Fallback::Drop => StaticAction::Drop,
@@ -236,9 +242,9 @@ pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Cr
                     },
                     asking: Asking::OnceAFlow,
                     action,
-                    statistics: Statistics::default(),
+                    statistics,
                     cubes: c.cubes.clone(),
-                    needs: needs.to_vec(),
+                    needs: needs.clone(),
                 }),
                 CriterionAction::Pass | CriterionAction::Discard => None,
             })
