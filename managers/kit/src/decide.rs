@@ -93,12 +93,6 @@ pub trait Decide: Send {
         false
     }
 
-    /// What is counted and reported of the packets that a criterion matches, with or without an affinity of
-    /// their own; by default nothing.
-    fn criterion_statistics(&self) -> Statistics {
-        Statistics::default()
-    }
-
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
     /// the flow's next opening packet is decided afresh.
     fn stands(&self, _decided: &Decided) -> bool {

@@ -138,7 +138,7 @@ impl Manager {
                 share: WHOLE,
                 epoch,
                 version: 1,
-                criteria: criteria_of(s, &*decide),
+                criteria: criteria_of(s, &decide.needs()),
                 beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
             });
             let keep = keep(s.limits.idle_ms);

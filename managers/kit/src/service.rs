@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use signalbox_agent::flow::{Part, events};
 use signalbox_agent::message::{
-    Action, Asking, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest, InterestMask,
-    Leases, StaticAction, Statistics,
+    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
+    InterestMask, Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
@@ -219,8 +219,7 @@ impl Service {
 }
 
 /// The plan's criteria that ask a manager, as a manager installs them.
-pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Criterion> {
-    let (needs, statistics) = (decide.needs(), decide.criterion_statistics());
+pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Criterion> {
     // A packet that comes back without an affinity must not get past the service.
     let action = match service.fallback {
         Fallback::Drop => StaticAction::Drop,
@@ -242,9 +241,9 @@ pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Cri
                     },
                     asking: Asking::OnceAFlow,
                     action,
-                    statistics,
+                    statistics: Statistics::default(),
                     cubes: c.cubes.clone(),
-                    needs: needs.clone(),
+                    needs: needs.to_vec(),
                 }),
                 CriterionAction::Pass | CriterionAction::Discard => None,
             })
