@@ -41,6 +41,8 @@ pub struct Counts {
 
 pub(crate) struct Service {
     pub limits: Limits,
+    /// Its place in the cascade.
+    pub stage: u8,
     pub decide: Box<dyn Decide>,
     pub memory: Memory,
     pub checker: Checker,
@@ -62,7 +64,7 @@ impl Service {
         // What quotes a flow, or is a piece of a packet, is no flow's first packet.
         let opens = interest.kind == PacketKind::Whole
             && (interest.part == Part::Forward || self.decide.opens_inbound())
-            && (!tcp || flags == events::SYN);
+            && (!tcp || flags == events::SYN || self.decide.opens_in_mid_flow());
         if let Some(number) = self.standing(interest, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
@@ -170,12 +172,12 @@ impl Service {
             }),
             interest: InterestMask::default(),
             track_close: tuple.proto == proto::TCP,
-            statistics: Statistics {
+            statistics: decided.statistics.unwrap_or(Statistics {
                 count: true,
                 every_ms: None,
                 on_close: true,
                 flags: false,
-            },
+            }),
         };
         let (forward, actions) = &decided.forward;
         let mut list = Vec::with_capacity(2);
@@ -216,6 +218,7 @@ impl Service {
             forward: (a.tuple, a.actions.clone()),
             reply,
             leases: Some(a.leases),
+            statistics: Some(a.statistics),
             cookie: a.cookie.clone(),
         };
         if others {
