@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use signalbox_agent::flow::Part;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, ReportCause, Subject, ToAgent, ToManager,
-    Verdict,
+    AgentBody, CarriedState, Inject, Interest, ManagerBody, Place, ReportCause, Subject, ToAgent,
+    ToManager, Verdict, Which,
 };
 use signalbox_lower::plan::Plan;
 
 use crate::decide::{Decide, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
 use crate::memory::{AgentId, Memory, Recipient};
-use crate::service::{Counts, Service, criteria_of};
+use crate::react::{Ports, Reactions};
+use crate::service::{Counts, Reset, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
 
 /// Anything that happens to a manager.
@@ -98,6 +100,9 @@ pub struct Manager {
     /// Sessions that have been opened.
     opened: u64,
     injected: u64,
+    /// Installations and deletions that nobody asked for.
+    unasked: u64,
+    ports: Ports,
     out: Vec<Output>,
 }
 
@@ -121,6 +126,8 @@ impl Manager {
             away: Vec::new(),
             opened: 0,
             injected: 0,
+            unasked: 0,
+            ports: Ports::new(plan),
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
@@ -145,6 +152,7 @@ impl Manager {
                 decide,
                 memory: Memory::new(keep, epoch << 40),
                 counts: Counts::default(),
+                reactions: Reactions::default(),
             });
         }
         manager
@@ -153,6 +161,9 @@ impl Manager {
     /// Takes in what has happened and says what is to be done. `now` never goes back.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
+        for service in &mut self.services {
+            service.decide.tick(self.now);
+        }
         match input {
             Input::Connected(id) => {
                 self.disconnected(id);
@@ -181,7 +192,10 @@ impl Manager {
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
             .into_iter()
             .flatten();
-        sessions.chain(checks).chain(away).min()
+        let own = (self.services.iter())
+            .flat_map(|s| [s.decide.next(), s.reactions.next()])
+            .flatten();
+        sessions.chain(checks).chain(away).chain(own).min()
     }
 
     /// Its state, for people.
@@ -222,8 +236,8 @@ impl Manager {
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
             self.lost(agent, service, u64::MAX);
         }
-        for service in &mut self.services {
-            service.memory.forget(now);
+        for index in 0..self.services.len() {
+            self.react(index);
         }
         let Some(speaker) = self.speaker() else {
             return;
@@ -235,6 +249,33 @@ impl Manager {
             if service.checker.next().is_some_and(|at| at <= now) {
                 let steps = service.checker.tick(now);
                 self.checked(speaker, index, steps);
+            }
+        }
+    }
+
+    /// Ends flows of targets that have died, and forgets what is over.
+    fn react(&mut self, index: usize) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(index) else {
+            return;
+        };
+        service.memory.forget(now);
+        if service.reactions.next().is_none_or(|at| at > now) {
+            return;
+        }
+        for (agent, affinities) in service.react(now) {
+            let session = (self.ways.iter())
+                .find(|(_, w)| w.agent.is_some_and(|(a, _)| a == agent))
+                .map(|(id, _)| *id);
+            // One that is away is told when it is back.
+            if let Some(id) = session {
+                self.unasked += 1;
+                let request = self.unasked;
+                let body = ManagerBody::Install {
+                    request,
+                    affinities,
+                };
+                self.say(id, index, body);
             }
         }
     }
@@ -252,9 +293,17 @@ impl Manager {
                     };
                     self.say(id, index, ManagerBody::Inject(inject));
                 }
+                Health::Loaded { target, percent } => {
+                    if let Some(service) = self.services.get_mut(index) {
+                        service.decide.load(target, percent);
+                    }
+                }
                 Health::Changed { target, up } => {
                     if let Some(service) = self.services.get_mut(index) {
                         service.decide.health(target, up);
+                        if !up {
+                            service.died(self.now);
+                        }
                         let status = service.decide.status();
                         let name = status.get(target).map_or("", |t| t.name.as_str());
                         let word = if up { "up" } else { "down" };
@@ -407,7 +456,7 @@ impl Manager {
                     question: None,
                 };
                 for affinity in list {
-                    service.adopt(to, &affinity);
+                    service.adopt(now, to, &affinity);
                 }
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
@@ -423,13 +472,52 @@ impl Manager {
             return;
         };
         service.counts.interest_packets += 1;
-        let (decision, affinities) = service.answer(now, to, interest);
+        let answer = service.answer(now, to, interest);
         let verdict = Verdict {
             request: interest.request,
-            decision,
-            affinities,
+            decision: answer.decision,
+            affinities: answer.affinities,
         };
         self.say(id, index, ManagerBody::Verdict(verdict));
+        if let Some(reset) = answer.reset {
+            self.reset(id, index, interest, reset);
+        }
+    }
+
+    /// Answers for a target that has died: the RST takes the way that the target's own packets take, from
+    /// this service's reply part on, so that earlier services bring it back to what the client sees (A4.8).
+    fn reset(&mut self, id: SessionId, index: usize, interest: &Interest, reset: Reset) {
+        let flow = (self.services.get(index)).and_then(|s| s.memory.get(reset.number));
+        let port = flow.and_then(|f| self.ports.behind(&f.decided));
+        if let Some(packet) = reset.packet {
+            self.injected += 1;
+            let state = CarriedState {
+                ingress_port: port.unwrap_or(interest.state.ingress_port),
+                reply: true,
+                ..CarriedState::default()
+            };
+            let inject = Inject {
+                request: self.injected,
+                packet,
+                place: Place::Stage {
+                    stage: interest.stage,
+                    part: Part::Reply,
+                    state,
+                    answered: true,
+                },
+            };
+            self.say(id, index, ManagerBody::Inject(inject));
+        }
+        self.unasked += 1;
+        let delete = ManagerBody::Delete {
+            request: self.unasked,
+            which: Which::Match {
+                part: Part::Forward,
+                tuple: interest.flow,
+                kind: interest.kind,
+            },
+        };
+        self.say(id, index, delete);
     }
 }
 
