@@ -260,7 +260,7 @@ impl Service {
                 cookie: decided.cookie.clone(),
                 leases: Leases {
                     // Without a way back nobody sees the answer.
-                    half_open_ms: reply.map(|_| self.limits.half_open_ms),
+                    half_open_ms: reply.filter(|_| !drop).map(|_| self.limits.half_open_ms),
                     idle_ms: Some(idle_ms),
                     closed_ms: Some(closed_ms),
                     hard_ms: None,
