@@ -161,7 +161,8 @@ mod tests {
         assert_eq!(said(known, false), Answer::More);
         assert_eq!(said(&format!("{known}0"), false), Answer::Good(Some(50)));
         for n in 0..head.len() {
-            assert_eq!(said(&head[..n], false), Answer::More, "{n}");
+            let part = head.get(..n).unwrap();
+            assert_eq!(said(part, false), Answer::More, "{n}");
         }
         // Headers without an end are not gathered for ever.
         let endless = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(1000));
