@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Sources remembered at once: about 32 MB.
-pub(crate) const ROOM: usize = 262_144;
+/// Sources remembered at once: at most about 32 MB.
+pub(crate) const ROOM: usize = 131_072;
 
 type Endpoint = (IpAddr, u16);
 

@@ -182,6 +182,26 @@ fn a6_16_a_client_that_resets_first_ends_its_flow_without_an_answer() {
 }
 
 #[test]
+fn a6_16_a_syn_that_is_repeated_because_its_server_died_opens_the_connection_at_another() {
+    let mut net = calm(&deadly(OnDeath::Reset), 1);
+    let (flows, _) = open(&mut net);
+    kill(&mut net);
+    for (flow, _) in flows.iter().filter(|(_, s)| *s == DEAD) {
+        let server = net.send(0, flow, flags::SYN).unwrap();
+        assert_ne!(server, DEAD);
+        assert_eq!(net.send(0, flow, flags::ACK), Some(server));
+    }
+    // Nor do later words about the old flows harm the new ones.
+    net.advance(Duration::from_secs(8));
+    for (flow, server) in &flows {
+        let went = net.send(0, flow, flags::ACK);
+        assert!(went.is_some() && (*server == DEAD || went == Some(*server)));
+    }
+    assert_eq!(net.live(0), flows.len() as u64);
+    assert_eq!(net.agents[0].switch.fixed.len(), 2 * flows.len());
+}
+
+#[test]
 fn a6_16_at_every_agent_that_holds_the_flow_and_at_those_it_moves_to() {
     for on_death in [OnDeath::Drop, OnDeath::Reset] {
         let mut net = calm(&deadly(on_death), 3);
