@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
 use signalbox_agent::message::{Action, Capability, Leases, Statistics};
-use signalbox_lower::plan::CheckPlan;
+use signalbox_lower::plan::{CheckPlan, ServicePlan};
 
 /// The first packet of a flow that nobody has decided about.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,15 @@ pub struct Target {
     pub check: CheckPlan,
 }
 
+/// What becomes of the flows of a target that has gone down. They end; none moves to another target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// Their packets are dropped, until they have been idle for a lease or a SYN opens them anew.
+    Drop,
+    /// The client's next packet is answered with a RST, and the flow is deleted. What is not TCP is dropped.
+    Reset,
+}
+
 /// A target for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TargetStatus {
@@ -73,6 +82,9 @@ pub struct TargetStatus {
     pub weight: u32,
     /// Whether it takes new flows, as far as its checks say.
     pub up: bool,
+    /// Its load in percent, if it has reported one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<u8>,
     /// Flows that it was chosen for.
     pub chosen: u64,
     /// Of those, flows that have not ended.
@@ -99,6 +111,14 @@ pub struct OutsideStatus {
 pub trait Decide: Send {
     /// What time it is. Told before anything else that happens then is.
     fn tick(&mut self, _now: Duration) {}
+
+    /// When it wants to be told the time even if nothing happens.
+    fn next(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Takes over a changed plan of its service, keeping what it knows. Targets are numbered anew.
+    fn update(&mut self, _service: &ServicePlan) {}
 
     /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
     /// alive: then replies could not be told apart, and the decision must be another. (One that takes it
@@ -158,13 +178,26 @@ pub trait Decide: Send {
     /// [`Decide::ended`] and goes on.
     fn adopted(&mut self, _decided: &Decided) {}
 
-    /// What to check. Asked once.
+    /// What to check. Asked at the start and after an update.
     fn targets(&self) -> Vec<Target> {
         Vec::new()
     }
 
     /// The target with that number has gone up or down.
     fn health(&mut self, _target: usize, _up: bool) {}
+
+    /// The target with that number has reported its load, 0 to 100 percent.
+    fn load(&mut self, _target: usize, _percent: u8) {}
+
+    /// What becomes of the flows of a target that has gone down; `None` if they live on.
+    fn reaction(&self) -> Option<Reaction> {
+        None
+    }
+
+    /// Whether a flow's target is down.
+    fn is_dead(&self, _decided: &Decided) -> bool {
+        false
+    }
 
     /// Its targets, for people.
     fn status(&self) -> Vec<TargetStatus> {
