@@ -12,6 +12,7 @@ use signalbox_lower::plan::Fallback;
 use super::flow_record::{Phase, Progress};
 use super::install::Asked;
 use super::limits::Beyond;
+use super::path::Stop;
 use super::shares::Share;
 use super::store::FlowRef;
 use super::timers::Timer;
@@ -395,50 +396,63 @@ impl Agent {
         let Some(view) = packet::view(&packet.bytes) else {
             return self.counters.drop(Drop::Malformed, 1);
         };
-        let met = self.store.by_entry_id(packet.meta.entry);
-        if let Some((at, part)) = met {
-            self.note_flags(at, part, view.flags);
-            self.saw_answer(at, part);
-            self.saw_flags(at, part, view.events);
-            self.first_data(at, part, view.events);
-        }
-        // The clone is the packet as it arrived; a fixed entry's flow is known by its id.
-        let own = met.and_then(|(at, part)| {
-            let flow = self.store.get(at)?;
-            let wanted = flow.direction(part)?.interest.notice_events;
-            Some((flow.service, part, flow.direction(part)?.tuple, wanted))
-        });
+        // The clone is the packet as it arrived, and names the entry of the last stage that asked for it. That
+        // of any other stage is the one that the packet must have met.
+        let last = self.store.by_entry_id(packet.meta.entry);
+        let path = self.path(view.tuple, view.kind);
         for bit in 0..32u8 {
             if packet.meta.notices & (1 << bit) == 0 || usize::from(bit) >= self.services.len() {
                 continue;
             }
-            let (part, flow) = match own {
-                Some((service, part, tuple, wanted)) if service == bit => {
-                    if wanted & view.events == 0 {
-                        // Asked for by the agent itself.
-                        continue;
-                    }
-                    (part, tuple)
-                }
-                _ => (
-                    Part::from_number(packet.meta.part).unwrap_or(Part::Forward),
-                    view.tuple,
-                ),
-            };
-            let notice = Interest {
-                request: 0,
-                stage: bit + 1,
-                part,
-                flow,
-                kind: view.kind,
-                events: view.events,
-                packet: packet.bytes.clone(),
-                state: self.carried(&packet.meta),
-            };
-            self.counters.notices += 1;
-            if let Some((share, asker)) = self.asker(bit, packet.meta.entry) {
-                self.send(asker, share, AgentBody::Interest(notice));
+            let last = last.filter(|(at, _)| self.store.get(*at).is_some_and(|f| f.service == bit));
+            let mut stops = path.iter().filter(|s| s.service == bit);
+            let stop = (stops.clone().find(|s| s.flow.is_some())).or_else(|| stops.next_back());
+            let met = last.or_else(|| stop.and_then(|s| Some((s.flow?, s.part))));
+            if let Some((at, part)) = met {
+                self.note_flags(at, part, view.flags);
+                self.saw_answer(at, part);
+                self.saw_flags(at, part, view.events);
             }
+            self.pass_notice(bit, packet, &view, met, stop);
+            if let Some((at, part)) = met {
+                self.first_data(at, part, view.events);
+            }
+        }
+    }
+
+    /// Tells whoever decides for a service of a packet that went on, unless only the agent wanted to know.
+    fn pass_notice(
+        &mut self,
+        service: u8,
+        packet: &Packet,
+        view: &packet::View,
+        met: Option<(FlowRef, Part)>,
+        stop: Option<&Stop>,
+    ) {
+        let own = met.and_then(|(at, part)| {
+            let d = self.store.get(at)?.direction(part)?;
+            Some((at.entry_id(part), part, d.tuple, d.interest.notice_events))
+        });
+        let (entry, part, flow) = match own {
+            Some((.., wanted)) if wanted & view.events == 0 => return,
+            Some((entry, part, tuple, _)) => (entry, part, tuple),
+            None => stop.map_or((packet.meta.entry, Part::Forward, view.tuple), |s| {
+                (packet.meta.entry, s.part, s.tuple)
+            }),
+        };
+        let notice = Interest {
+            request: 0,
+            stage: service + 1,
+            part,
+            flow,
+            kind: view.kind,
+            events: view.events,
+            packet: packet.bytes.clone(),
+            state: self.carried(&packet.meta),
+        };
+        self.counters.notices += 1;
+        if let Some((share, asker)) = self.asker(service, entry) {
+            self.send(asker, share, AgentBody::Interest(notice));
         }
     }
 

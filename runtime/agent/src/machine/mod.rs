@@ -19,6 +19,7 @@ mod io;
 mod limits;
 mod ndp;
 mod neighbours;
+mod path;
 mod sessions;
 mod shares;
 mod slots;

@@ -246,6 +246,23 @@ impl FakeSwitch {
         )
     }
 
+    /// As which flow a packet would come to the route; `None` if it would be dropped or diverted before.
+    pub fn fate(&mut self, port: u16, frame: &Bytes) -> Option<Tuple> {
+        let meta = PacketMeta {
+            port,
+            ..PacketMeta::default()
+        };
+        let mut pass = Pass {
+            meta,
+            frame: frame.clone(),
+            view: packet::view(frame)?,
+            extra: 0,
+        };
+        self.stages(&mut pass, 0, None)
+            .is_none()
+            .then_some(pass.view.tuple)
+    }
+
     /// The agent sends a packet.
     pub fn packet_out(&mut self, packet: Packet) -> Vec<Fate> {
         let meta = packet.meta;
@@ -281,8 +298,27 @@ impl FakeSwitch {
     }
 
     fn run(&mut self, mut pass: Pass, from: i32, answered_at: Option<i32>) -> Vec<Fate> {
-        let plan = self.plan.clone();
+        if let Some(fate) = self.stages(&mut pass, from, answered_at) {
+            return vec![fate];
+        }
+        let fate = self.route(&pass);
         let mut out = Vec::new();
+        // A diverted packet carries its notices with it.
+        if pass.meta.notices != 0 && !matches!(fate, Fate::ToAgent(_)) {
+            let mut meta = pass.meta;
+            meta.kind = packet_in::NOTICE;
+            out.push(Fate::ToAgent(Packet {
+                meta,
+                bytes: pass.frame.clone(),
+            }));
+        }
+        out.push(fate);
+        out
+    }
+
+    /// Where a packet ends before the route.
+    fn stages(&mut self, pass: &mut Pass, from: i32, answered_at: Option<i32>) -> Option<Fate> {
+        let plan = self.plan.clone();
         let stages = plan.services.len();
         let replies = (0..stages).rev().map(|i| (Part::Reply, i));
         let forwards = (0..stages).map(|i| (Part::Forward, i));
@@ -295,22 +331,12 @@ impl FakeSwitch {
                 continue;
             }
             let service = u8::try_from(index).unwrap_or(0);
-            if let Some(fate) = self.stage(service, part, stage, &mut pass, answered_at == Some(at))
-            {
-                out.push(fate);
-                return out;
+            let fate = self.stage(service, part, stage, pass, answered_at == Some(at));
+            if fate.is_some() {
+                return fate;
             }
         }
-        if pass.meta.notices != 0 {
-            let mut meta = pass.meta;
-            meta.kind = packet_in::NOTICE;
-            out.push(Fate::ToAgent(Packet {
-                meta,
-                bytes: pass.frame.clone(),
-            }));
-        }
-        out.push(self.route(&pass));
-        out
+        None
     }
 
     fn stage(
