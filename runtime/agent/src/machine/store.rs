@@ -121,7 +121,7 @@ impl Store {
         if self.places == MAX_FLOWS {
             return None;
         }
-        if self.places % PAGE == 0 {
+        if self.places.is_multiple_of(PAGE) {
             self.pages.push(Vec::with_capacity(PAGE));
         }
         self.pages.last_mut()?.push(Place::default());

@@ -223,6 +223,11 @@ impl Agent {
         if let Some(id) = asked.filter(|id| self.criteria_ids.contains_key(id)) {
             return if counts(id) { id } else { 0 };
         }
+        // Managers' tallies come last.
+        let last = self.tallies.last_key_value().map(|(id, _)| *id);
+        if !matches!(last, Some(TallyId::Manager(_))) {
+            return 0;
+        }
         let sets = self.services.get(usize::from(key.service));
         let Some(set) = sets.and_then(|s| s.criteria.get(owner)) else {
             return 0;
@@ -404,11 +409,11 @@ impl Agent {
         }
     }
 
-    /// The switch is gone: what awaits the end of entries awaits it no more.
+    /// The switch is gone, and with it what was awaited of it: entries' ends, and readings.
     pub(super) fn tallies_cut_short(&mut self) {
         let going: Vec<u32> = (self.tallies.iter())
             .filter_map(|(id, t)| match (id, t.life) {
-                (TallyId::Manager(id), Life::Going(_)) => Some(*id),
+                (TallyId::Manager(id), Life::Going(_) | Life::Draining(_)) => Some(*id),
                 _ => None,
             })
             .collect();

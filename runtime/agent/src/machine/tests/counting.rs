@@ -172,6 +172,22 @@ fn a_criterions_count_goes_on_when_the_switch_has_started_afresh() {
 }
 
 #[test]
+fn a_criterion_that_ends_while_the_switch_goes_says_its_last_words_once() {
+    let mut w = served_counted(None);
+    connect(&mut w, 1000);
+    w.slow_reads = true;
+    w.advance(4 * S);
+    assert_eq!(criterion_reports(&w), []);
+    let reason = "restart".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    w.slow_reads = false;
+    w.switch_up();
+    w.advance(2 * S);
+    let last: Vec<bool> = criterion_reports(&w).iter().map(|r| r.last).collect();
+    assert_eq!(last, [true]);
+}
+
+#[test]
 fn what_a_service_counts_without_asking_is_reported_to_whoever_serves_it() {
     let mut w = served_with(totalled());
     w.feed(Input::SessionOpened(2));

@@ -196,7 +196,8 @@ fn dispatch_to(c: &mut Criterion, next_hop: [u8; 4]) {
 
 #[test]
 fn what_the_agent_cannot_do_for_a_criterion_is_denied_with_a_reason() {
-    let changes: [(fn(&mut Criterion), Reason); 7] = [
+    type Change = fn(&mut Criterion);
+    let changes: [(Change, Reason); 7] = [
         (|c| dispatch_to(c, [10, 0, 1, 99]), Reason::NotCovered),
         (|c| dispatch_to(c, [198, 51, 100, 1]), Reason::NotCovered),
         (|c| c.statistics.flags = true, Reason::Unsupported),
