@@ -75,7 +75,7 @@ pub struct Counters {
     pub criteria: Gauge,
     /// Fixed affinities: entries, two for a flow with both directions.
     pub fixed: Gauge,
-    /// Flows whose other side has not answered yet, as last seen.
+    /// Flows that go in or are in and whose other side has not answered yet, as last seen.
     pub half_open: Gauge,
     /// Packets held now.
     pub held: Gauge,
@@ -83,6 +83,8 @@ pub struct Counters {
     pub hits: u64,
     /// Packets that met no fixed affinity and were diverted by criteria.
     pub misses: u64,
+    /// Packets that met neither, and took a service's floor on the switch itself, as last read.
+    pub floor_hits: u64,
     /// Questions put to managers: one a flow.
     pub interests: u64,
     /// Questions put again because no answer came.

@@ -2,6 +2,7 @@
 //!
 //! `encode` turns these into P4Runtime messages; nothing here knows table names or ids.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub enum FixedAction {
     Dispatch {
         /// Id in the `next_hop` table.
         next_hop: u16,
+        /// Id in the `tunnel` table, 0 for none.
+        tunnel: u16,
     },
 }
 
@@ -61,6 +64,24 @@ pub enum CriterionAct {
         /// Whether other packets are dropped (else they go on).
         else_drop: bool,
     },
+    /// Divert or notify by events, else to a next hop.
+    Dispatch {
+        /// Ids in the `next_hop` and the `tunnel` table; the second 0 for none.
+        hop: (u16, u16),
+        /// Events that divert the packet.
+        packet_events: u16,
+        /// Events that send a notice.
+        notice_events: u16,
+    },
+}
+
+/// How a tunnel wraps packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrap {
+    /// IP in IP (RFC 2003, RFC 2473).
+    Ipip,
+    /// Generic UDP encapsulation, version 0.
+    Gue,
 }
 
 /// A ternary entry.
@@ -107,6 +128,17 @@ pub enum Entry {
         /// Its MAC address.
         dst_mac: [u8; 6],
     },
+    /// The outer headers of a tunnel.
+    Tunnel {
+        /// Its id; 0 is no tunnel.
+        id: u16,
+        /// Their kind.
+        wrap: Wrap,
+        /// Outer source: the switch's own address.
+        src: IpAddr,
+        /// Outer destination, of the same family.
+        dst: IpAddr,
+    },
     /// Opens the pipeline; written last of all.
     Ready,
 }
@@ -122,6 +154,8 @@ pub enum EntryKey {
     Route(IpNet),
     /// A neighbour.
     NextHop(u16),
+    /// A tunnel.
+    Tunnel(u16),
     /// The ready entry.
     Ready,
 }
@@ -135,6 +169,7 @@ impl Entry {
             Self::Criterion(e) => EntryKey::Criteria(e.service, e.part),
             Self::Route { prefix, .. } => EntryKey::Route(*prefix),
             Self::NextHop { id, .. } => EntryKey::NextHop(*id),
+            Self::Tunnel { id, .. } => EntryKey::Tunnel(*id),
             Self::Ready => EntryKey::Ready,
         }
     }

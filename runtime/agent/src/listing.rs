@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::entry::FixedAction;
+use crate::flow::Part;
 use crate::flow::Tuple;
-use crate::machine::listed::{Direction, Flow};
+use crate::machine::listed::Flow;
 use crate::message::Totals;
 
 /// How far a flow has come.
@@ -52,35 +53,40 @@ pub struct FlowStatus {
 }
 
 impl FlowStatus {
+    /// `header` bytes are taken off for each packet that the agent resumed.
     pub(crate) fn new(
-        first: &Direction,
         flow: &Flow,
         service: &Arc<str>,
         state: FlowState,
         age: Duration,
-    ) -> Self {
-        let decision = match first.action {
+        header: u64,
+    ) -> Option<Self> {
+        let part = flow.parts().next()?;
+        let tuple = flow.direction(part)?.tuple;
+        let action = flow.action(part)?;
+        let decision = match action {
             FixedAction::Forward => "forward".to_owned(),
             FixedAction::Discard => "drop".to_owned(),
-            FixedAction::Dispatch { next_hop } => format!("dispatch {next_hop}"),
+            FixedAction::Dispatch { next_hop, .. } => format!("dispatch {next_hop}"),
             FixedAction::Translate(to) => to.to_string(),
         };
-        let translated = match first.action {
+        let translated = match action {
             FixedAction::Translate(to) => Some(to),
             _ => None,
         };
-        let totals = |d: &Option<Direction>| d.as_ref().map_or_else(Totals::default, |d| d.totals);
-        Self {
+        let totals =
+            |part| (flow.direction(part)).map_or_else(Totals::default, |d| d.totals(header));
+        Some(Self {
             service: service.to_string(),
-            flow: first.tuple,
-            text: first.tuple.to_string(),
+            flow: tuple,
+            text: tuple.to_string(),
             decision,
             translated,
-            forward: totals(&flow.forward),
-            reply: totals(&flow.reply),
-            manager: flow.manager.to_string(),
+            forward: totals(Part::Forward),
+            reply: totals(Part::Reply),
+            manager: flow.terms.manager.to_string(),
             state,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-        }
+        })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::message::Capability;
+
 /// Properties of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -13,7 +15,17 @@ pub struct Target {
     pub read_batch: usize,
     /// Time from an acknowledged delete until no packet that met the entry is left in the pipeline.
     pub drain: Duration,
+    /// What its programs can do to packets.
+    pub can: Vec<Capability>,
 }
+
+/// What the generated pipeline can do.
+const PIPELINE: [Capability; 4] = [
+    Capability::Translate,
+    Capability::Dispatch,
+    Capability::Ipip,
+    Capability::Gue,
+];
 
 /// Bytes of the packet-out header that `counts_packet_out_header` speaks of.
 pub const PACKET_OUT_HEADER: u64 = 17;
@@ -27,6 +39,7 @@ impl Target {
             batch: 1024,
             read_batch: 1024,
             drain: Duration::from_millis(10),
+            can: PIPELINE.to_vec(),
         }
     }
 
@@ -38,6 +51,23 @@ impl Target {
             batch: 100,
             read_batch: 100,
             drain: Duration::from_millis(100),
+            can: PIPELINE.to_vec(),
+        }
+    }
+
+    /// Whether affinities may need that of it.
+    #[must_use]
+    pub fn can(&self, what: Capability) -> bool {
+        self.can.contains(&what)
+    }
+
+    /// Bytes that counters see beyond the packet's own of each packet that the agent resumed.
+    #[must_use]
+    pub fn header(&self) -> u64 {
+        if self.counts_packet_out_header {
+            PACKET_OUT_HEADER
+        } else {
+            0
         }
     }
 }

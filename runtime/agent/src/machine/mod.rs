@@ -4,22 +4,30 @@
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
-//! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
+//! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
+//! count), `host` and `neighbours` (the agent as a small host), `tunnels`, `startup`.
 
+mod accept;
 mod arp;
 mod criteria;
 mod ending;
+mod flow_record;
 mod host;
 mod install;
 mod interest;
 mod io;
+mod limits;
 mod ndp;
 mod neighbours;
+mod path;
 mod sessions;
 mod shares;
+mod slots;
 mod startup;
 mod store;
+mod tallies;
 mod timers;
+mod tunnels;
 mod watch;
 mod writer;
 
@@ -33,26 +41,31 @@ use signalbox_lower::plan::{PartPlan, Plan};
 
 /// What `listing` shows of the store.
 pub(crate) mod listed {
-    pub(crate) use super::store::{Direction, Flow};
+    pub(crate) use super::flow_record::Flow;
 }
 
+pub use flow_record::Progress;
 pub use io::{Found, Input, Output, SessionId, WriteError};
-pub use store::Progress;
 
 use crate::counters::{Counters, Drop};
 use crate::entry::{Cell, Change, Entry, Packet, packet_in};
 use crate::flow::{FlowKey, Part};
 use crate::listing::{FlowState, FlowStatus};
-use crate::message::{AgentBody, Denied, Reason, ReportCause, Subject, ToManager, Totals};
+use crate::message::{AgentBody, Denied, Reason, Subject, ToManager};
 use crate::target::Target;
 
 use criteria::CriteriaSet;
+use flow_record::Phase;
 use interest::Question;
+use limits::Door;
 use neighbours::Neighbours;
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
-use store::{Phase, Slots, Store};
-use timers::{Timer, Timers};
+use slots::Slots;
+use store::{FlowRef, Store};
+use tallies::{Tally, TallyId};
+use timers::{About, Timer, Timers};
+use tunnels::Tunnels;
 use watch::Reads;
 use writer::{Token, Writer};
 
@@ -72,6 +85,8 @@ struct Service {
     shares: BTreeMap<u32, Tenure>,
     criteria: BTreeMap<Owner, CriteriaSet>,
     slots: [Slots; 2],
+    criteria_slots: [Slots; 2],
+    door: Door,
     fixed: [u32; 2],
     held_packets: u32,
     held_bytes: u64,
@@ -83,6 +98,23 @@ impl Service {
         match part {
             Part::Forward => forward,
             Part::Reply => reply,
+        }
+    }
+
+    fn criteria_slots(&mut self, part: Part) -> &mut Slots {
+        let [forward, reply] = &mut self.criteria_slots;
+        match part {
+            Part::Forward => forward,
+            Part::Reply => reply,
+        }
+    }
+
+    /// How many criteria can yet have a cell.
+    fn criteria_room(&self, part: Part) -> usize {
+        let [forward, reply] = &self.criteria_slots;
+        match part {
+            Part::Forward => forward.room(),
+            Part::Reply => reply.room(),
         }
     }
 
@@ -111,6 +143,11 @@ pub struct Agent {
     services: Vec<Service>,
     sessions: BTreeMap<SessionId, Session>,
     store: Store,
+    /// Flows of one request, by its number, while one of them may yet be refused.
+    batches: FxHashMap<u64, Vec<FlowRef>>,
+    next_batch: u64,
+    tallies: BTreeMap<TallyId, Tally>,
+    tunnels: Tunnels,
     questions: FxHashMap<u64, Question>,
     asked: FxHashMap<FlowKey, u64>,
     /// Questions that had timed out: a verdict for one installs and sends nothing.
@@ -143,11 +180,17 @@ impl Agent {
                         Slots::new(r.first_fixed_slot(), r.fixed_size)
                     }),
                 ],
+                criteria_slots: [
+                    tallies::criteria_slots(&s.forward),
+                    (s.reply.as_ref()).map_or_else(Slots::default, tallies::criteria_slots),
+                ],
+                door: Door::default(),
                 fixed: [0; 2],
                 held_packets: 0,
                 held_bytes: 0,
             })
             .collect();
+        let tallies = tallies::of_plan(&plan).into_iter().collect();
         Self {
             name: name.into(),
             plan_hash: crate::plan_hash(&plan),
@@ -163,6 +206,10 @@ impl Agent {
             services,
             sessions: BTreeMap::new(),
             store: Store::default(),
+            batches: FxHashMap::default(),
+            next_batch: 0,
+            tallies,
+            tunnels: Tunnels::default(),
             questions: FxHashMap::default(),
             asked: FxHashMap::default(),
             late: FxHashMap::default(),
@@ -223,9 +270,10 @@ impl Agent {
     pub fn counters(&self) -> Counters {
         let mut c = self.counters.clone();
         let flows = self.store.iter().map(|(_, f)| f);
-        for direction in flows.flat_map(|f| [&f.forward, &f.reply]).flatten() {
-            c.hits += direction.totals.packets;
+        for flow in flows {
+            c.hits += flow.directions().map(|d| d.totals(0).packets).sum::<u64>();
         }
+        c.floor_hits = self.floor_packets();
         c
     }
 
@@ -245,15 +293,10 @@ impl Agent {
                     },
                     Phase::Ending { .. } | Phase::Draining { .. } => FlowState::Ending,
                 };
-                let first = flow.forward.as_ref().or(flow.reply.as_ref())?;
                 let service = self.services.get(usize::from(flow.service))?;
-                Some(FlowStatus::new(
-                    first,
-                    flow,
-                    &service.name,
-                    state,
-                    self.now.saturating_sub(flow.created),
-                ))
+                let age = self.now.saturating_sub(flow.created.into());
+                let header = self.target.header();
+                FlowStatus::new(flow, &service.name, state, age, header)
             })
             .collect();
         list.sort_by(|a, b| (&a.service, &a.flow).cmp(&(&b.service, &b.flow)));
@@ -375,26 +418,40 @@ impl Agent {
                 Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
                 Token::Criterion(owner, number) => self.criterion_written(&owner, number, result),
+                Token::CriterionGone(id) => self.tally_entry_gone(id),
+                Token::Tunnel(id) => self.tunnel_written(id, result),
                 Token::Ready => self.opened(&result),
             }
         }
     }
 
     fn run_timers(&mut self) {
-        while let Some(timer) = self.timers.due(self.now) {
+        while let Some((when, timer)) = self.timers.due(self.now) {
             match timer {
                 Timer::Question(request) => self.question_due(request),
                 Timer::Forget(request) => {
                     self.late.remove(&request);
                 }
-                Timer::Idle(at) => self.look(at),
-                Timer::Hard(at) => self.expire(at, ReportCause::HardLease),
-                Timer::Report(at) => self.report_due(at),
-                Timer::Remove(at, part) => self.remove_again(at, part),
-                Timer::Drained(at) => self.drained(at),
+                Timer::Flow(at, About::Idle) => self.look(at),
+                Timer::Flow(at, About::Hard) => self.hard_due(at),
+                Timer::Flow(at, About::Report) => self.report_due(at, when),
+                Timer::Flow(at, About::Remove(part)) => self.remove_again(at, part),
+                Timer::Flow(at, About::Drained) => self.drained(at),
                 Timer::Criteria(service) => self.criteria_due(service),
+                Timer::Tally(id) => self.tally_due(id, when),
                 Timer::Neighbour(address) => self.neighbour_due(address),
             }
+        }
+        if self.timers.wants_sweep() {
+            let store = &self.store;
+            self.timers.sweep(|when, at, about| {
+                store.get(at).is_some_and(|flow| match about {
+                    About::Idle => flow.look == when,
+                    About::Report => flow.report == when,
+                    About::Hard => flow.terms.leases.hard_ms.is_some(),
+                    About::Remove(_) | About::Drained => flow.phase != Phase::Live,
+                })
+            });
         }
     }
 
@@ -408,19 +465,6 @@ impl Agent {
             part,
             slot,
         })
-    }
-}
-
-/// A fixed entry's totals: what its cell holds now, less what it held before, less the packet-out
-/// headers that some targets count along.
-fn totals_of(target: &Target, d: &store::Direction) -> Totals {
-    let mut bytes = d.holds.bytes.saturating_sub(d.base.bytes);
-    if target.counts_packet_out_header {
-        bytes = bytes.saturating_sub(d.resumed * crate::target::PACKET_OUT_HEADER);
-    }
-    Totals {
-        packets: d.carried.packets + d.holds.packets.saturating_sub(d.base.packets),
-        bytes: d.carried.bytes + bytes,
     }
 }
 
