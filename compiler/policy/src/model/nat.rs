@@ -114,9 +114,9 @@ impl Nat {
     pub fn reply_cubes(&self) -> Vec<Cube> {
         let cubes = match (&self.source, &self.destination) {
             (Some(source), None) => self.to_outside(source, true),
-            (None, Some(destination)) => self.from_destination(destination, None),
+            (None, Some(destination)) => self.answers_of(destination, None),
             (Some(source), Some(destination)) => {
-                let from = self.from_destination(destination, Some(source));
+                let from = self.answers_of(destination, Some(source));
                 let to = self.to_outside(source, true);
                 to.iter()
                     .flat_map(|a| from.iter().filter_map(|b| a.intersect(b)))
@@ -225,7 +225,7 @@ impl Nat {
 
     /// Packets from the new destination that answer what the condition lets through. What the source
     /// is translated to is left open here, but for ports that stay.
-    fn from_destination(&self, to: &NatDestination, source: Option<&NatSource>) -> Vec<Cube> {
+    fn answers_of(&self, to: &NatDestination, source: Option<&NatSource>) -> Vec<Cube> {
         let family = Family::of(to.address);
         let mut out = Vec::new();
         for cube in self.criteria.cubes.iter().filter(|c| c.family == family) {
