@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use signalbox_lower::plan::{Fallback, Plan};
+use signalbox_lower::plan::{Criterion, CriterionAction, Fallback, PartPlan, Plan};
 
 use crate::cover::{covers_flow, cube_has_flow};
 use crate::entry::{
@@ -310,9 +310,13 @@ impl FakeSwitch {
             kind: pass.view.kind,
         };
         let fixed = self.fixed.get(&key).copied();
+        let rule_priority = self
+            .rule(service, part, pass)
+            .map_or(i32::MIN, |c| c.priority);
         let criterion = (self.criteria.iter())
             .filter(|c| c.service == service && c.part == part)
             .filter(|c| cube_has_flow(&c.cube, &pass.view.tuple, pass.view.kind))
+            .filter(|c| c.priority >= rule_priority)
             .max_by_key(|c| c.priority)
             .cloned();
         let (packet_events, notice_events, entry, slot) = match (&fixed, &criterion) {
@@ -378,15 +382,33 @@ impl FakeSwitch {
         }
     }
 
-    /// The floor: a static entry beneath the plan's criteria.
+    /// The static rule of the plan that a packet meets.
+    fn rule(&self, service: u8, part: Part, pass: &Pass) -> Option<&Criterion> {
+        (self.part_plan(service, part)?.criteria.iter())
+            .filter(|c| !matches!(c.action, CriterionAction::Ask { .. }))
+            .filter(|c| covers_flow(std::slice::from_ref(c), &pass.view.tuple, pass.view.kind))
+            .max_by_key(|c| c.priority)
+    }
+
+    fn part_plan(&self, service: u8, part: Part) -> Option<&PartPlan> {
+        let service = self.plan.services.get(usize::from(service))?;
+        match part {
+            Part::Forward => Some(&service.forward),
+            Part::Reply => service.reply.as_ref(),
+        }
+    }
+
+    /// The plan's static entries: rules, and the floor beneath the criteria.
     fn floor(&self, service: u8, part: Part, pass: &Pass) -> Option<Fate> {
-        let s = self.plan.services.get(usize::from(service))?;
-        let plan = match part {
-            Part::Forward => &s.forward,
-            Part::Reply => s.reply.as_ref()?,
-        };
+        match self.rule(service, part, pass).map(|c| &c.action) {
+            Some(CriterionAction::Pass) => return None,
+            Some(CriterionAction::Discard) => return Some(Fate::Dropped("service")),
+            _ => {}
+        }
+        let plan = self.part_plan(service, part)?;
+        let fallback = self.plan.services.get(usize::from(service))?.fallback;
         let met = covers_flow(&plan.criteria, &pass.view.tuple, pass.view.kind);
-        (met && s.fallback == Fallback::Drop).then_some(Fate::Dropped("floor"))
+        (met && fallback == Fallback::Drop).then_some(Fate::Dropped("floor"))
     }
 
     fn route(&self, pass: &Pass) -> Fate {
@@ -453,6 +475,10 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
     if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
+    }
+    if matches!((view.tuple.proto, view.icmp), (packet::proto::ICMP, 0 | 8)) {
+        let identifier = if view.icmp == 8 { sport } else { dport };
+        packet::put(&mut f, view.l4 + 4, &identifier.to_be_bytes());
     }
     f.into()
 }
