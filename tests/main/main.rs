@@ -21,6 +21,7 @@ mod needs;
 mod process;
 mod programs;
 mod running;
+mod semantics;
 
 /// The program under test.
 const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");
