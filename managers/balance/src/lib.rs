@@ -125,6 +125,7 @@ impl Decide for Balance {
             forward: (flow, vec![Action::Translate(to)]),
             reply: Some((to.reversed(), vec![Action::Translate(flow.reversed())])),
             leases: None,
+            statistics: None,
             cookie: Bytes::copy_from_slice(server.name.as_bytes()),
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::{Action, Capability, Leases};
+use signalbox_agent::message::{Action, Capability, Leases, Statistics};
 use signalbox_lower::plan::CheckPlan;
 
 /// The first packet of a flow that nobody has decided about.
@@ -32,6 +32,8 @@ pub struct Decided {
     pub reply: Option<(Tuple, Vec<Action>)>,
     /// How long it lives; absent for the service's leases of the plan.
     pub leases: Option<Leases>,
+    /// What is counted and reported of it; absent for totals, reported when it closes and at its end.
+    pub statistics: Option<Statistics>,
     /// What rebuilds the decision.
     pub cookie: Bytes,
 }
@@ -121,6 +123,12 @@ pub trait Decide: Send {
     /// holds, and what an agent holds that is away it holds until it is back, however long that takes.
     fn hold_back(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether any TCP packet opens a flow, in mid-flow too, and not only a SYN: for a service to which a
+    /// flow that began before it is a flow like any other.
+    fn opens_in_mid_flow(&self) -> bool {
+        false
     }
 
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,

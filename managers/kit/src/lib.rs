@@ -8,6 +8,7 @@ pub mod decide;
 pub mod health;
 pub mod manager;
 pub mod memory;
+pub mod record;
 pub mod segment;
 mod service;
 pub mod session;
@@ -16,4 +17,5 @@ pub mod state;
 
 pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Target, TargetStatus};
 pub use manager::{Input, Manager, Output, ServiceStatus, Status};
+pub use record::{Record, Reported};
 pub use service::Counts;

@@ -17,7 +17,8 @@ use signalbox_lower::plan::Plan;
 
 use crate::decide::{Decide, OutsideStatus, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
-use crate::memory::{AgentId, Memory, Recipient};
+use crate::memory::{AgentId, Life, Memory, Recipient};
+use crate::record::{Record, Reported};
 use crate::service::{Counts, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
 
@@ -41,6 +42,8 @@ pub enum Output {
     Message(SessionId, ToAgent),
     /// One line for the operator.
     Log(String),
+    /// Something that an agent has counted, to be kept for who wants to know.
+    Record(Record),
 }
 
 /// A service's state, for people.
@@ -167,6 +170,7 @@ impl Manager {
             manager.services.push(Service {
                 checker: Checker::new(plan, &decide.targets(), index),
                 limits: s.limits.clone(),
+                stage: s.stage,
                 decide,
                 memory: Memory::new(keep, epoch << 40),
                 counts: Counts::default(),
@@ -417,11 +421,19 @@ impl Manager {
             }
             AgentBody::Report(report) => {
                 let forward = report.forward.map(|d| d.tuple);
+                let number = service.memory.meant(agent, report.flow, forward);
                 if report.cause == ReportCause::Closed
-                    && let Some(number) = service.memory.meant(agent, report.flow, forward)
+                    && let Some(number) = number
                 {
                     service.memory.closed(number);
                 }
+                let closed = report.cause == ReportCause::Closed
+                    || number.and_then(|n| service.memory.life(n)) == Some(Life::Closed);
+                let of = Reported::Flow { report, closed };
+                self.record(agent, index, of);
+            }
+            AgentBody::CriterionReport(report) => {
+                self.record(agent, index, Reported::Criterion(report));
             }
             AgentBody::Expired(ended) | AgentBody::Deleted(ended) => {
                 if let Some(number) = service.memory.meant(agent, ended.flow, ended.forward)
@@ -466,6 +478,22 @@ impl Manager {
             }
             _ => {}
         }
+    }
+
+    fn record(&mut self, agent: AgentId, index: usize, of: Reported) {
+        let (Some(agent), Some(offer), Some(service)) = (
+            self.agents.get(agent.0),
+            self.offers.get(index),
+            self.services.get(index),
+        ) else {
+            return;
+        };
+        self.out.push(Output::Record(Record {
+            agent: agent.clone(),
+            service: offer.service.clone(),
+            stage: service.stage,
+            of,
+        }));
     }
 
     fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {

@@ -266,6 +266,12 @@ impl Memory {
         (flow.holding(agent)?.number == called).then_some(number)
     }
 
+    /// Where a flow is in its life.
+    #[must_use]
+    pub fn life(&self, number: u64) -> Option<Life> {
+        self.flows.get(&number).map(|flow| flow.life)
+    }
+
     /// An agent has seen the flow close.
     pub fn closed(&mut self, number: u64) {
         if let Some(flow) = self.flows.get_mut(&number)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Part, events};
 use signalbox_agent::message::{
-    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
-    InterestMask, Leases, StaticAction, Statistics,
+    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest, InterestMask,
+    Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
@@ -41,6 +41,8 @@ pub struct Counts {
 
 pub(crate) struct Service {
     pub limits: Limits,
+    /// Its place in the cascade.
+    pub stage: u8,
     pub decide: Box<dyn Decide>,
     pub memory: Memory,
     pub checker: Checker,
@@ -59,10 +61,11 @@ impl Service {
     ) -> Option<(Decision, Vec<FixedAffinity>)> {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let tcp = interest.flow.proto == proto::TCP;
+        let may_open = !tcp || flags == events::SYN || self.decide.opens_in_mid_flow();
         // What quotes a flow, or is a piece of a packet, is no flow's first packet.
         let opens = interest.kind == PacketKind::Whole
             && (interest.part == Part::Forward || self.decide.opens_inbound())
-            && (!tcp || flags == events::SYN);
+            && may_open;
         if let Some(number) = self.standing(interest, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
@@ -170,12 +173,12 @@ impl Service {
             }),
             interest: InterestMask::default(),
             track_close: tuple.proto == proto::TCP,
-            statistics: Statistics {
+            statistics: decided.statistics.unwrap_or(Statistics {
                 count: true,
                 every_ms: None,
                 on_close: true,
                 flags: false,
-            },
+            }),
         };
         let (forward, actions) = &decided.forward;
         let mut list = Vec::with_capacity(2);
@@ -216,6 +219,7 @@ impl Service {
             forward: (a.tuple, a.actions.clone()),
             reply,
             leases: Some(a.leases),
+            statistics: Some(a.statistics),
             cookie: a.cookie.clone(),
         };
         if others {
