@@ -44,15 +44,6 @@ impl Observe {
             limits: service.limits.clone(),
         })
     }
-
-    fn statistics(&self) -> Statistics {
-        Statistics {
-            count: true,
-            every_ms: self.plan.every_ms,
-            on_close: self.plan.on_close,
-            flags: self.plan.flags,
-        }
-    }
 }
 
 impl Decide for Observe {
@@ -63,6 +54,7 @@ impl Decide for Observe {
         _taken: &dyn Fn(&Tuple) -> bool,
     ) -> Choice {
         if !self.plan.per_flow {
+            // The agent counts what the criteria match together, and asks about nothing.
             return Choice::Fallback;
         }
         Choice::Install(Decided {
@@ -76,25 +68,18 @@ impl Decide for Observe {
                 closed_ms: Some(self.limits.closed_ms),
                 hard_ms: None,
             }),
-            statistics: Some(self.statistics()),
+            statistics: Some(Statistics {
+                count: true,
+                every_ms: self.plan.every_ms,
+                on_close: self.plan.on_close,
+                flags: self.plan.flags,
+            }),
             cookie: Bytes::new(),
         })
     }
 
     fn opens_in_mid_flow(&self) -> bool {
         true
-    }
-
-    fn criterion_statistics(&self) -> Statistics {
-        if self.plan.per_flow {
-            return Statistics::default();
-        }
-        Statistics {
-            // A criterion has no flags of its own, and does not close.
-            flags: false,
-            on_close: false,
-            ..self.statistics()
-        }
     }
 
     /// A flow that has expired and goes on is another one: its totals start again.
