@@ -71,3 +71,17 @@ fn semantics_fails_on_a_test_that_names_what_is_not_there() {
     let wanted = "part/src/tests.rs:3: names A1.7, which docs/semantics.md does not have";
     assert!(said.contains(wanted), "{said}");
 }
+
+#[test]
+fn semantics_finds_statements_above_the_lines_of_a_macro_that_makes_tests() {
+    let output = semantics(
+        "macro_rules! all {\n    ($($name:ident: $what:ident;)*) => {$(\n        #[test]\n        \
+         fn $name() {\n            $what();\n        }\n    )*};\n}\n\n\
+         all! {\n    // A1.1-2\n    first: one;\n    // A10.1\n    second: two;\n    third: three;\n}\n",
+    );
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("    part/src/tests.rs:12 first\n"), "{said}");
+    assert!(said.contains("    part/src/tests.rs:14 second\n"), "{said}");
+    assert!(!said.contains("third"), "{said}");
+}

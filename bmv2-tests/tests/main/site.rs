@@ -19,6 +19,7 @@ macro_rules! matrix {
 }
 
 matrix! {
+    // A6.1
     requests_are_balanced_and_counted: requests, Embedded, Ours;
     requests_are_balanced_and_counted_with_the_limits_of_bmv2: requests, Quirks, Ours;
     requests_are_balanced_and_counted_over_grpc: requests, Grpc, Ours;
@@ -31,6 +32,7 @@ matrix! {
     a_download_arrives_whole_on_bmv2: a_download, Bmv2, Ours;
     a_download_arrives_whole_with_p4cs_image: a_download, Embedded, P4c;
 
+    // A6.13, A9.4, A9.10
     deaths_harm_nobody_else: deaths, Embedded, Ours;
     deaths_harm_nobody_else_with_the_limits_of_bmv2: deaths, Quirks, Ours;
     deaths_harm_nobody_else_over_grpc: deaths, Grpc, Ours;

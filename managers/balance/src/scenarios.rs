@@ -267,6 +267,7 @@ fn rough(seed: u64) -> Faults {
     }
 }
 
+// A6.5
 #[test]
 fn a6_1_one_decision_a_connection() {
     let mut net = calm(&plan(), 1);
@@ -428,6 +429,7 @@ fn a8_6_lost_doubled_and_late_messages_heal_by_themselves() {
     }
 }
 
+// A9.10
 #[test]
 fn a9_4_a9_8_a_managers_death_breaks_no_flow_and_its_return_decides_nothing_anew() {
     let plan = plan();

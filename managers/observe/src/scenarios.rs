@@ -461,7 +461,7 @@ fn a_flow_is_asked_about_once_however_many_packets_it_has() {
     }
 }
 
-// A1.3
+// A1.11
 #[test]
 fn what_a_criterion_has_counted_is_recorded_with_who_counted_it() {
     let mut site = Site::new(&observed());
