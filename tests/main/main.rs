@@ -20,6 +20,7 @@ mod needs;
 #[path = "../../bmv2-tests/src/process.rs"]
 mod process;
 mod programs;
+mod reports;
 mod running;
 mod semantics;
 
