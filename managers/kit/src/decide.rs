@@ -40,6 +40,10 @@ pub struct Decided {
 
 /// What becomes of a new flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and almost always it is the large one"
+)]
 pub enum Choice {
     /// Its affinities go in and its packets go on.
     Install(Decided),
