@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Part, events};
 use signalbox_agent::message::{
-    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest, InterestMask,
-    Leases, StaticAction, Statistics,
+    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
+    InterestMask, Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
