@@ -143,6 +143,40 @@ impl Nat {
         absorb(both.collect())
     }
 
+    /// Whether its manager is asked about packets of [`Nat::reply_cubes`] without an affinity; else they
+    /// are dropped. A service that translates the destination only asks: they come from inside, and so
+    /// there is nothing to keep closed.
+    pub fn asks_about_replies(&self) -> bool {
+        match self.source {
+            Some(NatSource::Ports { .. }) => self.inbound == Inbound::Mapped,
+            Some(NatSource::OneToOne { .. }) | None => true,
+        }
+    }
+
+    /// Whether echo requests to an address that it stands for are translated, and so not the agent's to
+    /// answer: to an outside address that is one host's, or to a destination whose condition lets them
+    /// through.
+    pub fn translates_echo_to(&self, address: IpAddr) -> bool {
+        let family = Family::of(address);
+        let (proto, request) = match family {
+            Family::V4 => (1, 8),
+            Family::V6 => (58, 128),
+        };
+        let forward = self
+            .destination
+            .map(|_| self.criteria.cubes.iter().copied());
+        let mut cubes = self
+            .reply_cubes()
+            .into_iter()
+            .chain(forward.into_iter().flatten());
+        cubes.any(|c| {
+            c.family == family
+                && c.dst.matches(address_bits(address))
+                && c.proto.matches(proto)
+                && c.icmp_type.matches(request)
+        })
+    }
+
     /// The addresses it stands for, ascending, each once; at most [`super::MAX_ADDRESSES`] if checked.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let ranges = self.outside_ranges();
