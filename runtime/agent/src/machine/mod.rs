@@ -4,22 +4,28 @@
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
-//! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
+//! affinity's life), `host` and `neighbours` (the agent as a small host), `icmp`, `quoted` and `fragments` (what
+//! the pipeline leaves to it), `startup`.
 
 mod arp;
 mod criteria;
 mod ending;
+mod fragments;
 mod host;
+mod icmp;
 mod install;
 mod interest;
 mod io;
 mod ndp;
 mod neighbours;
+mod quoted;
 mod sessions;
 mod shares;
 mod startup;
 mod store;
 mod timers;
+mod translate;
+mod walk;
 mod watch;
 mod writer;
 
@@ -47,6 +53,8 @@ use crate::message::{AgentBody, Denied, Reason, ReportCause, Subject, ToManager,
 use crate::target::Target;
 
 use criteria::CriteriaSet;
+use fragments::Fragments;
+use icmp::Bucket;
 use interest::Question;
 use neighbours::Neighbours;
 use sessions::Session;
@@ -55,6 +63,11 @@ use store::{Phase, Slots, Store};
 use timers::{Timer, Timers};
 use watch::Reads;
 use writer::{Token, Writer};
+
+/// ICMP errors of the agent's own: so many a second, and so many at once.
+const ERRORS_OUT: Bucket = Bucket::new(100, 50);
+/// ICMP errors that it leads on to where they belong.
+const ERRORS_THROUGH: Bucket = Bucket::new(1000, 200);
 
 /// Where the switch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +134,9 @@ pub struct Agent {
     next_criterion: u32,
     criteria_changes: u64,
     neighbours: Neighbours,
+    fragments: Fragments,
+    errors_out: Bucket,
+    errors_through: Bucket,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     counters: Counters,
@@ -170,6 +186,9 @@ impl Agent {
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
             criteria_changes: 0,
+            fragments: Fragments::default(),
+            errors_out: ERRORS_OUT,
+            errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
             counters: Counters::default(),
         }
@@ -335,11 +354,10 @@ impl Agent {
             packet_in::ARP => self.arp(&packet),
             packet_in::NDP => self.ndp(&packet),
             packet_in::GLEAN | packet_in::UNRESOLVED => self.unresolved(packet),
-            // Later work answers these: fragments follow the first one's verdict, quoted errors are
-            // translated, spent TTLs are reported to their sender.
-            packet_in::FRAGMENT => self.counters.drop(Drop::Fragment, 1),
-            packet_in::ICMP_ERROR => self.counters.drop(Drop::IcmpError, 1),
-            packet_in::TTL => self.counters.drop(Drop::Ttl, 1),
+            packet_in::FRAGMENT => self.fragment(packet),
+            packet_in::ICMP_ERROR => self.icmp_error(&packet),
+            packet_in::TTL => self.ttl_spent(&packet),
+            packet_in::TOO_BIG => self.too_big(&packet),
             _ => self.counters.drop(Drop::Malformed, 1),
         }
     }
@@ -394,6 +412,7 @@ impl Agent {
                 Timer::Drained(at) => self.drained(at),
                 Timer::Criteria(service) => self.criteria_due(service),
                 Timer::Neighbour(address) => self.neighbour_due(address),
+                Timer::Fragments => self.fragments_due(),
             }
         }
     }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use signalbox_lower::plan::Plan;
 
+use super::icmp::Problem;
 use super::timers::Timer;
 use super::writer::Token;
 use super::{Agent, Output, WriteError};
@@ -181,7 +182,7 @@ impl Agent {
     }
 
     /// The port and neighbour that lead to an address: connected networks and routes, longest prefix first.
-    fn next_hop(&self, to: IpAddr) -> Option<(u16, IpAddr)> {
+    pub(super) fn next_hop(&self, to: IpAddr) -> Option<(u16, IpAddr)> {
         let connected = (self.plan.ports.iter()).flat_map(|p| {
             p.addresses
                 .iter()
@@ -198,6 +199,14 @@ impl Agent {
     #[cfg(test)]
     pub(super) fn neighbours_known(&self) -> usize {
         self.neighbours.by_address.len()
+    }
+
+    /// The longest IP packet for the neighbour with that id, in bytes.
+    pub(super) fn mtu_of(&self, id: u16) -> Option<u16> {
+        let address = self.neighbours.by_id.get(&id)?;
+        let port = self.neighbours.by_address.get(address)?.port;
+        let mut ports = self.plan.ports.iter();
+        ports.find(|p| p.number == port).map(|p| p.mtu)
     }
 
     /// Whether a port leads to an address.
@@ -284,8 +293,9 @@ impl Agent {
                 }
                 true
             }
-            (Waiting::Pipeline(_), Entries::Refused) => {
-                return self.counters.drop(Drop::Unresolved, 1);
+            (Waiting::Pipeline(packet), Entries::Refused) => {
+                self.counters.drop(Drop::Unresolved, 1);
+                return self.tell_sender(Problem::HostUnreachable, packet);
             }
             (Waiting::Pipeline(_), Entries::Out | Entries::Going { .. }) => false,
         };
@@ -375,8 +385,8 @@ impl Agent {
         self.send_frame(port, frame);
     }
 
-    /// The own address on a port from which a neighbour is asked.
-    fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
+    /// The own address of a port from which an address is spoken to.
+    pub(super) fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
         let port = self.plan.ports.iter().find(|p| p.number == port)?;
         let same = |net: &&IpNet| net.addr().is_ipv4() == target.is_ipv4();
         (port.addresses.iter().find(|net| net.contains(&target)))
@@ -413,8 +423,8 @@ impl Agent {
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
-        let dropped = neighbour.waiting.len();
-        neighbour.waiting.clear();
+        let waited = std::mem::take(&mut neighbour.waiting);
+        let dropped = waited.len();
         let there = matches!(
             neighbour.entries,
             Entries::In { .. } | Entries::Going { .. }
@@ -435,6 +445,11 @@ impl Agent {
             self.neighbours.by_address.remove(&address);
             self.neighbours.by_id.remove(&id);
             self.neighbours.free.push(id);
+        }
+        for what in waited {
+            if let Waiting::Pipeline(packet) = what {
+                self.tell_sender(Problem::HostUnreachable, &packet);
+            }
         }
     }
 

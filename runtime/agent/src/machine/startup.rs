@@ -79,6 +79,7 @@ impl Agent {
         self.criteria_cut_short();
         self.drop_held();
         self.drop_waiting();
+        self.drop_fragments();
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
                 continue;

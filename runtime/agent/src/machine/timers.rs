@@ -30,6 +30,8 @@ pub(super) enum Timer {
     Criteria(u8),
     /// A neighbour wants attention.
     Neighbour(IpAddr),
+    /// The oldest datagram of which fragments are followed.
+    Fragments,
 }
 
 #[derive(Debug, Default)]
