@@ -13,7 +13,7 @@ use crate::entry::{
     Cell, Change, CriterionAct, CriterionEntry, Entry, FixedAction, FixedEntry, Packet, PacketMeta,
     Update, packet_in, packet_out,
 };
-use crate::flow::{FlowKey, Part, Tuple};
+use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 use crate::machine::{Found, WriteError};
 use crate::message::Totals;
 use crate::packet::{self, View};
@@ -217,6 +217,17 @@ impl FakeSwitch {
         let service = (self.plan.services.iter()).any(|s| s.addresses.contains(&view.tuple.dst));
         if view.icmp == 8 && (own || service) || own && view.tuple.dport >= 61_440 {
             return divert(packet_in::LOCAL);
+        }
+        let ttl = packet::ETHERNET + if view.tuple.src.is_ipv4() { 8 } else { 7 };
+        match view.kind {
+            _ if packet::u8_at(frame, ttl).is_none_or(|ttl| ttl <= 1) => {
+                return divert(packet_in::TTL);
+            }
+            PacketKind::IcmpError => return divert(packet_in::ICMP_ERROR),
+            PacketKind::FirstFragment | PacketKind::LaterFragment => {
+                return divert(packet_in::FRAGMENT);
+            }
+            PacketKind::Whole => {}
         }
         self.run(
             Pass {

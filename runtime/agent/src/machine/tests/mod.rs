@@ -2,10 +2,14 @@
 
 mod acceptance;
 mod division;
+mod errors;
+mod frames;
 mod host;
 mod interests;
 mod leases;
+mod quotes;
 mod refusals;
+mod site;
 mod startup;
 mod statistics;
 
