@@ -90,7 +90,10 @@ impl Datagram {
         }
         let end = self.pieces.iter().find(|p| !p.more).map(|p| p.to);
         let top = self.pieces.iter().map(|p| p.to).max().unwrap_or(0);
-        let overlaps = self.pieces.iter().any(|p| piece.from < p.to && p.from < piece.to);
+        let overlaps = self
+            .pieces
+            .iter()
+            .any(|p| piece.from < p.to && p.from < piece.to);
         let beyond = match end {
             Some(end) => piece.to > end || !piece.more,
             None => !piece.more && piece.to < top,
@@ -119,6 +122,11 @@ pub(super) struct Fragments {
 impl Fragments {
     fn find(&mut self, key: &Key) -> Option<&mut Datagram> {
         self.list.iter_mut().find(|d| d.key == *key)
+    }
+
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes
     }
 
     fn at(&self, key: &Key) -> Option<usize> {

@@ -269,7 +269,10 @@ impl Agent {
         } else {
             self.origin(view.tuple)
         };
-        let Some(mut frame) = packet.bytes.get(..view.end.min(packet.bytes.len())).map(<[u8]>::to_vec)
+        let Some(mut frame) = packet
+            .bytes
+            .get(..view.end.min(packet.bytes.len()))
+            .map(<[u8]>::to_vec)
         else {
             return;
         };

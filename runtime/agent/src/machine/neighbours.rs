@@ -446,6 +446,11 @@ impl Agent {
             self.neighbours.by_id.remove(&id);
             self.neighbours.free.push(id);
         }
+        self.tell_senders(waited);
+    }
+
+    /// The neighbour that these waited for cannot be reached.
+    fn tell_senders(&mut self, waited: VecDeque<Waiting>) {
         for what in waited {
             if let Waiting::Pipeline(packet) = what {
                 self.tell_sender(Problem::HostUnreachable, &packet);
@@ -572,7 +577,8 @@ impl Agent {
                     self.writer.push(Change::Delete, entry, Token::None);
                 }
             }
-            return self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            return self.tell_senders(waiting);
         }
         neighbour.entries = Entries::In { returned: 0 };
         for what in waiting {

@@ -82,7 +82,9 @@ impl Agent {
         // Who speaks from behind a translation, and is not the end itself, is not shown (RFC 5508, REQ-5).
         let hidden = src == view.tuple.src && quote.tuple.dst != walk.tuple.src;
         let src = if hidden {
-            let way_out = self.next_hop(dst).map_or(packet.meta.port, |(port, _)| port);
+            let way_out = self
+                .next_hop(dst)
+                .map_or(packet.meta.port, |(port, _)| port);
             self.own_address(way_out, dst).unwrap_or(walk.tuple.src)
         } else {
             src
@@ -175,10 +177,7 @@ fn names_flow(frame: &[u8], view: &View, quote: &View) -> bool {
         (proto::ICMP, 0 | 8) | (proto::ICMPV6, 128 | 129) => 6,
         _ => 0,
     };
-    matches!(
-        quote.kind,
-        PacketKind::Whole | PacketKind::FirstFragment
-    ) && quote.l4 + needed <= end
+    matches!(quote.kind, PacketKind::Whole | PacketKind::FirstFragment) && quote.l4 + needed <= end
 }
 
 /// Whether a service translates what comes to an address.

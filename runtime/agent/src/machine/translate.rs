@@ -123,10 +123,7 @@ fn transport(bytes: &mut [u8], view: &View, to: &Tuple) {
 
 /// An echo's identifier is one of the tuple's ports; the other one is zero.
 fn identifier(bytes: &mut [u8], view: &View, to: &Tuple, sum_of_addresses: Difference) {
-    let (old, new) = (
-        view.tuple.sport | view.tuple.dport,
-        to.sport | to.dport,
-    );
+    let (old, new) = (view.tuple.sport | view.tuple.dport, to.sport | to.dport);
     if let Some(sum) = packet::u16_at(bytes, view.l4 + 2) {
         let sum = sum_of_addresses.word(old, new).apply(sum);
         put_word(bytes, view.l4 + 2, sum);

@@ -39,9 +39,14 @@ fn ip_headers(tuple: &Tuple, shape: &Shape) -> IpHeaders {
     match (tuple.src, tuple.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let options = vec![1; usize::from(shape.options) * 4];
-            let mut header =
-                Ipv4Header::new(0, shape.ttl, IpNumber(tuple.proto), src.octets(), dst.octets())
-                    .unwrap();
+            let mut header = Ipv4Header::new(
+                0,
+                shape.ttl,
+                IpNumber(tuple.proto),
+                src.octets(),
+                dst.octets(),
+            )
+            .unwrap();
             header.identification = shape.identification;
             header.dont_fragment = false;
             header.options = options.as_slice().try_into().unwrap();

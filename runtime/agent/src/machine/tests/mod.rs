@@ -3,6 +3,7 @@
 mod acceptance;
 mod division;
 mod errors;
+mod fragments;
 mod frames;
 mod host;
 mod interests;
@@ -12,6 +13,7 @@ mod refusals;
 mod site;
 mod startup;
 mod statistics;
+mod walking;
 
 use std::net::IpAddr;
 use std::time::Duration;

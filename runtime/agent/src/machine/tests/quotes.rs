@@ -45,20 +45,22 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::collection::vec(any::<u8>(), 0..90),
         0usize..140,
     )
-        .prop_map(|(v6, proto, (options, identification, no_checksum), ports, payload, room)| Case {
-            v6,
-            proto,
-            shape: Shape {
-                ttl: 3,
-                options,
-                identification,
-                no_checksum: no_checksum && !v6,
-                ..PLAIN
+        .prop_map(
+            |(v6, proto, (options, identification, no_checksum), ports, payload, room)| Case {
+                v6,
+                proto,
+                shape: Shape {
+                    ttl: 3,
+                    options,
+                    identification,
+                    no_checksum: no_checksum && !v6,
+                    ..PLAIN
+                },
+                ports,
+                payload,
+                room,
             },
-            ports,
-            payload,
-            room,
-        })
+        )
 }
 
 /// Enough of a quote to know the flow: its headers, and eight bytes. It is not cut within the TCP checksum,
@@ -230,7 +232,13 @@ fn port_mac_frame(v6: bool) -> Vec<u8> {
 fn about(w: &mut World, quoted: &Tuple) {
     let a = addresses(quoted.src.is_ipv6());
     let seen = ip_packet(quoted, &PLAIN, b"");
-    let error = icmp_error(unreachable(!quoted.src.is_ipv4()), a.far_router, quoted.src, &seen, 600);
+    let error = icmp_error(
+        unreachable(!quoted.src.is_ipv4()),
+        a.far_router,
+        quoted.src,
+        &seen,
+        600,
+    );
     w.receive(OUTSIDE, &framed(OUTSIDE, &error));
 }
 
@@ -301,7 +309,10 @@ fn a_filter_drops_the_errors_that_its_rules_name() {
     assert_eq!(w.agent.counters().drops[&Drop::Service], 2);
     let redirect = icmp_error((5, 1, 0), a.far_router, a.translated, &seen, 600);
     w.receive(OUTSIDE, &framed(OUTSIDE, &redirect));
-    assert!(w.left.is_empty(), "a redirect is for a host on its own link");
+    assert!(
+        w.left.is_empty(),
+        "a redirect is for a host on its own link"
+    );
 }
 
 #[test]
@@ -328,7 +339,10 @@ fn a_flood_of_errors_costs_no_more_than_its_rate_and_is_counted() {
 fn tunnelled(way: signalbox_lower::plan::Way) -> World {
     let mut plan = site_plan();
     let a = addresses(false);
-    let balance = plan.services[usize::from(BALANCED)].balance.as_mut().unwrap();
+    let balance = plan.services[usize::from(BALANCED)]
+        .balance
+        .as_mut()
+        .unwrap();
     balance.way = way;
     balance.servers.truncate(1);
     balance.servers[0].address = a.server;
@@ -343,7 +357,12 @@ fn an_error_about_a_direct_answer_reaches_the_server_of_the_flow() {
     let mut w = tunnelled(signalbox_lower::plan::Way::Mac);
     let next_hop = w.agent.next_hop_id(a.server).unwrap();
     let flow = flow(6, (a.remote, 1000), (a.service, 80));
-    put(&mut w.agent, BALANCED, (flow, FixedAction::Dispatch { next_hop }), None);
+    put(
+        &mut w.agent,
+        BALANCED,
+        (flow, FixedAction::Dispatch { next_hop }),
+        None,
+    );
     let answer = ip_packet(&flow.reversed(), &PLAIN, b"from the server, directly");
     let error = icmp_error(too_big(false), a.far_router, a.service, &answer, 600);
     w.receive(OUTSIDE, &framed(OUTSIDE, &error));
@@ -381,7 +400,12 @@ fn a_tunnel_that_is_too_narrow_makes_the_client_send_less() {
             let mut w = tunnelled(way);
             let next_hop = w.agent.next_hop_id(outer.server).unwrap();
             let flow = flow(6, (a.remote, 1000), (a.service, 80));
-            put(&mut w.agent, BALANCED, (flow, FixedAction::Dispatch { next_hop }), None);
+            put(
+                &mut w.agent,
+                BALANCED,
+                (flow, FixedAction::Dispatch { next_hop }),
+                None,
+            );
             let inner = ip_packet(&flow, &PLAIN, &[7; 900]);
             let seen = wrapped(&inner, way == Way::Gue);
             let error = icmp_error((3, 4, 1400), outer.server_router, outer.own[2], &seen, 540);
@@ -396,7 +420,14 @@ fn a_tunnel_that_is_too_narrow_makes_the_client_send_less() {
             // Eight bytes of the inner packet say nothing of its sender; another flow's are no client's.
             let error = icmp_error((3, 4, 1400), outer.server_router, outer.own[2], &seen, 28);
             w.receive(SERVERS, &framed(SERVERS, &error));
-            let other = ip_packet(&Tuple { sport: 1001, ..flow }, &PLAIN, b"");
+            let other = ip_packet(
+                &Tuple {
+                    sport: 1001,
+                    ..flow
+                },
+                &PLAIN,
+                b"",
+            );
             let seen = wrapped(&other, way == Way::Gue);
             let error = icmp_error((3, 4, 1400), outer.server_router, outer.own[2], &seen, 540);
             w.receive(SERVERS, &framed(SERVERS, &error));

@@ -20,7 +20,6 @@ use crate::message::{InterestMask, Leases, Statistics, Totals};
 use crate::testing::{World, plan, port_mac};
 
 /// Indices of the services.
-pub const GUARD: u8 = 0;
 pub const NAT: u8 = 1;
 pub const BALANCED: u8 = 2;
 
@@ -124,20 +123,22 @@ pub fn site_plan() -> Plan {
     let (four, six) = (addresses(false), addresses(true));
     plan.address_bits = 128;
     plan.routes = Vec::new();
-    plan.ports = [(OUTSIDE, "outside"), (INSIDE, "inside"), (SERVERS, "servers")]
-        .into_iter()
-        .map(|(number, name)| PortPlan {
-            number,
-            name: name.into(),
-            addresses: [(four, 24), (six, 64)]
-                .map(|(a, length)| {
-                    ipnet::IpNet::new(a.own[usize::from(number) - 1], length).unwrap()
-                })
-                .to_vec(),
-            mtu: 1400 + number,
-            mac: port_mac(number),
-        })
-        .collect();
+    plan.ports = [
+        (OUTSIDE, "outside"),
+        (INSIDE, "inside"),
+        (SERVERS, "servers"),
+    ]
+    .into_iter()
+    .map(|(number, name)| PortPlan {
+        number,
+        name: name.into(),
+        addresses: [(four, 24), (six, 64)]
+            .map(|(a, length)| ipnet::IpNet::new(a.own[usize::from(number) - 1], length).unwrap())
+            .to_vec(),
+        mtu: 1400 + number,
+        mac: port_mac(number),
+    })
+    .collect();
     plan.neighbours = [four, six]
         .iter()
         .flat_map(|a| {
@@ -226,7 +227,14 @@ pub fn site_plan() -> Plan {
                 fixed: None,
                 ..part("guard", guard)
             },
-            ..service("guard", Kind::Filter, 1, part("guard", vec![]), None, vec![])
+            ..service(
+                "guard",
+                Kind::Filter,
+                1,
+                part("guard", vec![]),
+                None,
+                vec![],
+            )
         },
         service(
             "nat",
@@ -357,5 +365,11 @@ pub fn arrives(w: &mut World, kind: u8, port: u16, bytes: &Bytes) {
 
 /// What one direction of a flow has counted.
 pub fn counted(w: &World, at: FlowRef, part: Part) -> Totals {
-    w.agent.store.get(at).unwrap().direction(part).unwrap().totals
+    w.agent
+        .store
+        .get(at)
+        .unwrap()
+        .direction(part)
+        .unwrap()
+        .totals
 }
