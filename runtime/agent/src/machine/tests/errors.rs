@@ -22,7 +22,7 @@ fn withheld(w: &World, why: Withheld) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn who_sends_a_packet_whose_ttl_runs_out_here_learns_it_from_the_port_it_came_in_by(

@@ -49,7 +49,7 @@ fn translating(sport: u16, dport: u16) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     // A10.7, A10.8, A2.7, A1.2
     #[test]

@@ -115,7 +115,7 @@ fn end_of(outcome: &Outcome) -> Option<(End, Option<(u8, Part)>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     // A10.1, A10.7
     #[test]
