@@ -18,12 +18,12 @@ use super::store::FlowRef;
 use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
-use crate::entry::{Packet, PacketMeta, packet_out};
+use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
 use crate::flow::{FlowKey, Part, events};
 use crate::message::{
     AgentBody, CarriedState, Decision, Interest, Reason, ReportCause, Subject, Verdict,
 };
-use crate::packet;
+use crate::packet::{self, View};
 
 /// How long a question that had timed out is remembered for its late verdict.
 const LATE: Duration = Duration::from_secs(10);
@@ -62,6 +62,13 @@ impl Agent {
             tuple: view.tuple,
             kind: view.kind,
         };
+        self.divert(packet, key, &view);
+    }
+
+    /// A packet that a stage wants: of this flow, and with these events.
+    pub(super) fn divert(&mut self, packet: Packet, key: FlowKey, view: &View) {
+        let meta = packet.meta;
+        let (service, part) = (key.service, key.part);
         let mut is_new = false;
         if let Some(at) = self.store.find(&key) {
             let own_entry = meta.entry == at.entry_id(part);
@@ -94,10 +101,10 @@ impl Agent {
             self.counters.misses += 1;
             is_new = true;
         }
-        self.question(packet, key, &view, is_new);
+        self.question(packet, key, view, is_new);
     }
 
-    fn question(&mut self, packet: Packet, key: FlowKey, view: &packet::View, is_new: bool) {
+    fn question(&mut self, packet: Packet, key: FlowKey, view: &View, is_new: bool) {
         let service = key.service;
         let entry = packet.meta.entry;
         let once = !(self.criteria_ids.get(&entry)).is_some_and(|o| o.every_packet);
@@ -214,7 +221,7 @@ impl Agent {
             return true;
         }
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::HoldFull, 1),
+            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
             Fallback::Route => self.floor(packet.clone(), service),
         }
         false
@@ -235,10 +242,16 @@ impl Agent {
         (self.plan.services.get(usize::from(service))).map_or(Fallback::Drop, |s| s.fallback)
     }
 
+    /// Drops a diverted packet, and if it is a first fragment the rest of its datagram.
+    fn let_go(&mut self, packet: &Packet, why: Drop) {
+        self.counters.drop(why, 1);
+        self.fragment_refused(packet, why);
+    }
+
     /// Lets a packet take the service's floor.
     pub(super) fn floor(&mut self, packet: Packet, service: u8) {
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::Floor, 1),
+            Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
                 self.counters.floor_passed += 1;
                 self.tally_resumed(packet.meta.entry);
@@ -258,6 +271,10 @@ impl Agent {
     /// Hands a packet back to the stage that diverted it, with all that it carried (A4.4). That stage
     /// does not divert it again.
     pub(super) fn resume(&mut self, mut packet: Packet) {
+        if packet.meta.kind == packet_in::FRAGMENT {
+            // The switch would not know it for one of its flow.
+            return self.fragment_answered(packet);
+        }
         packet.meta.kind = packet_out::RESUME;
         packet.meta.answered = true;
         self.counters.resumed += 1;
@@ -266,7 +283,8 @@ impl Agent {
 
     /// Resumes a packet that will meet this flow's entry, and notes it for the byte counts.
     pub(super) fn resume_into(&mut self, at: FlowRef, packet: Packet) {
-        if let Some(part) = Part::from_number(packet.meta.part)
+        if packet.meta.kind != packet_in::FRAGMENT
+            && let Some(part) = Part::from_number(packet.meta.part)
             && let Some(direction) = self.store.get_mut(at).and_then(|f| f.direction_mut(part))
         {
             direction.resumed = direction.resumed.wrapping_add(1);
@@ -371,7 +389,9 @@ impl Agent {
                 } else {
                     Drop::Consumed
                 };
-                self.counters.drop(why, held.len() as u64);
+                for packet in &held {
+                    self.let_go(packet, why);
+                }
             }
             Decision::Fallback => self.floor_all(held, service),
         }

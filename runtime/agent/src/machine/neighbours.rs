@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use signalbox_lower::plan::Plan;
 
+use super::icmp::Problem;
 use super::store::FlowRef;
 use super::timers::Timer;
 use super::writer::Token;
@@ -222,6 +223,19 @@ impl Agent {
         self.neighbours.by_address.len()
     }
 
+    /// The longest IP packet for the neighbour with that id, in bytes.
+    pub(super) fn mtu_of(&self, id: u16) -> Option<u16> {
+        let address = self.neighbours.by_id.get(&id)?;
+        let port = self.neighbours.by_address.get(address)?.port;
+        let mut ports = self.plan.ports.iter();
+        ports.find(|p| p.number == port).map(|p| p.mtu)
+    }
+
+    /// Whether a port leads to an address.
+    pub(super) fn reaches(&self, to: IpAddr) -> bool {
+        self.next_hop(to).is_some()
+    }
+
     /// Whether all of these next hops can have ids.
     pub(super) fn neighbours_have_room(&self, to: &[IpAddr]) -> bool {
         let known = &self.neighbours.by_address;
@@ -289,8 +303,9 @@ impl Agent {
                 }
                 true
             }
-            (Waiting::Pipeline(_), Entries::Refused) => {
-                return self.counters.drop(Drop::Unresolved, 1);
+            (Waiting::Pipeline(packet), Entries::Refused) => {
+                self.counters.drop(Drop::Unresolved, 1);
+                return self.tell_sender(Problem::HostUnreachable, packet);
             }
             (Waiting::Pipeline(_), Entries::Out | Entries::Going { .. }) => false,
         };
@@ -380,7 +395,7 @@ impl Agent {
         self.send_frame(port, frame);
     }
 
-    /// The own address on a port from which a neighbour is asked.
+    /// The own address of a port from which an address is spoken to.
     pub(super) fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
         let port = self.plan.ports.iter().find(|p| p.number == port)?;
         let same = |net: &&IpNet| net.addr().is_ipv4() == target.is_ipv4();
@@ -419,8 +434,8 @@ impl Agent {
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
-        let dropped = neighbour.waiting.len();
-        neighbour.waiting.clear();
+        let waited = std::mem::take(&mut neighbour.waiting);
+        let dropped = waited.len();
         let there = matches!(
             neighbour.entries,
             Entries::In { .. } | Entries::Going { .. }
@@ -447,8 +462,18 @@ impl Agent {
         if !named && !used {
             self.neighbours.forget(id);
         }
+        self.tell_senders(waited);
         let error = WriteError::Refused(format!("next hop {address} does not answer"));
         self.tell_flows(flows, Some(&error));
+    }
+
+    /// The neighbour that these waited for cannot be reached.
+    fn tell_senders(&mut self, waited: VecDeque<Waiting>) {
+        for what in waited {
+            if let Waiting::Pipeline(packet) = what {
+                self.tell_sender(Problem::HostUnreachable, &packet);
+            }
+        }
     }
 
     /// A neighbour that was asked has answered.
@@ -572,6 +597,7 @@ impl Agent {
                 }
             }
             self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.tell_senders(waiting);
             let text = format!("the switch does not take next hop {address}");
             return self.tell_flows(flows, Some(&WriteError::Refused(text)));
         }
