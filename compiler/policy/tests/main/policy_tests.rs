@@ -34,6 +34,7 @@ fn expectations_that_hold_pass() {
     }
 }
 
+// A8.4
 #[test]
 fn a_flow_is_remembered_within_a_test() {
     let later = "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:443 on clients payload 9\n\
@@ -87,6 +88,30 @@ fn the_switch_answers_pings_and_drops_spent_ttls() {
         "send udp [2001:db8::1]:1 -> [2001:db8::2]:2 on clients\nexpect drop",
     ] {
         assert_eq!(results(test), [""; 0], "{test}");
+    }
+}
+
+#[test]
+fn pings_of_an_address_that_is_translated_are_its_hosts_to_answer() {
+    let ping = |clauses: &str, to: &str, expect: &str| {
+        let text = format!(
+            "{NETWORK}service n : nat {{\n{clauses}\n}}\nmanagers {{ m serves n }}\ncascade n\n\
+             test \"t\" {{\nsend icmp echo 192.0.2.1 -> {to} on clients\nexpect {expect}\n}}\n"
+        );
+        let failures = run(&policy(&text)).into_iter().flat_map(|t| t.failures);
+        failures.map(|f| f.message).collect::<Vec<_>>()
+    };
+    let ports = "match ip.src in 10.0.1.0/24\nsource 203.0.113.100";
+    let pairs = "match ip.src in 10.0.1.0/28\none-to-one 10.0.1.0/28 = 203.0.113.96/28";
+    let whole = "match ip.dst in 203.0.113.80\ndestination 10.0.1.10";
+    let port = "match tcp.dst 203.0.113.80:22\ndestination 10.0.1.10";
+    for (clauses, to, expect) in [
+        (ports, "203.0.113.100", "reply"),
+        (pairs, "203.0.113.98", "manager m"),
+        (whole, "203.0.113.80", "manager m"),
+        (port, "203.0.113.80", "reply"),
+    ] {
+        assert_eq!(ping(clauses, to, expect), [""; 0], "{clauses}");
     }
 }
 

@@ -322,6 +322,7 @@ impl Agent {
         };
         flow.active = now.into();
         flow.cookie = Cookie::from(&*first.cookie);
+        let leases_differ = flow.terms.leases != terms.leases;
         flow.terms = terms;
         let (mut changed, mut left) = (Vec::new(), Vec::new());
         for (part, w) in new {
@@ -342,6 +343,9 @@ impl Agent {
         }
         if first.statistics.every_ms != every {
             self.report_first(at);
+        }
+        if leases_differ {
+            self.look_later(at);
         }
     }
 

@@ -564,5 +564,9 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
     }
+    if matches!((view.tuple.proto, view.icmp), (packet::proto::ICMP, 0 | 8)) {
+        let identifier = if view.icmp == 8 { sport } else { dport };
+        packet::put(&mut f, view.l4 + 4, &identifier.to_be_bytes());
+    }
     f.into()
 }
