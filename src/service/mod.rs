@@ -2,6 +2,8 @@
 //!
 //! Across machines the same parts run with gRPC between them; nothing here decides anything.
 
+#[cfg(test)]
+mod host_tests;
 mod links;
 pub mod policy_test;
 mod replay;

@@ -228,6 +228,8 @@ pub mod packet_in {
     pub const GLEAN: u8 = 9;
     /// A route's next hop has no entry.
     pub const UNRESOLVED: u8 = 10;
+    /// Longer than what the next hop's link takes; `next_hop` is its id.
+    pub const TOO_BIG: u8 = 11;
 }
 
 /// Values of the `kind` field of a packet-out.

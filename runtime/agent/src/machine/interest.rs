@@ -18,12 +18,12 @@ use super::store::FlowRef;
 use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
-use crate::entry::{Packet, PacketMeta, packet_out};
-use crate::flow::{FlowKey, Part, events};
+use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
+use crate::flow::{FlowKey, PacketKind, Part, events};
 use crate::message::{
     AgentBody, CarriedState, Decision, Interest, Reason, ReportCause, Subject, Verdict,
 };
-use crate::packet;
+use crate::packet::{self, View};
 
 /// How long a question that had timed out is remembered for its late verdict.
 const LATE: Duration = Duration::from_secs(10);
@@ -62,6 +62,13 @@ impl Agent {
             tuple: view.tuple,
             kind: view.kind,
         };
+        self.divert(packet, key, &view);
+    }
+
+    /// A packet that a stage wants: of this flow, and with these events.
+    pub(super) fn divert(&mut self, packet: Packet, key: FlowKey, view: &View) {
+        let meta = packet.meta;
+        let (service, part) = (key.service, key.part);
         let mut is_new = false;
         if let Some(at) = self.store.find(&key) {
             let own_entry = meta.entry == at.entry_id(part);
@@ -94,10 +101,10 @@ impl Agent {
             self.counters.misses += 1;
             is_new = true;
         }
-        self.question(packet, key, &view, is_new);
+        self.question(packet, key, view, is_new);
     }
 
-    fn question(&mut self, packet: Packet, key: FlowKey, view: &packet::View, is_new: bool) {
+    fn question(&mut self, packet: Packet, key: FlowKey, view: &View, is_new: bool) {
         let service = key.service;
         let entry = packet.meta.entry;
         let once = !(self.criteria_ids.get(&entry)).is_some_and(|o| o.every_packet);
@@ -214,7 +221,7 @@ impl Agent {
             return true;
         }
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::HoldFull, 1),
+            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
             Fallback::Route => self.floor(packet.clone(), service),
         }
         false
@@ -235,13 +242,21 @@ impl Agent {
         (self.plan.services.get(usize::from(service))).map_or(Fallback::Drop, |s| s.fallback)
     }
 
+    /// Drops a diverted packet, and if it is a first fragment the rest of its datagram.
+    fn let_go(&mut self, packet: &Packet, why: Drop) {
+        self.counters.drop(why, 1);
+        self.fragment_refused(packet, why);
+    }
+
     /// Lets a packet take the service's floor.
     pub(super) fn floor(&mut self, packet: Packet, service: u8) {
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::Floor, 1),
+            Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
                 self.counters.floor_passed += 1;
-                self.tally_resumed(packet.meta.entry);
+                if packet.meta.kind != packet_in::FRAGMENT {
+                    self.tally_resumed(packet.meta.entry);
+                }
                 self.resume(packet);
             }
         }
@@ -258,6 +273,10 @@ impl Agent {
     /// Hands a packet back to the stage that diverted it, with all that it carried (A4.4). That stage
     /// does not divert it again.
     pub(super) fn resume(&mut self, mut packet: Packet) {
+        if packet.meta.kind == packet_in::FRAGMENT {
+            // The switch would not know it for one of its flow.
+            return self.fragment_answered(packet);
+        }
         packet.meta.kind = packet_out::RESUME;
         packet.meta.answered = true;
         self.counters.resumed += 1;
@@ -266,7 +285,8 @@ impl Agent {
 
     /// Resumes a packet that will meet this flow's entry, and notes it for the byte counts.
     pub(super) fn resume_into(&mut self, at: FlowRef, packet: Packet) {
-        if let Some(part) = Part::from_number(packet.meta.part)
+        if packet.meta.kind != packet_in::FRAGMENT
+            && let Some(part) = Part::from_number(packet.meta.part)
             && let Some(direction) = self.store.get_mut(at).and_then(|f| f.direction_mut(part))
         {
             direction.resumed = direction.resumed.wrapping_add(1);
@@ -371,7 +391,9 @@ impl Agent {
                 } else {
                     Drop::Consumed
                 };
-                self.counters.drop(why, held.len() as u64);
+                for packet in &held {
+                    self.let_go(packet, why);
+                }
             }
             Decision::Fallback => self.floor_all(held, service),
         }
@@ -399,7 +421,12 @@ impl Agent {
         // The clone is the packet as it arrived, and names the entry of the last stage that asked for it. That
         // of any other stage is the one that the packet must have met.
         let last = self.store.by_entry_id(packet.meta.entry);
-        let path = self.path(view.tuple, view.kind);
+        // A first fragment meets what its whole packet would.
+        let kind = match view.kind {
+            PacketKind::FirstFragment => PacketKind::Whole,
+            other => other,
+        };
+        let path = self.path(view.tuple, kind);
         for bit in 0..32u8 {
             if packet.meta.notices & (1 << bit) == 0 || usize::from(bit) >= self.services.len() {
                 continue;
@@ -457,7 +484,7 @@ impl Agent {
     }
 
     /// TCP flags of a packet that the agent has met, for reports.
-    fn note_flags(&mut self, at: FlowRef, part: Part, flags: u8) {
+    pub(super) fn note_flags(&mut self, at: FlowRef, part: Part, flags: u8) {
         if let Some(d) = (self.store.get_mut(at)).and_then(|f| f.direction_mut(part)) {
             d.tcp_flags |= flags;
         }

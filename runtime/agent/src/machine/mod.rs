@@ -5,14 +5,17 @@
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
-//! count), `host` and `neighbours` (the agent as a small host), `tunnels`, `startup`.
+//! count), `host` and `neighbours` (the agent as a small host), `icmp`, `quoted` and `fragments` (what the
+//! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
 
 mod accept;
 mod arp;
 mod criteria;
 mod ending;
 mod flow_record;
+mod fragments;
 mod host;
+mod icmp;
 mod install;
 mod interest;
 mod io;
@@ -20,6 +23,7 @@ mod limits;
 mod ndp;
 mod neighbours;
 mod path;
+mod quoted;
 mod sessions;
 mod shares;
 mod slots;
@@ -27,7 +31,9 @@ mod startup;
 mod store;
 mod tallies;
 mod timers;
+mod translate;
 mod tunnels;
+mod walk;
 mod watch;
 mod writer;
 
@@ -56,6 +62,8 @@ use crate::target::Target;
 
 use criteria::CriteriaSet;
 use flow_record::Phase;
+use fragments::Fragments;
+use icmp::Bucket;
 use interest::Question;
 use limits::Door;
 use neighbours::Neighbours;
@@ -68,6 +76,11 @@ use timers::{About, Timer, Timers};
 use tunnels::Tunnels;
 use watch::Reads;
 use writer::{Token, Writer};
+
+/// ICMP errors of the agent's own: so many a second, and so many at once.
+const ERRORS_OUT: Bucket = Bucket::new(100, 50);
+/// ICMP errors that it leads on to where they belong.
+const ERRORS_THROUGH: Bucket = Bucket::new(1000, 200);
 
 /// Where the switch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +171,9 @@ pub struct Agent {
     next_criterion: u32,
     criteria_changes: u64,
     neighbours: Neighbours,
+    fragments: Fragments,
+    errors_out: Bucket,
+    errors_through: Bucket,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     counters: Counters,
@@ -217,6 +233,9 @@ impl Agent {
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
             criteria_changes: 0,
+            fragments: Fragments::default(),
+            errors_out: ERRORS_OUT,
+            errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
             counters: Counters::default(),
         }
@@ -378,11 +397,10 @@ impl Agent {
             packet_in::ARP => self.arp(&packet),
             packet_in::NDP => self.ndp(&packet),
             packet_in::GLEAN | packet_in::UNRESOLVED => self.unresolved(packet),
-            // Later work answers these: fragments follow the first one's verdict, quoted errors are
-            // translated, spent TTLs are reported to their sender.
-            packet_in::FRAGMENT => self.counters.drop(Drop::Fragment, 1),
-            packet_in::ICMP_ERROR => self.counters.drop(Drop::IcmpError, 1),
-            packet_in::TTL => self.counters.drop(Drop::Ttl, 1),
+            packet_in::FRAGMENT => self.fragment(packet),
+            packet_in::ICMP_ERROR => self.icmp_error(&packet),
+            packet_in::TTL => self.ttl_spent(&packet),
+            packet_in::TOO_BIG => self.too_big(&packet),
             _ => self.counters.drop(Drop::Malformed, 1),
         }
     }
@@ -440,6 +458,7 @@ impl Agent {
                 Timer::Criteria(service) => self.criteria_due(service),
                 Timer::Tally(id) => self.tally_due(id, when),
                 Timer::Neighbour(address) => self.neighbour_due(address),
+                Timer::Fragments => self.fragments_due(),
             }
         }
         if self.timers.wants_sweep() {

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use signalbox_lower::plan::Plan;
 
+use super::icmp::Problem;
 use super::store::FlowRef;
 use super::timers::Timer;
 use super::writer::Token;
@@ -289,8 +290,9 @@ impl Agent {
                 }
                 true
             }
-            (Waiting::Pipeline(_), Entries::Refused) => {
-                return self.counters.drop(Drop::Unresolved, 1);
+            (Waiting::Pipeline(packet), Entries::Refused) => {
+                self.counters.drop(Drop::Unresolved, 1);
+                return self.tell_sender(Problem::HostUnreachable, packet);
             }
             (Waiting::Pipeline(_), Entries::Out | Entries::Going { .. }) => false,
         };
@@ -380,7 +382,7 @@ impl Agent {
         self.send_frame(port, frame);
     }
 
-    /// The own address on a port from which a neighbour is asked.
+    /// The own address of a port from which an address is spoken to.
     pub(super) fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
         let port = self.plan.ports.iter().find(|p| p.number == port)?;
         let same = |net: &&IpNet| net.addr().is_ipv4() == target.is_ipv4();
@@ -419,8 +421,8 @@ impl Agent {
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
-        let dropped = neighbour.waiting.len();
-        neighbour.waiting.clear();
+        let waited = std::mem::take(&mut neighbour.waiting);
+        let dropped = waited.len();
         let there = matches!(
             neighbour.entries,
             Entries::In { .. } | Entries::Going { .. }
@@ -449,6 +451,7 @@ impl Agent {
         }
         let error = WriteError::Refused(format!("next hop {address} does not answer"));
         self.tell_flows(flows, Some(&error));
+        self.tell_senders(waited);
     }
 
     /// A neighbour that was asked has answered.
@@ -573,7 +576,8 @@ impl Agent {
             }
             self.counters.drop(Drop::Unresolved, waiting.len() as u64);
             let text = format!("the switch does not take next hop {address}");
-            return self.tell_flows(flows, Some(&WriteError::Refused(text)));
+            self.tell_flows(flows, Some(&WriteError::Refused(text)));
+            return self.tell_senders(waiting);
         }
         neighbour.entries = Entries::In { returned: 0 };
         for what in waiting {

@@ -85,6 +85,7 @@ impl Agent {
         self.drop_waiting();
         self.tallies_cut_short();
         self.batches.clear();
+        self.drop_fragments();
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
                 continue;

@@ -248,6 +248,13 @@ impl Agent {
         }
     }
 
+    /// The agent has led a fragment past a criterion's entry, which the switch does not count.
+    pub(super) fn tally_fragment(&mut self, id: TallyId, more: Totals) {
+        if let Some(tally) = self.tallies.get_mut(&id) {
+            tally.offset = plus(tally.offset, more);
+        }
+    }
+
     /// The agent has sent a packet on into a criterion's entry.
     pub(super) fn tally_resumed(&mut self, entry: u32) {
         if let Some(tally) = self.tallies.get_mut(&TallyId::Manager(entry)) {

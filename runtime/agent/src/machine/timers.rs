@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Tally(TallyId),
     /// A neighbour wants attention.
     Neighbour(IpAddr),
+    /// The oldest datagram of which fragments are followed.
+    Fragments,
 }
 
 /// What a flow's deadline is about.

@@ -13,7 +13,7 @@ use crate::entry::{
     Cell, Change, CriterionAct, CriterionEntry, Entry, FixedAction, FixedEntry, Packet, PacketMeta,
     Update, Wrap, packet_in, packet_out,
 };
-use crate::flow::{FlowKey, Part, Tuple};
+use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 use crate::machine::{Found, WriteError};
 use crate::message::Totals;
 use crate::packet::{self, View};
@@ -233,6 +233,17 @@ impl FakeSwitch {
         let service = (self.plan.services.iter()).any(|s| s.addresses.contains(&view.tuple.dst));
         if view.icmp == 8 && (own || service) || own && view.tuple.dport >= 61_440 {
             return divert(packet_in::LOCAL);
+        }
+        let ttl = packet::ETHERNET + if view.tuple.src.is_ipv4() { 8 } else { 7 };
+        match view.kind {
+            _ if packet::u8_at(frame, ttl).is_none_or(|ttl| ttl <= 1) => {
+                return divert(packet_in::TTL);
+            }
+            PacketKind::IcmpError => return divert(packet_in::ICMP_ERROR),
+            PacketKind::FirstFragment | PacketKind::LaterFragment => {
+                return divert(packet_in::FRAGMENT);
+            }
+            PacketKind::Whole => {}
         }
         self.run(
             Pass {
@@ -548,7 +559,8 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
         packet::put(&mut f, packet::ETHERNET + 12, &src.octets());
         packet::put(&mut f, packet::ETHERNET + 16, &dst.octets());
     }
-    if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
+    let has_ports = matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP);
+    if has_ports && view.kind != PacketKind::LaterFragment {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
     }
