@@ -214,3 +214,31 @@ fn a_tcp_packet_of_a_flow_whose_tuple_another_host_has_is_not_translated() {
     assert_eq!(net.pass(0, &old, flags::ACK), None);
     assert_eq!(net.tuples(), (1, 0));
 }
+
+// A2.10
+#[test]
+fn a_flow_that_goes_on_after_its_host_got_another_tuple_does_not_get_the_old_one() {
+    for (proto, dport) in [(6, 80), (17, 53)] {
+        let mut plan = site(Inbound::Answers);
+        plan.services[0]
+            .nat
+            .as_mut()
+            .unwrap()
+            .leases
+            .tcp_established_ms = 10_000;
+        let mut net = Net::new(&plan, 1);
+        let old = flow(proto, A, 4000, REMOTE, dport);
+        let out = net.pass(0, &old, flags::SYN).unwrap();
+        net.pass(0, &out.reversed(), flags::SYN | flags::ACK);
+        while net.tuples().0 > 0 {
+            net.advance(SECOND);
+        }
+        let other = flow(proto, A, 4000, REMOTE, dport + 1);
+        let new = net.pass(0, &other, flags::SYN).unwrap();
+        assert_ne!(new.sport, out.sport, "A2.15");
+        // A TCP flow in mid-stream would only confuse its server with another address.
+        let late = net.pass(0, &old, flags::ACK).map(|t| t.sport);
+        assert_eq!(late, (proto == 17).then_some(new.sport));
+        assert_eq!(net.tuples(), (1, 1));
+    }
+}

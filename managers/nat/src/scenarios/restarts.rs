@@ -83,7 +83,16 @@ fn an_agent_that_a_restarted_manager_did_not_know_is_heard_and_its_tuple_kept() 
     assert_eq!(net.pass(0, &third, 0), Some(others));
     assert_eq!(net.tuples(), (2, 0));
     assert_eq!(net.pass(1, &udp(B, 1), 0), None);
-    // They are free once their agents have ended them, and they have rested.
+    // What the first agent had is free once that has ended it and it has rested, what goes on is not.
+    for _ in 0..20 {
+        net.advance(60 * SECOND);
+        assert_eq!(net.pass(1, &udp(A, 1), 0), Some(new));
+    }
+    assert!(net.agents[0].switch.fixed.is_empty());
+    assert_eq!(net.tuples(), (1, 0));
+    let other = net.pass(0, &udp(B, 1), 0).unwrap();
+    assert_eq!(other.sport, old.sport);
+    assert_eq!(net.pass(0, &third, 0), None);
     while net.tuples().0 > 0 {
         net.advance(10 * SECOND);
     }
