@@ -17,6 +17,7 @@ mod listing;
 mod manager_stop;
 mod p4;
 mod policy_input;
+mod reports;
 mod run;
 mod run_ports;
 mod status;

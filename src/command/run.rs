@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use signalbox_lower::planning::CPU_PORT;
+use signalbox_observe::Reports;
 use signalbox_switch::Quirks;
 
+use super::reports::ReportArgs;
 use super::run_ports::Attached;
 use super::switch_flags::QuirksOf;
 use super::{ErrorFormat, policy_input};
@@ -53,6 +55,8 @@ pub struct Arguments {
     /// Where `status` and `flows` ask
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 /// Runs until a signal ends it, the target goes away, or all of the input has been read.
@@ -61,9 +65,12 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let compiled = image::compile_for(policy, arguments.cpu_port)?;
     let attached = Attached::of(arguments, &compiled.lowered.plan)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(arguments, compiled, attached));
+    let mut reports = Reports::default();
+    let result = runtime.block_on(serve(arguments, compiled, attached, &mut reports));
     // Nothing that still runs is worth waiting for.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // But what the managers were told is.
+    reports.finish(Duration::from_secs(1));
     result
 }
 
@@ -71,6 +78,7 @@ async fn serve(
     arguments: &Arguments,
     compiled: Compiled,
     attached: Attached,
+    reports: &mut Reports,
 ) -> Result<(), Failure> {
     let plan = &compiled.lowered.plan;
     let policy = plan.policy.clone();
@@ -91,6 +99,7 @@ async fn serve(
             }
         }
     })?;
+    arguments.reports.open(&policy, reports)?;
     // Ports are opened before anything has begun, and attached when everything is ready.
     let links = attached.links()?;
     let (ports, replay) = match &arguments.target {
@@ -122,7 +131,7 @@ async fn serve(
             RunningTarget::remote(address, arguments.device_id).await?
         }
     };
-    let mut service = Service::start(&compiled, target, pipeline).await?;
+    let mut service = Service::start_reporting(&compiled, target, pipeline, reports).await?;
     service.watch(links);
     if arguments.target == TargetName::Switch {
         service.attach(ports)?;

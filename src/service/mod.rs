@@ -24,6 +24,7 @@ use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
 use signalbox_manager::state::{MemoryStore, StateStore, raise_epoch};
 use signalbox_manager::{Decide, Manager, shell as manager_shell};
 use signalbox_nat::Nat;
+use signalbox_observe::{Observe, Reports, export::Watch};
 use signalbox_switch::ports::{LinkState, Port, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
 use tokio::task::JoinHandle;
@@ -69,6 +70,7 @@ pub struct View {
     switch: Option<SwitchHandle>,
     managers: Arc<Mutex<BTreeMap<String, RunningManager>>>,
     links: Arc<OnceLock<Links>>,
+    reports: Watch,
     started: Instant,
 }
 
@@ -89,13 +91,21 @@ impl Service {
         target: RunningTarget,
         pipeline: Pipeline,
     ) -> Result<Self, Failure> {
-        Self::start_plan(
-            Arc::new(compiled.lowered.plan.clone()),
-            compiled,
-            target,
-            pipeline,
-        )
-        .await
+        Self::start_reporting(compiled, target, pipeline, &Reports::default()).await
+    }
+
+    /// The same, with what the managers are told of counts going out.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_reporting(
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+        reports: &Reports,
+    ) -> Result<Self, Failure> {
+        let plan = Arc::new(compiled.lowered.plan.clone());
+        Self::start_all(plan, compiled, target, pipeline, reports).await
     }
 
     /// The same with a plan that was changed, in what concerns agent and managers.
@@ -107,6 +117,16 @@ impl Service {
         compiled: &Compiled,
         target: RunningTarget,
         pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
+        Self::start_all(plan, compiled, target, pipeline, &Reports::default()).await
+    }
+
+    async fn start_all(
+        plan: Arc<Plan>,
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+        reports: &Reports,
     ) -> Result<Self, Failure> {
         let options = agent_shell::Options {
             name: "agent-1".to_owned(),
@@ -134,7 +154,7 @@ impl Service {
             let (agent_end, manager_end) = channel::memory();
             agent.attach(Box::new(agent_end));
             let machine = Manager::new(&manager.name, &plan, decisions(manager, &plan, &store));
-            let (handle, task) = manager_shell::start(machine);
+            let (handle, task) = manager_shell::start_tapped(machine, reports.tap());
             handle.attach(Box::new(manager_end));
             managers.insert(manager.name.clone(), RunningManager { handle, task });
         }
@@ -144,6 +164,7 @@ impl Service {
             switch: target.switch(),
             managers: Arc::new(Mutex::new(managers)),
             links: Arc::default(),
+            reports: reports.watch(),
             started: Instant::now(),
         };
         let service = Self {
@@ -277,7 +298,8 @@ fn decisions(
             let decide: Box<dyn Decide> = match service.kind {
                 Kind::Balance => Box::new(Balance::new(service)?),
                 Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
-                Kind::Filter | Kind::Observe => return None,
+                Kind::Observe => Box::new(Observe::new(service)?),
+                Kind::Filter => return None,
             };
             let epoch = raise_epoch(store, &service.name, 0);
             Some((service.name.clone(), epoch, decide))
@@ -404,6 +426,10 @@ impl View {
             "agent": agent,
             "managers": managers,
         });
+        let reports = self.reports.counts();
+        if let Some(status) = status.as_object_mut().filter(|_| !reports.is_empty()) {
+            status.insert("reports".to_owned(), json!(reports));
+        }
         if let Some(switch) = &self.switch {
             let (ports, elsewhere) = switch
                 .port_counters()

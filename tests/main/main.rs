@@ -20,7 +20,9 @@ mod needs;
 #[path = "../../bmv2-tests/src/process.rs"]
 mod process;
 mod programs;
+mod reports;
 mod running;
+mod semantics;
 
 /// The program under test.
 const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::{Action, Capability, Leases};
-use signalbox_lower::plan::CheckPlan;
+use signalbox_agent::message::{Action, Capability, Leases, Statistics};
+use signalbox_lower::plan::{CheckPlan, ServicePlan};
 
 /// The first packet of a flow that nobody has decided about.
 #[derive(Debug, Clone, Copy)]
@@ -32,12 +32,18 @@ pub struct Decided {
     pub reply: Option<(Tuple, Vec<Action>)>,
     /// How long it lives; absent for the service's leases of the plan.
     pub leases: Option<Leases>,
+    /// What is counted and reported of it; absent for totals, reported when it closes and at its end.
+    pub statistics: Option<Statistics>,
     /// What rebuilds the decision.
     pub cookie: Bytes,
 }
 
 /// What becomes of a new flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and almost always it is the large one"
+)]
 pub enum Choice {
     /// Its affinities go in and its packets go on.
     Install(Decided),
@@ -58,6 +64,15 @@ pub struct Target {
     pub check: CheckPlan,
 }
 
+/// What becomes of the flows of a target that has gone down. They end; none moves to another target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// Their packets are dropped, until they have been idle for a lease or a SYN opens them anew.
+    Drop,
+    /// The client's next packet is answered with a RST, and the flow is deleted. What is not TCP is dropped.
+    Reset,
+}
+
 /// A target for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TargetStatus {
@@ -67,6 +82,9 @@ pub struct TargetStatus {
     pub weight: u32,
     /// Whether it takes new flows, as far as its checks say.
     pub up: bool,
+    /// Its load in percent, if it has reported one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<u8>,
     /// Flows that it was chosen for.
     pub chosen: u64,
     /// Of those, flows that have not ended.
@@ -93,6 +111,14 @@ pub struct OutsideStatus {
 pub trait Decide: Send {
     /// What time it is. Told before anything else that happens then is.
     fn tick(&mut self, _now: Duration) {}
+
+    /// When it wants to be told the time even if nothing happens.
+    fn next(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Takes over a changed plan of its service, keeping what it knows. Targets are numbered anew.
+    fn update(&mut self, _service: &ServicePlan) {}
 
     /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
     /// alive: then replies could not be told apart, and the decision must be another. (One that takes it
@@ -123,6 +149,12 @@ pub trait Decide: Send {
         None
     }
 
+    /// Whether any TCP packet opens a flow, in mid-flow too, and not only a SYN: for a service to which a
+    /// flow that began before it is a flow like any other.
+    fn opens_in_mid_flow(&self) -> bool {
+        false
+    }
+
     /// Whether a decision about a flow that no agent holds any more would still be carried out. If not,
     /// the flow's next opening packet is decided afresh.
     fn stands(&self, _decided: &Decided) -> bool {
@@ -146,13 +178,26 @@ pub trait Decide: Send {
     /// [`Decide::ended`] and goes on.
     fn adopted(&mut self, _decided: &Decided) {}
 
-    /// What to check. Asked once.
+    /// What to check. Asked at the start and after an update.
     fn targets(&self) -> Vec<Target> {
         Vec::new()
     }
 
     /// The target with that number has gone up or down.
     fn health(&mut self, _target: usize, _up: bool) {}
+
+    /// The target with that number has reported its load, 0 to 100 percent.
+    fn load(&mut self, _target: usize, _percent: u8) {}
+
+    /// What becomes of the flows of a target that has gone down; `None` if they live on.
+    fn reaction(&self) -> Option<Reaction> {
+        None
+    }
+
+    /// Whether a flow's target is down.
+    fn is_dead(&self, _decided: &Decided) -> bool {
+        false
+    }
 
     /// Its targets, for people.
     fn status(&self) -> Vec<TargetStatus> {

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use signalbox_agent::flow::Part;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
-    ToManager, Verdict,
+    AgentBody, CarriedState, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject,
+    ToAgent, ToManager, Verdict, Which,
 };
 use signalbox_lower::plan::Plan;
 
 use crate::decide::{Decide, OutsideStatus, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
-use crate::memory::{AgentId, Memory, Recipient};
-use crate::service::{Counts, Service, criteria_of};
+use crate::memory::{AgentId, Life, Memory, Recipient};
+use crate::react::{Ports, Reactions};
+use crate::record::{Record, Reported};
+use crate::service::{Counts, Reset, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
 
 /// Anything that happens to a manager.
@@ -41,6 +44,8 @@ pub enum Output {
     Message(SessionId, ToAgent),
     /// One line for the operator.
     Log(String),
+    /// Something that an agent has counted, to be kept for who wants to know.
+    Record(Record),
 }
 
 /// A service's state, for people.
@@ -118,6 +123,9 @@ pub struct Manager {
     /// Sessions that have been opened.
     opened: u64,
     injected: u64,
+    /// Installations and deletions that nobody asked for.
+    unasked: u64,
+    ports: Ports,
     out: Vec<Output>,
 }
 
@@ -146,6 +154,8 @@ impl Manager {
             waiting: VecDeque::new(),
             opened: 0,
             injected: 0,
+            unasked: 0,
+            ports: Ports::new(plan),
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
@@ -167,9 +177,11 @@ impl Manager {
             manager.services.push(Service {
                 checker: Checker::new(plan, &decide.targets(), index),
                 limits: s.limits.clone(),
+                stage: s.stage,
                 decide,
                 memory: Memory::new(keep, epoch << 40),
                 counts: Counts::default(),
+                reactions: Reactions::default(),
             });
         }
         manager
@@ -215,7 +227,15 @@ impl Manager {
             .into_iter()
             .flatten();
         let waiting = self.waiting.iter().map(|w| w.until);
-        sessions.chain(checks).chain(away).chain(waiting).min()
+        let own = (self.services.iter())
+            .flat_map(|s| [s.decide.next(), s.reactions.next()])
+            .flatten();
+        sessions
+            .chain(checks)
+            .chain(away)
+            .chain(waiting)
+            .chain(own)
+            .min()
     }
 
     /// Its state, for people.
@@ -258,8 +278,8 @@ impl Manager {
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
             self.lost(agent, service, u64::MAX);
         }
-        for service in &mut self.services {
-            service.memory.forget(now);
+        for index in 0..self.services.len() {
+            self.react(index);
         }
         self.answer_waiting();
         let Some(speaker) = self.speaker() else {
@@ -272,6 +292,33 @@ impl Manager {
             if service.checker.next().is_some_and(|at| at <= now) {
                 let steps = service.checker.tick(now);
                 self.checked(speaker, index, steps);
+            }
+        }
+    }
+
+    /// Ends flows of targets that have died, and forgets what is over.
+    fn react(&mut self, index: usize) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(index) else {
+            return;
+        };
+        service.memory.forget(now);
+        if service.reactions.next().is_none_or(|at| at > now) {
+            return;
+        }
+        for (agent, affinities) in service.react(now) {
+            let session = (self.ways.iter())
+                .find(|(_, w)| w.agent.is_some_and(|(a, _)| a == agent))
+                .map(|(id, _)| *id);
+            // One that is away is told when it is back.
+            if let Some(id) = session {
+                self.unasked += 1;
+                let request = self.unasked;
+                let body = ManagerBody::Install {
+                    request,
+                    affinities,
+                };
+                self.say(id, index, body);
             }
         }
     }
@@ -289,9 +336,17 @@ impl Manager {
                     };
                     self.say(id, index, ManagerBody::Inject(inject));
                 }
+                Health::Loaded { target, percent } => {
+                    if let Some(service) = self.services.get_mut(index) {
+                        service.decide.load(target, percent);
+                    }
+                }
                 Health::Changed { target, up } => {
                     if let Some(service) = self.services.get_mut(index) {
                         service.decide.health(target, up);
+                        if !up {
+                            service.died(self.now);
+                        }
                         let status = service.decide.status();
                         let name = status.get(target).map_or("", |t| t.name.as_str());
                         let word = if up { "up" } else { "down" };
@@ -417,11 +472,19 @@ impl Manager {
             }
             AgentBody::Report(report) => {
                 let forward = report.forward.map(|d| d.tuple);
+                let number = service.memory.meant(agent, report.flow, forward);
                 if report.cause == ReportCause::Closed
-                    && let Some(number) = service.memory.meant(agent, report.flow, forward)
+                    && let Some(number) = number
                 {
                     service.memory.closed(number);
                 }
+                let closed = report.cause == ReportCause::Closed
+                    || number.and_then(|n| service.memory.life(n)) == Some(Life::Closed);
+                let of = Reported::Flow { report, closed };
+                self.record(agent, index, of);
+            }
+            AgentBody::CriterionReport(report) => {
+                self.record(agent, index, Reported::Criterion(report));
             }
             AgentBody::Expired(ended) | AgentBody::Deleted(ended) => {
                 if let Some(number) = service.memory.meant(agent, ended.flow, ended.forward)
@@ -457,7 +520,7 @@ impl Manager {
                     question: None,
                 };
                 for affinity in list {
-                    service.adopt(to, &affinity);
+                    service.adopt(now, to, &affinity);
                 }
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
@@ -468,13 +531,29 @@ impl Manager {
         }
     }
 
+    fn record(&mut self, agent: AgentId, index: usize, of: Reported) {
+        let (Some(agent), Some(offer), Some(service)) = (
+            self.agents.get(agent.0),
+            self.offers.get(index),
+            self.services.get(index),
+        ) else {
+            return;
+        };
+        self.out.push(Output::Record(Record {
+            agent: agent.clone(),
+            service: offer.service.clone(),
+            stage: service.stage,
+            of,
+        }));
+    }
+
     fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {
         let now = self.now;
         let may_decide = self.may_decide(index);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
-        let Some((decision, affinities)) = service.answer(now, to, interest, may_decide) else {
+        let Some(answer) = service.answer(now, to, interest, may_decide) else {
             let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
             if self.waiting.len() < bound {
                 self.waiting.push_back(Waiting {
@@ -490,10 +569,49 @@ impl Manager {
         service.counts.interest_packets += 1;
         let verdict = Verdict {
             request: interest.request,
-            decision,
-            affinities,
+            decision: answer.decision,
+            affinities: answer.affinities,
         };
         self.say(id, index, ManagerBody::Verdict(verdict));
+        if let Some(reset) = answer.reset {
+            self.reset(id, index, interest, reset);
+        }
+    }
+
+    /// Answers for a target that has died: the RST takes the way that the target's own packets take, from
+    /// this service's reply part on, so that earlier services bring it back to what the client sees (A4.8).
+    fn reset(&mut self, id: SessionId, index: usize, interest: &Interest, reset: Reset) {
+        let flow = (self.services.get(index)).and_then(|s| s.memory.get(reset.number));
+        let port = flow.and_then(|f| self.ports.behind(&f.decided));
+        if let Some(packet) = reset.packet {
+            self.injected += 1;
+            let state = CarriedState {
+                ingress_port: port.unwrap_or(interest.state.ingress_port),
+                reply: true,
+                ..CarriedState::default()
+            };
+            let inject = Inject {
+                request: self.injected,
+                packet,
+                place: Place::Stage {
+                    stage: interest.stage,
+                    part: Part::Reply,
+                    state,
+                    answered: true,
+                },
+            };
+            self.say(id, index, ManagerBody::Inject(inject));
+        }
+        self.unasked += 1;
+        let delete = ManagerBody::Delete {
+            request: self.unasked,
+            which: Which::Match {
+                part: Part::Forward,
+                tuple: interest.flow,
+                kind: interest.kind,
+            },
+        };
+        self.say(id, index, delete);
     }
 
     /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists.

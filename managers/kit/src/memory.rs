@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
+use signalbox_agent::packet::proto;
 
-use crate::decide::Decided;
+use crate::decide::{Decided, Reaction};
 use crate::session::SessionId;
 
 /// Names an agent, by whichever session it speaks.
@@ -56,6 +57,8 @@ pub struct Remembered {
     pub kind: PacketKind,
     /// Where it is in its life.
     pub life: Life,
+    /// How it ends, once its target has died. That is final: a target that comes back knows it no more.
+    pub doom: Option<Reaction>,
     holdings: Vec<Holding>,
     /// The question that it was decided for, if this manager decided it.
     origin: Option<(SessionId, u64)>,
@@ -65,6 +68,11 @@ pub struct Remembered {
 impl Remembered {
     fn holding(&self, agent: AgentId) -> Option<&Holding> {
         self.holdings.iter().find(|h| h.to.agent == agent)
+    }
+
+    /// The agents that hold it.
+    pub fn holders(&self) -> impl Iterator<Item = AgentId> {
+        self.holdings.iter().map(|h| h.to.agent)
     }
 }
 
@@ -115,6 +123,32 @@ impl Memory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
+    }
+
+    /// The flow with that number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Remembered> {
+        self.flows.get(&number)
+    }
+
+    /// The flows whose decision says so and that are not doomed yet, in order.
+    pub fn dead(&self, is_dead: impl Fn(&Decided) -> bool) -> Vec<u64> {
+        let mut numbers: Vec<u64> = (self.flows.iter())
+            .filter(|(_, f)| f.doom.is_none() && is_dead(&f.decided))
+            .map(|(number, _)| *number)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// A flow's target has died. Says whether an agent holds the flow and must be told.
+    pub fn doom(&mut self, number: u64, reaction: Reaction) -> bool {
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return false;
+        };
+        let tcp = flow.decided.forward.0.proto == proto::TCP;
+        flow.doom = Some(if tcp { reaction } else { Reaction::Drop });
+        !flow.holdings.is_empty()
     }
 
     /// What was decided for this direction.
@@ -221,6 +255,7 @@ impl Memory {
                 decided,
                 kind,
                 life: Life::Live,
+                doom: None,
                 holdings,
                 origin: to.question,
                 forget: Duration::MAX,
@@ -264,6 +299,12 @@ impl Memory {
         };
         let (number, flow) = self.find(Part::Forward, forward, PacketKind::Whole)?;
         (flow.holding(agent)?.number == called).then_some(number)
+    }
+
+    /// Where a flow is in its life.
+    #[must_use]
+    pub fn life(&self, number: u64) -> Option<Life> {
+        self.flows.get(&number).map(|flow| flow.life)
     }
 
     /// An agent has seen the flow close.

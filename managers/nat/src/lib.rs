@@ -228,6 +228,7 @@ impl Nat {
             forward: (flow, vec![Action::Translate(to)]),
             reply: Some((to.reversed(), vec![Action::Translate(flow.reversed())])),
             leases: Some(self.leases(flow.proto)),
+            statistics: None,
             cookie: Bytes::new(),
         }
     }

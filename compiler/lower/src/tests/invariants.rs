@@ -19,6 +19,7 @@ fn applied(p4: &str) -> Vec<&str> {
         .collect()
 }
 
+// A4.1, A4.8
 #[test]
 fn the_reply_part_runs_backwards_and_the_forward_part_in_cascade_order() {
     let got = lowered(&cascade(Families::V4));

@@ -34,6 +34,7 @@ fn expectations_that_hold_pass() {
     }
 }
 
+// A8.4
 #[test]
 fn a_flow_is_remembered_within_a_test() {
     let later = "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:443 on clients payload 9\n\

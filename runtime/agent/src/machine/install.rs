@@ -309,6 +309,7 @@ impl Agent {
         let tracked = flow.terms.track_close != first.track_close
             || flow.terms.statistics.flags != first.statistics.flags;
         let every = flow.terms.statistics.every_ms;
+        let leases_differ = flow.terms.leases != first.leases;
         let (f, r) = (wanted.forward.map(|(a, _)| a), wanted.reply.map(|(a, _)| a));
         let new = [
             (Part::Reply, wanted.reply, f),
@@ -339,6 +340,9 @@ impl Agent {
         }
         for hop in left {
             self.leave_hop(hop);
+        }
+        if leases_differ {
+            self.look_later(at);
         }
         if first.statistics.every_ms != every {
             self.report_first(at);

@@ -223,19 +223,6 @@ impl Agent {
         self.neighbours.by_address.len()
     }
 
-    /// The longest IP packet for the neighbour with that id, in bytes.
-    pub(super) fn mtu_of(&self, id: u16) -> Option<u16> {
-        let address = self.neighbours.by_id.get(&id)?;
-        let port = self.neighbours.by_address.get(address)?.port;
-        let mut ports = self.plan.ports.iter();
-        ports.find(|p| p.number == port).map(|p| p.mtu)
-    }
-
-    /// Whether a port leads to an address.
-    pub(super) fn reaches(&self, to: IpAddr) -> bool {
-        self.next_hop(to).is_some()
-    }
-
     /// Whether all of these next hops can have ids.
     pub(super) fn neighbours_have_room(&self, to: &[IpAddr]) -> bool {
         let known = &self.neighbours.by_address;
@@ -465,15 +452,6 @@ impl Agent {
         self.tell_senders(waited);
         let error = WriteError::Refused(format!("next hop {address} does not answer"));
         self.tell_flows(flows, Some(&error));
-    }
-
-    /// The neighbour that these waited for cannot be reached.
-    fn tell_senders(&mut self, waited: VecDeque<Waiting>) {
-        for what in waited {
-            if let Waiting::Pipeline(packet) = what {
-                self.tell_sender(Problem::HostUnreachable, &packet);
-            }
-        }
     }
 
     /// A neighbour that was asked has answered.

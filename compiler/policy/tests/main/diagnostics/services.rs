@@ -35,6 +35,7 @@ fn service_names_are_unique_in_the_program_too() {
     check(&two("table", "b"), &["error reserved-name table"]);
 }
 
+// A4.7
 #[test]
 fn the_cascade_names_every_service_once() {
     let services = "service a : filter { default deny }\nservice b : filter { default deny }\n";
@@ -61,6 +62,7 @@ fn more_than_32_services_do_not_compile() {
     check(&text, &["error too-many-services s32"]);
 }
 
+// A4.7
 #[test]
 fn overlapping_rules_that_disagree_come_with_a_witness() {
     let text = filter("deny tcp.dst 80..90\nallow tcp.dst 88 and ip.src in 192.0.2.0/24");
