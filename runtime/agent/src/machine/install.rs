@@ -309,6 +309,7 @@ impl Agent {
         let tracked = flow.terms.track_close != first.track_close
             || flow.terms.statistics.flags != first.statistics.flags;
         let every = flow.terms.statistics.every_ms;
+        let leases_differ = flow.terms.leases != first.leases;
         let (f, r) = (wanted.forward.map(|(a, _)| a), wanted.reply.map(|(a, _)| a));
         let new = [
             (Part::Reply, wanted.reply, f),
@@ -322,7 +323,6 @@ impl Agent {
         };
         flow.active = now.into();
         flow.cookie = Cookie::from(&*first.cookie);
-        let leases_differ = flow.terms.leases != terms.leases;
         flow.terms = terms;
         let (mut changed, mut left) = (Vec::new(), Vec::new());
         for (part, w) in new {
@@ -341,11 +341,11 @@ impl Agent {
         for hop in left {
             self.leave_hop(hop);
         }
-        if first.statistics.every_ms != every {
-            self.report_first(at);
-        }
         if leases_differ {
             self.look_later(at);
+        }
+        if first.statistics.every_ms != every {
+            self.report_first(at);
         }
     }
 

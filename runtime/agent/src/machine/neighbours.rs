@@ -449,9 +449,9 @@ impl Agent {
         if !named && !used {
             self.neighbours.forget(id);
         }
+        self.tell_senders(waited);
         let error = WriteError::Refused(format!("next hop {address} does not answer"));
         self.tell_flows(flows, Some(&error));
-        self.tell_senders(waited);
     }
 
     /// A neighbour that was asked has answered.
@@ -575,9 +575,9 @@ impl Agent {
                 }
             }
             self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.tell_senders(waiting);
             let text = format!("the switch does not take next hop {address}");
-            self.tell_flows(flows, Some(&WriteError::Refused(text)));
-            return self.tell_senders(waiting);
+            return self.tell_flows(flows, Some(&WriteError::Refused(text)));
         }
         neighbour.entries = Entries::In { returned: 0 };
         for what in waiting {

@@ -1,5 +1,5 @@
-//! Who dispatches to a neighbour: it keeps its id as long as anybody does, and flows wait until it is known.
-//! And who is told that it is not, or that its link is narrow.
+//! Who depends on a neighbour: what dispatches to it keeps its id, flows wait until it is known, and senders are
+//! told when it is not there.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,28 +12,6 @@ use crate::machine::store::FlowRef;
 use crate::machine::tunnels::Way;
 
 impl Agent {
-    /// Whether a port leads to an address.
-    pub(in crate::machine) fn reaches(&self, to: IpAddr) -> bool {
-        self.next_hop(to).is_some()
-    }
-
-    /// The longest IP packet for the neighbour with that id, in bytes.
-    pub(in crate::machine) fn mtu_of(&self, id: u16) -> Option<u16> {
-        let address = self.neighbours.address_of(id)?;
-        let port = self.neighbours.by_address.get(&address)?.port;
-        let mut ports = self.plan.ports.iter();
-        ports.find(|p| p.number == port).map(|p| p.mtu)
-    }
-
-    /// The neighbour that these waited for cannot be reached: their senders are told.
-    pub(super) fn tell_senders(&mut self, waited: VecDeque<Waiting>) {
-        for what in waited {
-            if let Waiting::Pipeline(packet) = what {
-                self.tell_sender(Problem::HostUnreachable, &packet);
-            }
-        }
-    }
-
     /// Takes a use of the neighbour that packets for `to` go to, by its id; asks for it if nobody has.
     pub(in crate::machine) fn take_next_hop(&mut self, to: IpAddr) -> Option<u16> {
         let (port, via) = self.next_hop(to)?;
@@ -96,5 +74,27 @@ impl Agent {
                 Some(error) => self.no_way(at, error),
             }
         }
+    }
+
+    /// The neighbour that these waited for cannot be reached.
+    pub(super) fn tell_senders(&mut self, waited: VecDeque<Waiting>) {
+        for what in waited {
+            if let Waiting::Pipeline(packet) = what {
+                self.tell_sender(Problem::HostUnreachable, &packet);
+            }
+        }
+    }
+
+    /// The longest IP packet for the neighbour with that id, in bytes.
+    pub(in crate::machine) fn mtu_of(&self, id: u16) -> Option<u16> {
+        let address = self.neighbours.by_id.get(&id)?;
+        let port = self.neighbours.by_address.get(address)?.port;
+        let mut ports = self.plan.ports.iter();
+        ports.find(|p| p.number == port).map(|p| p.mtu)
+    }
+
+    /// Whether a port leads to an address.
+    pub(in crate::machine) fn reaches(&self, to: IpAddr) -> bool {
+        self.next_hop(to).is_some()
     }
 }
