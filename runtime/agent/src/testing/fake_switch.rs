@@ -559,10 +559,8 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
         packet::put(&mut f, packet::ETHERNET + 12, &src.octets());
         packet::put(&mut f, packet::ETHERNET + 16, &dst.octets());
     }
-    if view.kind == PacketKind::LaterFragment {
-        return f.into();
-    }
-    if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
+    let has_ports = matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP);
+    if has_ports && view.kind != PacketKind::LaterFragment {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
     }
