@@ -9,10 +9,13 @@ use signalbox_policy::model::{Policy, ServiceKind};
 use crate::library;
 use crate::plan::{Kind, PartPlan, Plan, ServicePlan};
 
-/// The program's text and its id: the FNV-1a hash of the text without the id, and of what it includes.
+/// The program's text and its id: the FNV-1a hash of what the text does, without the id and the comments
+/// at its head, and of what it includes. The comments say what rules and criteria the policy has; those are
+/// entries, and a policy that changes nothing else has the same program.
 #[must_use]
 pub fn write(policy: &Policy, plan: &Plan, sources: &BTreeMap<String, String>) -> (String, u32) {
-    let head = head(policy, plan);
+    let comments = comments(policy, plan);
+    let head = head(plan);
     let body = body(plan);
     let texts = [head.as_str(), body.as_str()];
     let id = fnv1a(
@@ -21,14 +24,13 @@ pub fn write(policy: &Policy, plan: &Plan, sources: &BTreeMap<String, String>) -
             .chain(sources.values().map(String::as_str)),
     );
     (
-        format!("{head}const bit<32> PROGRAM_ID = 0x{id:08x};\n\n{body}"),
+        format!("{comments}{head}const bit<32> PROGRAM_ID = 0x{id:08x};\n\n{body}"),
         id,
     )
 }
 
-fn head(policy: &Policy, plan: &Plan) -> String {
+fn comments(policy: &Policy, plan: &Plan) -> String {
     let mut out = String::new();
-    let dual = plan.address_bits == 128;
     let _ = writeln!(
         out,
         "// The pipeline of the policy {}, for any P4_16 compiler with v1model.",
@@ -54,6 +56,12 @@ fn head(policy: &Policy, plan: &Plan) -> String {
             let _ = writeln!(out, "//      {}", comment(&clause));
         }
     }
+    out
+}
+
+fn head(plan: &Plan) -> String {
+    let mut out = String::new();
+    let dual = plan.address_bits == 128;
     let _ = writeln!(out, "\n#include <core.p4>\n#include <v1model.p4>\n");
     if dual {
         let _ = writeln!(out, "#define DUAL_STACK");
