@@ -125,6 +125,7 @@ impl Encoder {
                     ],
                 )
                 .build(),
+            Entry::Static(planned) => self.planned(planned),
             Entry::Ready => self.planned(&self.plan.ready_entry()),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use signalbox_lower::entries::{Match, PlannedEntry};
 use signalbox_lower::plan::Cube;
 
 use crate::flow::{FlowKey, Part, Tuple};
@@ -82,7 +83,8 @@ pub struct CriterionEntry {
     pub slot: u32,
 }
 
-/// Any entry that the agent writes while it runs; the plan's static ones are the shell's to install.
+/// Any entry that the agent writes while it runs. The plan's static ones are the shell's to install when
+/// the switch comes up; the agent writes those that another plan changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// One direction of a flow.
@@ -107,6 +109,8 @@ pub enum Entry {
         /// Its MAC address.
         dst_mac: [u8; 6],
     },
+    /// One of the plan's own.
+    Static(PlannedEntry),
     /// Opens the pipeline; written last of all.
     Ready,
 }
@@ -122,6 +126,8 @@ pub enum EntryKey {
     Route(IpNet),
     /// A neighbour.
     NextHop(u16),
+    /// The plan's own share one key: they change when the plan does.
+    Static,
     /// The ready entry.
     Ready,
 }
@@ -135,7 +141,27 @@ impl Entry {
             Self::Criterion(e) => EntryKey::Criteria(e.service, e.part),
             Self::Route { prefix, .. } => EntryKey::Route(*prefix),
             Self::NextHop { id, .. } => EntryKey::NextHop(*id),
+            Self::Static(_) => EntryKey::Static,
             Self::Ready => EntryKey::Ready,
+        }
+    }
+
+    /// What tells it apart from every other entry of a switch. A route is one whoever wrote it.
+    #[must_use]
+    pub fn table_key(&self) -> (String, String, i32) {
+        let route = |prefix: &IpNet| ("Ingress.route".to_owned(), prefix.trunc().to_string(), 0);
+        match self {
+            Self::Route { prefix, .. } => route(prefix),
+            Self::Static(entry) => match entry.matches.as_slice() {
+                [("dst", Match::Lpm(prefix))] if entry.table == "Ingress.route" => route(prefix),
+                _ => entry.key(),
+            },
+            Self::Criterion(e) => (
+                format!("criteria {} {:?}", e.service, e.part),
+                format!("{:?}", e.cube),
+                e.priority,
+            ),
+            other => ("".to_owned(), format!("{:?}", other.key()), 0),
         }
     }
 }

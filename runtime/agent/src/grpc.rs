@@ -191,6 +191,7 @@ mod tests {
                 version: VERSION,
                 manager: "lb-1".into(),
                 plan_hash: 0,
+                instance: 0,
                 claims: Vec::new(),
             }),
         }

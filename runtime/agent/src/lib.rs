@@ -21,7 +21,7 @@ pub mod target;
 pub mod testing;
 pub mod wire;
 
-pub use machine::{Agent, Found, Input, Output, SessionId, WriteError};
+pub use machine::{Agent, Found, Input, Output, PlanChange, SessionId, WriteError};
 pub use target::Target;
 
 /// A number that differs between plans, to tell managers of another policy apart: FNV-1a of the plan's

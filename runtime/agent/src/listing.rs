@@ -31,6 +31,8 @@ pub enum FlowState {
 pub struct FlowStatus {
     /// The service that it belongs to.
     pub service: String,
+    /// The service's place in the cascade, 1 first.
+    pub stage: u8,
     /// Its forward match, or the reply one if there is no other.
     pub flow: Tuple,
     /// The whole flow, for people.
@@ -39,12 +41,16 @@ pub struct FlowStatus {
     pub decision: String,
     /// The tuple after translation.
     pub translated: Option<Tuple>,
+    /// The match of the other direction, if that is installed.
+    pub back: Option<Tuple>,
     /// What went out.
     pub forward: Totals,
     /// What came back.
     pub reply: Totals,
-    /// The manager that decided.
+    /// The manager that decided; empty for a flow that an agent has found on its switch.
     pub manager: String,
+    /// The epoch under which it decided; 0 for such a flow.
+    pub epoch: u64,
     /// How far it has come.
     pub state: FlowState,
     /// Since it was installed, in milliseconds.
@@ -72,13 +78,16 @@ impl FlowStatus {
         let totals = |d: &Option<Direction>| d.as_ref().map_or_else(Totals::default, |d| d.totals);
         Self {
             service: service.to_string(),
+            stage: flow.service.saturating_add(1),
             flow: first.tuple,
             text: first.tuple.to_string(),
             decision,
             translated,
+            back: (flow.forward.as_ref()).and(flow.reply.as_ref().map(|d| d.tuple)),
             forward: totals(&flow.forward),
             reply: totals(&flow.reply),
             manager: flow.manager.to_string(),
+            epoch: flow.epoch,
             state,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         }

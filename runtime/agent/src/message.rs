@@ -160,6 +160,8 @@ pub struct Hello {
     pub plan_hash: u64,
     /// What it wants to decide for.
     pub claims: Vec<Claim>,
+    /// Tells processes of one name apart: of two, the one with the higher number has the sessions.
+    pub instance: u64,
 }
 
 /// A share of a service that a manager wants to decide for.
@@ -622,6 +624,8 @@ pub enum Reason {
     Conflict,
     /// A limit on set-up rate or half-open flows.
     Limited,
+    /// A manager of that name which was started later is there.
+    Superseded,
 }
 
 /// What was refused, by the number that its sender gave it; each kind has its own numbers.

@@ -58,7 +58,11 @@ impl Variant {
                 let word = if deny { "deny" } else { "allow" };
                 text += &format!("  {word} ip.src 198.51.{net}.0/24\n");
             }
-            text += if self.deny { "  default deny\n}\n" } else { "}\n" };
+            text += if self.deny {
+                "  default deny\n}\n"
+            } else {
+                "}\n"
+            };
         }
         text += &format!(
             "service web-lb : balance {{\n  match tcp.dst 203.0.113.80:{}\n  pick from @web by weighted\n}}\n",
@@ -254,14 +258,13 @@ fn what_stays_denied_or_allowed_is_so_at_every_step_of_a_change() {
                 table.retain(|e| e != entry);
                 steps.push(table.clone());
             }
-            let mut sorted = |mut list: Vec<crate::entries::PlannedEntry>| {
+            let sorted = |mut list: Vec<crate::entries::PlannedEntry>| {
                 list.sort_by_key(key);
                 list
             };
             assert_eq!(sorted(table), sorted(new.clone()));
             for source in 1..=5 {
-                let verdicts: Vec<Vec<String>> =
-                    steps.iter().map(|t| verdict(t, source)).collect();
+                let verdicts: Vec<Vec<String>> = steps.iter().map(|t| verdict(t, source)).collect();
                 let (first, last) = (&verdicts[0], &verdicts[verdicts.len() - 1]);
                 if first == last {
                     assert!(
@@ -294,9 +297,7 @@ fn verdict(table: &[crate::entries::PlannedEntry], source: u8) -> Vec<String> {
             _ => true,
         })
     };
-    let best = (table.iter().filter(|e| hits(e)))
-        .map(|e| e.priority)
-        .max();
+    let best = (table.iter().filter(|e| hits(e))).map(|e| e.priority).max();
     let mut says: Vec<String> = (table.iter())
         .filter(|e| hits(e) && Some(e.priority) == best)
         .map(|e| e.action.clone())

@@ -354,6 +354,7 @@ impl Agent {
             resumed: 0,
             watched: 0,
             fin: false,
+            moved: false,
         })
     }
 
@@ -385,6 +386,7 @@ impl Agent {
             share: share.number,
             number: a.flow,
             manager: manager.clone(),
+            epoch: self.epoch(share),
             cookie: a.cookie.clone(),
             forward,
             reply,

@@ -15,6 +15,7 @@ mod interest;
 mod io;
 mod ndp;
 mod neighbours;
+mod plan_change;
 mod sessions;
 mod shares;
 mod startup;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use signalbox_lower::plan::{PartPlan, Plan};
+use signalbox_lower::plan::{PartPlan, Plan, ServicePlan};
 
 /// What `listing` shows of the store.
 pub(crate) mod listed {
@@ -37,6 +38,7 @@ pub(crate) mod listed {
 }
 
 pub use io::{Found, Input, Output, SessionId, WriteError};
+pub use plan_change::PlanChange;
 pub use store::Progress;
 
 use crate::counters::{Counters, Drop};
@@ -49,6 +51,7 @@ use crate::target::Target;
 use criteria::CriteriaSet;
 use interest::Question;
 use neighbours::Neighbours;
+use plan_change::{Coming, Entering};
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
 use store::{Phase, Slots, Store};
@@ -78,6 +81,23 @@ struct Service {
 }
 
 impl Service {
+    fn new(plan: &ServicePlan) -> Self {
+        Self {
+            name: plan.name.as_str().into(),
+            shares: BTreeMap::from([(0, Tenure::default())]),
+            criteria: BTreeMap::new(),
+            slots: [
+                Slots::new(plan.forward.first_fixed_slot(), plan.forward.fixed_size),
+                (plan.reply.as_ref()).map_or_else(Slots::default, |r| {
+                    Slots::new(r.first_fixed_slot(), r.fixed_size)
+                }),
+            ],
+            fixed: [0; 2],
+            held_packets: 0,
+            held_bytes: 0,
+        }
+    }
+
     fn slots(&mut self, part: Part) -> &mut Slots {
         let [forward, reply] = &mut self.slots;
         match part {
@@ -124,30 +144,16 @@ pub struct Agent {
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     counters: Counters,
+    /// A plan that waits for its program, and one whose entries are on their way.
+    coming: Option<Coming>,
+    entering: Option<Entering>,
 }
 
 impl Agent {
     /// An agent named `name` that carries out `plan` on a target, which is not connected yet.
     #[must_use]
     pub fn new(name: &str, plan: Arc<Plan>, target: Target) -> Self {
-        let services = plan
-            .services
-            .iter()
-            .map(|s| Service {
-                name: s.name.as_str().into(),
-                shares: BTreeMap::from([(0, Tenure::default())]),
-                criteria: BTreeMap::new(),
-                slots: [
-                    Slots::new(s.forward.first_fixed_slot(), s.forward.fixed_size),
-                    (s.reply.as_ref()).map_or_else(Slots::default, |r| {
-                        Slots::new(r.first_fixed_slot(), r.fixed_size)
-                    }),
-                ],
-                fixed: [0; 2],
-                held_packets: 0,
-                held_bytes: 0,
-            })
-            .collect();
+        let services = plan.services.iter().map(Service::new).collect();
         Self {
             name: name.into(),
             plan_hash: crate::plan_hash(&plan),
@@ -172,6 +178,8 @@ impl Agent {
             criteria_changes: 0,
             injected: FxHashMap::default(),
             counters: Counters::default(),
+            coming: None,
+            entering: None,
         }
     }
 
@@ -182,6 +190,9 @@ impl Agent {
             Input::SwitchUp(found) => self.switch_up(found),
             Input::Reconciled => self.reconciled(),
             Input::SwitchDown { reason } => self.switch_down(&reason),
+            Input::PacketIn(_) if self.is_between_programs() => {
+                self.counters.drop(Drop::NoSwitch, 1);
+            }
             Input::PacketIn(packet) => self.packet_in(packet),
             Input::WriteDone { batch, results } => self.write_done(batch, results),
             Input::ReadDone { read, totals } => self.read_done(read, &totals),
@@ -191,18 +202,26 @@ impl Agent {
             }
             Input::SessionClosed(id) => self.session_closed(id),
             Input::Message(id, message) => self.message(id, message),
+            Input::NewPlan(plan) => self.new_plan(plan),
+            Input::ProgramLoaded(found) => self.program_loaded(found),
+            Input::ProgramRefused { reason } => self.program_refused(reason),
             Input::Refresh => self.refresh(),
             Input::Tick => {}
         }
         self.run_timers();
         if self.link != Link::Down && self.link != Link::Reconciling {
-            if let Some((batch, updates)) = self.writer.start(self.target.batch) {
+            if !self.writes_wait()
+                && let Some((batch, updates)) = self.writer.start(self.target.batch)
+            {
                 self.out.push(Output::Write { batch, updates });
             }
-            if let Some((read, cells)) = self.reads.start(self.target.read_batch) {
+            if !self.is_between_programs()
+                && let Some((read, cells)) = self.reads.start(self.target.read_batch)
+            {
                 self.out.push(Output::Read { read, cells });
             }
         }
+        self.load_when_quiet();
         std::mem::take(&mut self.out)
     }
 
@@ -376,6 +395,7 @@ impl Agent {
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
                 Token::Criterion(owner, number) => self.criterion_written(&owner, number, result),
                 Token::Ready => self.opened(&result),
+                Token::Plan => self.plan_written(result),
             }
         }
     }

@@ -59,6 +59,7 @@ impl Agent {
             Ok(()) => {
                 self.link = Link::Ready;
                 self.out.push(Output::Ready);
+                self.opened_with_plan();
             }
             Err(error) => self.out.push(Output::Unusable(format!(
                 "the switch refused the entry that opens the pipeline: {error}"
@@ -70,8 +71,16 @@ impl Agent {
         if self.link == Link::Down {
             return;
         }
-        self.link = Link::Down;
+        self.plan_cut_short();
         self.counters.switch_lost += 1;
+        self.lose_touch();
+        self.out
+            .push(Output::Log(format!("the switch is gone: {reason}")));
+    }
+
+    /// What was under way to the switch is not any more.
+    pub(super) fn lose_touch(&mut self) {
+        self.link = Link::Down;
         self.writer.clear();
         for _ in 0..self.reads.clear() {
             self.out.push(Output::Refreshed);
@@ -99,12 +108,10 @@ impl Agent {
                     .drop(crate::counters::Drop::NoSwitch, held.len() as u64);
             }
         }
-        self.out
-            .push(Output::Log(format!("the switch is gone: {reason}")));
     }
 
     /// Flows on their way out when the switch went away are gone with it.
-    fn forget_ended(&mut self) {
+    pub(super) fn forget_ended(&mut self) {
         for at in self.store.refs() {
             let ended = self
                 .store
@@ -142,7 +149,11 @@ impl Agent {
                 let holds = Self::cell(service, part, d.slot)
                     .and_then(|cell| cells.get(&cell).copied())
                     .unwrap_or_default();
-                if holds.packets < d.holds.packets {
+                if std::mem::take(&mut d.moved) {
+                    d.carried = d.totals;
+                    d.base = holds;
+                    d.resumed = 0;
+                } else if holds.packets < d.holds.packets {
                     d.carried = d.totals;
                     d.base = Totals::default();
                     d.resumed = 0;
@@ -228,6 +239,7 @@ impl Agent {
                 resumed: 0,
                 watched: holds.packets,
                 fin: false,
+                moved: false,
             }
         };
         let flow = Flow {
@@ -235,6 +247,7 @@ impl Agent {
             share: 0,
             number: 0,
             manager: "".into(),
+            epoch: 0,
             cookie: Bytes::new(),
             forward: Some(direction(forward)),
             reply: Some(direction(reply)),

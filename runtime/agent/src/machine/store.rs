@@ -79,6 +79,8 @@ pub(crate) struct Direction {
     pub watched: u64,
     /// A FIN has passed.
     pub fin: bool,
+    /// It has a new slot, and nobody knows yet what that held before.
+    pub moved: bool,
 }
 
 /// A flow.
@@ -89,6 +91,8 @@ pub(crate) struct Flow {
     pub share: u32,
     pub number: u64,
     pub manager: Arc<str>,
+    /// The epoch under which that manager decided; 0 for a flow that was found on the switch.
+    pub epoch: u64,
     pub cookie: Bytes,
     pub forward: Option<Direction>,
     pub reply: Option<Direction>,
@@ -325,6 +329,26 @@ impl Store {
         })
     }
 
+    /// Gives every flow's service another place. None of them may be on its way out.
+    pub fn move_services(&mut self, to: impl Fn(u8) -> u8) {
+        self.by_key.clear();
+        for (index, place) in self.flows.iter_mut().enumerate() {
+            let (Some((generation, flow)), Ok(index)) = (place, u32::try_from(index)) else {
+                continue;
+            };
+            flow.service = to(flow.service);
+            let at = FlowRef {
+                index,
+                generation: *generation,
+            };
+            for key in [flow.key(Part::Forward), flow.key(Part::Reply)] {
+                if let Some(key) = key {
+                    self.by_key.insert(key, at);
+                }
+            }
+        }
+    }
+
     pub fn refs(&self) -> Vec<FlowRef> {
         self.iter().map(|(at, _)| at).collect()
     }
@@ -351,6 +375,11 @@ impl Slots {
             end: first + count,
             ..Self::default()
         }
+    }
+
+    /// Whether both are the same cells.
+    pub fn has_range_of(&self, other: &Self) -> bool {
+        (self.first, self.end) == (other.first, other.end)
     }
 
     /// A cell and what it holds already.

@@ -5,6 +5,7 @@ mod division;
 mod host;
 mod interests;
 mod leases;
+mod plans;
 mod refusals;
 mod startup;
 mod statistics;
@@ -51,6 +52,7 @@ fn hello(manager: &str, epoch: u64) -> ManagerBody {
         version: VERSION,
         manager: manager.into(),
         plan_hash: 0,
+        instance: 0,
         claims: vec![Claim {
             service: "web-lb".into(),
             share: 0,
