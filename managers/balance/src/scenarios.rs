@@ -16,6 +16,7 @@ use crate::Balance;
 
 mod endpoints;
 mod restarts;
+mod succession;
 
 const STEP: Duration = Duration::from_millis(1);
 

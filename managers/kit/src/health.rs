@@ -97,6 +97,21 @@ impl Checker {
         }
     }
 
+    /// Says how a target stood with the checks before these.
+    pub fn carry(&mut self, target: usize, up: bool) {
+        if let Some(check) = self.checks.iter_mut().find(|c| c.number == target) {
+            check.up = up;
+        }
+    }
+
+    /// The first checks are due so long after `now`, spread over their period.
+    pub fn start_at(&mut self, now: Duration) {
+        for check in &mut self.checks {
+            check.due += now;
+            check.next_check += now;
+        }
+    }
+
     /// When it wants to be ticked.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, ReportCause, Subject, ToAgent, ToManager,
-    Verdict,
+    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
+    ToManager, Verdict,
 };
 use signalbox_lower::plan::Plan;
 
@@ -20,6 +20,8 @@ use crate::health::{Checker, Verdict as Health};
 use crate::memory::{AgentId, Memory, Recipient};
 use crate::service::{Counts, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
+
+mod succession;
 
 /// Anything that happens to a manager.
 #[derive(Debug, Clone)]
@@ -39,6 +41,17 @@ pub enum Input {
 pub enum Output {
     /// Say something to an agent.
     Message(SessionId, ToAgent),
+    /// The agent will not have this manager; the session is over.
+    Refused {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: Reason,
+        /// The same for people.
+        text: String,
+    },
+    /// End a session: it is to be opened anew.
+    Close(SessionId),
     /// One line for the operator.
     Log(String),
 }
@@ -86,6 +99,8 @@ struct Away {
 /// A manager of one or more services.
 pub struct Manager {
     name: Arc<str>,
+    instance: u64,
+    plan: Plan,
     plan_hash: u64,
     now: Duration,
     offers: Vec<Offer>,
@@ -106,11 +121,14 @@ const WHOLE: u32 = 0;
 
 impl Manager {
     /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
-    /// Services of the plan without a decision here are left alone.
+    /// Services of the plan without a decision here are left alone. An epoch of 0 is not known yet: the
+    /// manager takes it from what agents tell it (see [`Manager::learn_epochs`]).
     #[must_use]
     pub fn new(name: &str, plan: &Plan, services: Vec<(String, u64, Box<dyn Decide>)>) -> Self {
         let mut manager = Self {
             name: name.into(),
+            instance: 0,
+            plan: plan.clone(),
             plan_hash: signalbox_agent::plan_hash(plan),
             now: Duration::ZERO,
             offers: Vec::new(),
@@ -124,30 +142,51 @@ impl Manager {
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
-            let Some(s) = plan.services.iter().find(|s| s.name == service) else {
-                continue;
-            };
-            let name: Arc<str> = service.into();
-            let index = manager.services.len();
-            manager.by_name.insert((name.clone(), WHOLE), index);
-            manager.offers.push(Offer {
-                service: name,
-                share: WHOLE,
-                epoch,
-                version: 1,
-                criteria: criteria_of(s, &decide.needs()),
-                beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
-            });
-            let keep = keep(s.limits.idle_ms);
-            manager.services.push(Service {
-                checker: Checker::new(plan, &decide.targets(), index),
-                limits: s.limits.clone(),
-                decide,
-                memory: Memory::new(keep, epoch << 40),
-                counts: Counts::default(),
-            });
+            manager.add(&service, epoch, epoch == 0, 1, decide);
         }
         manager
+    }
+
+    /// Tells this process from others of the manager's name: of two, the one with the higher number has the
+    /// agents' sessions. 0 for a manager that cannot be there twice.
+    #[must_use]
+    pub fn with_instance(mut self, instance: u64) -> Self {
+        self.instance = instance;
+        self
+    }
+
+    fn add(
+        &mut self,
+        service: &str,
+        epoch: u64,
+        learns: bool,
+        version: u64,
+        decide: Box<dyn Decide>,
+    ) {
+        let plan = &self.plan;
+        let Some(s) = plan.services.iter().find(|s| s.name == service) else {
+            return;
+        };
+        let name: Arc<str> = service.into();
+        let index = self.services.len();
+        self.by_name.insert((name.clone(), WHOLE), index);
+        self.offers.push(Offer {
+            service: name,
+            share: WHOLE,
+            epoch,
+            learns,
+            version,
+            criteria: criteria_of(s, &decide.needs()),
+            beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
+        });
+        let keep = keep(s.limits.idle_ms);
+        self.services.push(Service {
+            checker: Checker::new(plan, &decide.targets(), index),
+            limits: s.limits.clone(),
+            decide,
+            memory: Memory::new(keep, first_number(epoch)),
+            counts: Counts::default(),
+        });
     }
 
     /// Takes in what has happened and says what is to be done. `now` never goes back.
@@ -157,7 +196,8 @@ impl Manager {
             Input::Connected(id) => {
                 self.disconnected(id);
                 let name = self.name.clone();
-                let session = Session::new(self.now, name, self.plan_hash, &self.offers);
+                let (instance, hash) = (self.instance, self.plan_hash);
+                let session = Session::new(self.now, name, instance, hash, &self.offers);
                 let way = Way {
                     session,
                     agent: None,
@@ -326,21 +366,36 @@ impl Manager {
 
     fn message(&mut self, id: SessionId, message: ToManager) {
         let now = self.now;
+        if let AgentBody::Welcome(welcome) = &message.body {
+            let opens = (self.ways.get(&id)).is_some_and(|way| way.session.agent().is_none());
+            if opens {
+                self.learn_epochs(welcome);
+            }
+        }
         let Some(way) = self.ways.get_mut(&id) else {
             return;
         };
         let mut said = Vec::new();
         let news = way.session.handle(now, &message, &self.offers, &mut said);
-        if let Some(text) = way.session.refused() {
-            let text = format!("an agent refuses this manager: {text}");
+        if let Some((reason, text)) = way.session.refused().cloned() {
             self.disconnected(id);
-            self.out.push(Output::Log(text));
-            return;
+            return self.out.push(Output::Refused {
+                session: id,
+                reason,
+                text,
+            });
         }
         let name = way.session.agent().cloned();
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
+            let twin = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent.0);
+            if self.ways.values().any(twin) {
+                let text = format!(
+                    "two agents call themselves `{name}`, or one is reached twice; each needs its own `--name`"
+                );
+                self.out.push(Output::Log(text));
+            }
             if let Some(way) = self.ways.get_mut(&id) {
                 way.agent = Some(agent);
             }
@@ -431,6 +486,11 @@ impl Manager {
         };
         self.say(id, index, ManagerBody::Verdict(verdict));
     }
+}
+
+/// The numbers of the flows that are decided under an epoch: those of another one do not look like them.
+fn first_number(epoch: u64) -> u64 {
+    epoch << 40
 }
 
 /// How long what is gone is remembered: two idle leases.

@@ -93,6 +93,18 @@ impl Memory {
         }
     }
 
+    /// Numbers the flows to come from `first` on, unless they are beyond that already.
+    pub fn number_from(&mut self, first: u64) {
+        self.next = self.next.max(first);
+    }
+
+    /// Decisions that some agent holds, or did until its flow closed.
+    pub fn held(&self) -> impl Iterator<Item = &Decided> {
+        (self.flows.values())
+            .filter(|f| f.life != Life::Gone)
+            .map(|f| &f.decided)
+    }
+
     /// Flows that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
