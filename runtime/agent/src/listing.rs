@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::entry::FixedAction;
 use crate::flow::Tuple;
@@ -11,7 +11,7 @@ use crate::machine::listed::{Direction, Flow};
 use crate::message::Totals;
 
 /// How far a flow has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowState {
     /// Its entries are being written.
@@ -26,8 +26,22 @@ pub enum FlowState {
     Ending,
 }
 
+impl FlowState {
+    /// The state in words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Installing => "installing",
+            Self::HalfOpen => "half_open",
+            Self::Established => "established",
+            Self::Closed => "closed",
+            Self::Ending => "ending",
+        }
+    }
+}
+
 /// One flow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowStatus {
     /// The service that it belongs to.
     pub service: String,
@@ -43,6 +57,8 @@ pub struct FlowStatus {
     pub translated: Option<Tuple>,
     /// The match of the other direction, if that is installed.
     pub back: Option<Tuple>,
+    /// Whether only the reply match is installed, which then is `flow`.
+    pub reply_only: bool,
     /// What went out.
     pub forward: Totals,
     /// What came back.
@@ -84,6 +100,7 @@ impl FlowStatus {
             decision,
             translated,
             back: (flow.forward.as_ref()).and(flow.reply.as_ref().map(|d| d.tuple)),
+            reply_only: flow.forward.is_none(),
             forward: totals(&flow.forward),
             reply: totals(&flow.reply),
             manager: flow.manager.to_string(),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use signalbox_lower::plan::Cube;
 
 use crate::flow::{PacketKind, Part, Tuple};
@@ -518,7 +518,7 @@ pub enum ReportCause {
 }
 
 /// Running totals of one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Packets.
     pub packets: u64,

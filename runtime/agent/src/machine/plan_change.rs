@@ -165,9 +165,10 @@ impl Agent {
             let why = "the switch went away; the former policy stays";
             self.out.push(Output::PlanRefused(why.into()));
         }
-        if self.entering.take().is_some() {
-            let why = "the switch went away; the policy comes into force when it is back";
-            self.out.push(Output::PlanRefused(why.into()));
+        if let Some(Entering { mut change, .. }) = self.entering.take() {
+            let why = "the switch went away in the middle: what is left follows when it is back";
+            change.refused.push(why.into());
+            self.out.push(Output::PlanInForce(change));
         }
     }
 

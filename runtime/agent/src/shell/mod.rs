@@ -108,6 +108,7 @@ pub struct Status {
 /// What can be asked of a running agent. Clones share it; dropping the last one stops the agent.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    name: Arc<str>,
     events: mpsc::UnboundedSender<Event>,
     sessions: mpsc::UnboundedSender<AgentChannel>,
     ready: watch::Receiver<bool>,
@@ -115,6 +116,12 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The agent's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Adds a manager's session.
     pub fn attach(&self, channel: AgentChannel) {
         let _ = self.sessions.send(channel);
@@ -203,6 +210,7 @@ pub fn start(
     let (ready_tx, ready) = watch::channel(false);
     let (alive, gone) = watch::channel(());
     let handle = Handle {
+        name: options.name.as_str().into(),
         events: events_tx.clone(),
         sessions: sessions_tx,
         ready,
