@@ -285,9 +285,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Value, Failure> {
         Request::Apply(_) => APPLYING,
         _ => PATIENCE,
     };
-    stream
-        .set_read_timeout(Some(patience))
-        .map_err(problem)?;
+    stream.set_read_timeout(Some(patience)).map_err(problem)?;
     let text = serde_json::to_string(request).map_err(Failure::failed)?;
     stream
         .write_all(format!("{text}\n").as_bytes())

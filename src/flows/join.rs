@@ -8,7 +8,11 @@ use super::{Connection, Step};
 #[must_use]
 pub fn connections(mut steps: Vec<Step>) -> Vec<Connection> {
     steps.sort_by(|a, b| {
-        (a.flow.stage, &a.flow.flow, a.flow.age_ms).cmp(&(b.flow.stage, &b.flow.flow, b.flow.age_ms))
+        (a.flow.stage, &a.flow.flow, a.flow.age_ms).cmp(&(
+            b.flow.stage,
+            &b.flow.flow,
+            b.flow.age_ms,
+        ))
     });
     let (ways_back, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| step.flow.reply_only);
@@ -48,9 +52,9 @@ pub fn connections(mut steps: Vec<Step>) -> Vec<Connection> {
 
 /// Whether a step is the next one of a chain: at a later stage, on the tuple that the chain ends with.
 fn is_next(chain: &[Step], step: &Step) -> bool {
-    chain.last().is_some_and(|last| {
-        last.flow.stage < step.flow.stage && last.out() == step.flow.flow
-    })
+    chain
+        .last()
+        .is_some_and(|last| last.flow.stage < step.flow.stage && last.out() == step.flow.flow)
 }
 
 fn connection(mut steps: Vec<Step>) -> Option<Connection> {
@@ -202,10 +206,7 @@ mod tests {
             step(1, back, None, false),
             step(2, there, Some(tuple(CLIENT, SERVER)), true),
         ]);
-        assert_eq!(
-            shape(&list),
-            [[("s1", false), ("s2", false), ("s1", true)]]
-        );
+        assert_eq!(shape(&list), [[("s1", false), ("s2", false), ("s1", true)]]);
         // Alone, the two are one connection with both counts, and the older one is the way out.
         let mut older = step(1, back, None, false);
         older.flow.age_ms = 6;

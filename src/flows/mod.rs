@@ -39,7 +39,10 @@ impl Step {
         let back = self.flow.back.into_iter();
         // A reply leaves with the ends of the forward match.
         let gives = (self.flow.back).map(|_| self.flow.flow.reversed());
-        [self.flow.flow, self.out()].into_iter().chain(back).chain(gives)
+        [self.flow.flow, self.out()]
+            .into_iter()
+            .chain(back)
+            .chain(gives)
     }
 }
 

@@ -36,16 +36,19 @@ fn instance() -> u64 {
 }
 
 fn of_plan<'a>(plan: &'a Plan, name: &str) -> Result<&'a ManagerPlan, String> {
-    plan.managers.iter().find(|m| m.name == name).ok_or_else(|| {
-        let names: Vec<String> = (plan.managers.iter())
-            .map(|m| format!("`{}`", m.name))
-            .collect();
-        let there = match names.as_slice() {
-            [] => "it has none".to_owned(),
-            names => format!("it has {}", names.join(", ")),
-        };
-        format!("policy `{}` has no manager `{name}`; {there}", plan.policy)
-    })
+    plan.managers
+        .iter()
+        .find(|m| m.name == name)
+        .ok_or_else(|| {
+            let names: Vec<String> = (plan.managers.iter())
+                .map(|m| format!("`{}`", m.name))
+                .collect();
+            let there = match names.as_slice() {
+                [] => "it has none".to_owned(),
+                names => format!("it has {}", names.join(", ")),
+            };
+            format!("policy `{}` has no manager `{name}`; {there}", plan.policy)
+        })
 }
 
 impl ManagerProcess {

@@ -105,10 +105,14 @@ pub struct Standing<'a> {
 
 impl RunningManager {
     /// Starts a manager of a plan, with a session to each agent.
-    pub fn start(plan: &Plan, manager: &ManagerPlan, standing: Standing<'_>, ways: Vec<Way>) -> Self {
+    pub fn start(
+        plan: &Plan,
+        manager: &ManagerPlan,
+        standing: Standing<'_>,
+        ways: Vec<Way>,
+    ) -> Self {
         let decisions = decisions(manager, plan, standing.epoch);
-        let machine =
-            Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
+        let machine = Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
         let (handle, task) = manager_shell::start(machine);
         let replanned = Arc::new(Notify::new());
         let states = States::default();

@@ -389,6 +389,10 @@ impl Manager {
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
+            self.out.push(Output::Log(format!(
+                "{}: agent `{name}` is there",
+                self.name
+            )));
             let twin = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent.0);
             if self.ways.values().any(twin) {
                 let text = format!(

@@ -44,7 +44,10 @@ fn a_restarted_manager_without_a_store_is_not_denied_as_old() {
         assert_eq!(epoch(&net, m), expected);
         net.advance(Duration::from_secs(5));
         // It decides, and knows what was decided before it.
-        assert!(net.send(1, &client(9, 3000 + m as u16), flags::SYN).is_some());
+        assert!(
+            net.send(1, &client(9, 3000 + m as u16), flags::SYN)
+                .is_some()
+        );
         assert_eq!(net.send(1, &flow, flags::ACK), server);
     }
     assert_eq!(denied(&net), 0);
@@ -70,7 +73,10 @@ fn an_agent_that_was_out_of_reach_and_remembers_a_higher_epoch_is_outbid_once() 
     net.advance(Duration::from_secs(5));
     assert_eq!(epoch(&net, 2), 10, "and no higher");
     for a in 0..2 {
-        assert!(net.send(a, &client(9, 2000 + a as u16), flags::SYN).is_some());
+        assert!(
+            net.send(a, &client(9, 2000 + a as u16), flags::SYN)
+                .is_some()
+        );
     }
     assert_eq!(denied(&net), 0);
 }
