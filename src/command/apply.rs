@@ -158,7 +158,7 @@ fn text(report: &Value, dry_run: bool) -> String {
     if is("/applied/program") {
         let us = number("/applied/gap_us");
         out.push_str(&format!(
-            "  the switch forwarded nothing for {}.{:03} ms\n",
+            "  the switch forwarded nothing for at most {}.{:03} ms\n",
             us / 1000,
             us % 1000
         ));
@@ -206,7 +206,7 @@ mod tests {
             text(&report, false),
             "agent agent-1 of web: 2 changes, and another P4 program\n  + service guard\n  \
              ~ web-lb: server a: weight 1 -> weight 2\n  entries of the policy: 3 new, 1 changed, 0 gone\n  \
-             flows: 7 go on, 1 have ended\n  the switch forwarded nothing for 12.034 ms\n"
+             flows: 7 go on, 1 have ended\n  the switch forwarded nothing for at most 12.034 ms\n"
         );
     }
 }

@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A session that has lasted so long was a good one: the next try comes at once.
 const GOOD: Duration = Duration::from_secs(1);
 
+/// What an agent with another plan is told of as.
+const OTHER_PLAN: &str = "it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one";
+
 /// How long an agent may take to answer a new connection.
 const DIAL: Duration = Duration::from_secs(5);
 
@@ -199,6 +202,7 @@ impl Sessions {
     async fn keep(self) {
         let mut pause = FIRST_PAUSE;
         let mut said = String::new();
+        let mut before = String::new();
         loop {
             // Whoever waits from here on hears of a plan that comes while a session is being tried.
             let replanned = self.replanned.notified();
@@ -226,7 +230,10 @@ impl Sessions {
                 pause = FIRST_PAUSE;
                 said.clear();
             }
-            if problem != said {
+            // While a policy is being applied, agents have it before their managers do.
+            let may_pass = problem == OTHER_PLAN && before != problem;
+            before.clone_from(&problem);
+            if problem != said && !may_pass {
                 tracing::warn!(
                     "{}: agent {}: {problem}; trying again",
                     self.manager,
@@ -246,7 +253,7 @@ impl Sessions {
         let at = self.way.name();
         let end = match reason {
             Reason::WrongPlan => {
-                return Some("it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one".to_owned());
+                return Some(OTHER_PLAN.to_owned());
             }
             Reason::Superseded => format!("agent {at}: {text}; this one ends"),
             Reason::WrongVersion => format!("agent {at}: {text}"),

@@ -173,7 +173,7 @@ pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcEr
                     }
                 },
                 Some(Err(status)) => {
-                    tracing::warn!(message = status.message(), "the agent ended the session");
+                    tracing::debug!(message = status.message(), "the agent ended the session");
                     return;
                 }
                 None => return,

@@ -76,7 +76,12 @@ pub enum Input {
     NewPlan(Arc<Plan>),
     /// The answer to [`Output::LoadProgram`]: the program of the new plan runs, shut, and this is on the
     /// switch.
-    ProgramLoaded(Found),
+    ProgramLoaded {
+        /// What is on the switch; with `kept` without its counter cells.
+        found: Found,
+        /// The switch has kept its counter cells as they were.
+        kept: bool,
+    },
     /// The other answer: the switch would not take it, and runs the former one.
     ProgramRefused {
         /// For people.
@@ -118,7 +123,11 @@ pub enum Output {
     Ready,
     /// Give the switch the new plan's program, take over what is on the switch where it can be, and say
     /// [`Input::ProgramLoaded`] or [`Input::ProgramRefused`].
-    LoadProgram,
+    LoadProgram {
+        /// Whether the counter cells must be read even if the switch keeps them: some flows' cells are
+        /// others from now on.
+        cells: bool,
+    },
     /// From here on all entries are those of the new plan.
     PlanTaken,
     /// The new plan is in force: all that it needs is in.

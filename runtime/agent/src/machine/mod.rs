@@ -203,7 +203,7 @@ impl Agent {
             Input::SessionClosed(id) => self.session_closed(id),
             Input::Message(id, message) => self.message(id, message),
             Input::NewPlan(plan) => self.new_plan(plan),
-            Input::ProgramLoaded(found) => self.program_loaded(found),
+            Input::ProgramLoaded { found, kept } => self.program_loaded(found, kept),
             Input::ProgramRefused { reason } => self.program_refused(reason),
             Input::Refresh => self.refresh(),
             Input::Tick => {}

@@ -119,8 +119,22 @@ impl Agent {
             && self.reads.is_idle()
         {
             coming.loading = true;
-            self.out.push(Output::LoadProgram);
+            let plan = coming.plan.clone();
+            let cells = self.moves_cells(&plan);
+            self.out.push(Output::LoadProgram { cells });
         }
+    }
+
+    /// Whether flows that stay have other counter cells by another plan.
+    fn moves_cells(&self, plan: &Plan) -> bool {
+        let range = |p: &PartPlan| (p.first_fixed_slot(), p.fixed_size);
+        (places(&self.plan, plan).into_iter()).any(|(from, to)| {
+            [Part::Forward, Part::Reply].into_iter().any(|part| {
+                let old = part_of(&self.plan, from, part).map(range);
+                let new = part_of(plan, to, part).map(range);
+                old != new
+            })
+        })
     }
 
     /// The switch would not take the program: all is as before.
@@ -131,7 +145,7 @@ impl Agent {
     }
 
     /// The switch runs the program, shut, and this is on it.
-    pub(super) fn program_loaded(&mut self, found: Found) {
+    pub(super) fn program_loaded(&mut self, found: Found, kept: bool) {
         let Some(Coming { plan, .. }) = self.coming.take() else {
             return;
         };
@@ -149,7 +163,12 @@ impl Agent {
         self.drop_strangers();
         self.count_fixed();
         self.entering = Some(Entering { change, awaited: 0 });
-        self.switch_up(found);
+        if !kept {
+            let cells: FxHashMap<_, _> = found.cells.iter().copied().collect();
+            self.found_cells(&cells);
+            self.rebase(&cells);
+        }
+        self.bring_in_line(&found);
     }
 
     /// The pipeline is open: a plan with another program is in force.

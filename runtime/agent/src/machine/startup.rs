@@ -21,15 +21,20 @@ impl Agent {
         if self.link != Link::Down {
             self.switch_down("it came up again without having gone");
         }
-        self.link = Link::Reconciling;
+        let cells: FxHashMap<Cell, Totals> = found.cells.iter().copied().collect();
         self.forget_ended();
-        let cells: FxHashMap<Cell, Totals> = found.cells.into_iter().collect();
         self.found_cells(&cells);
         if self.store.len() == 0 {
             self.adopt(&found.fixed, &cells);
         } else {
             self.rebase(&cells);
         }
+        self.bring_in_line(&found);
+    }
+
+    /// Has the switch hold what it should, on top of what it does.
+    pub(super) fn bring_in_line(&mut self, found: &Found) {
+        self.link = Link::Reconciling;
         self.adopt_neighbours(&found.neighbours);
         let mut desired = self.neighbour_state();
         desired.extend(self.criteria_entries());
@@ -124,7 +129,7 @@ impl Agent {
     }
 
     /// What the switch's cells hold, those that are free included: their next flows count from there.
-    fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
+    pub(super) fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
         for slots in self.services.iter_mut().flat_map(|s| &mut s.slots) {
             slots.forget();
         }
@@ -136,7 +141,7 @@ impl Agent {
     }
 
     /// A switch that has started afresh has empty cells: running totals go on from where they were.
-    fn rebase(&mut self, cells: &FxHashMap<Cell, Totals>) {
+    pub(super) fn rebase(&mut self, cells: &FxHashMap<Cell, Totals>) {
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
                 continue;

@@ -90,6 +90,8 @@ pub(super) struct Loaded {
     pub shut: Instant,
     /// Whether it has kept what it held.
     pub reconciled: bool,
+    /// Whether that is so of its counter cells, which have not been read.
+    pub kept: bool,
 }
 
 pub(super) struct Device {
@@ -149,14 +151,15 @@ impl Device {
         self.program = program;
     }
 
-    /// Gives the switch another program, where it may, and reads what it has kept.
-    pub fn load(&self, program: Program) {
+    /// Gives the switch another program, where it may, and reads what it has kept; its counter cells only if
+    /// `cells` must be read.
+    pub fn load(&self, program: Program, cells: bool) {
         let Some(client) = self.client.clone() else {
             return;
         };
         let (events, generation) = (self.events.clone(), self.generation);
         tokio::spawn(async move {
-            let loaded = Box::new(load(&client, &program).await);
+            let loaded = Box::new(load(&client, &program, cells).await);
             let _ = events.send(Event::Loaded { generation, loaded });
         });
     }
@@ -356,7 +359,7 @@ impl Approach {
         let (actual, found) = if fresh {
             (Vec::new(), Found::default())
         } else {
-            read(&client, &self.program.encoder).await?
+            read(&client, &self.program.encoder, true).await?
         };
         let device_id = self.session.device_id;
         tokio::spawn(async move {
@@ -408,13 +411,20 @@ impl Approach {
     }
 }
 
-async fn read(client: &Client, encoder: &Encoder) -> Result<(Vec<Entity>, Found), Lost> {
+async fn read(
+    client: &Client,
+    encoder: &Encoder,
+    with_cells: bool,
+) -> Result<(Vec<Entity>, Found), Lost> {
     let all = Entity {
         entity: Some(entity::Entity::TableEntry(TableEntry::default())),
     };
     let actual = (client.read_all(vec![all]).await).map_err(refused("to show its entries"))?;
-    let cells =
-        (client.read_all(encoder.all_cells()).await).map_err(refused("to show its counters"))?;
+    let cells = if with_cells {
+        (client.read_all(encoder.all_cells()).await).map_err(refused("to show its counters"))?
+    } else {
+        Vec::new()
+    };
     let entries = || {
         (actual.iter()).filter_map(|e| match e.entity.as_ref()? {
             entity::Entity::TableEntry(t) => Some(t),
@@ -440,7 +450,7 @@ async fn read(client: &Client, encoder: &Encoder) -> Result<(Vec<Entity>, Found)
     Ok((actual, found))
 }
 
-async fn load(client: &Client, program: &Program) -> Result<Loaded, String> {
+async fn load(client: &Client, program: &Program, cells: bool) -> Result<Loaded, String> {
     let Pipeline::Push { device_config } = &program.pipeline else {
         return Err(
             "the policy needs another pipeline, which somebody else puts onto this target: put it there and start again".into(),
@@ -457,13 +467,14 @@ async fn load(client: &Client, program: &Program) -> Result<Loaded, String> {
     // Not every target can keep what it holds, nor keep all of it in every program.
     let shut = Instant::now();
     if set(Action::ReconcileAndCommit).await.is_ok()
-        && let Ok((actual, found)) = read(client, &program.encoder).await
+        && let Ok((actual, found)) = read(client, &program.encoder, cells).await
     {
         return Ok(Loaded {
             actual,
             found,
             shut,
             reconciled: true,
+            kept: !cells,
         });
     }
     let shut = Instant::now();
@@ -474,6 +485,7 @@ async fn load(client: &Client, program: &Program) -> Result<Loaded, String> {
         found: Found::default(),
         shut,
         reconciled: false,
+        kept: false,
     })
 }
 

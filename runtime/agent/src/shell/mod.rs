@@ -435,7 +435,9 @@ impl Shell {
                             if let Some(coming) = &mut self.coming {
                                 coming.shut = Some((loaded.shut, loaded.reconciled));
                             }
-                            Input::ProgramLoaded(self.device.loaded(loaded))
+                            let kept = loaded.kept;
+                            let found = self.device.loaded(loaded);
+                            Input::ProgramLoaded { found, kept }
                         }
                         Err(reason) => Input::ProgramRefused { reason },
                     };
@@ -481,9 +483,10 @@ impl Shell {
                     self.proving = true;
                     self.device.prove(self.options.plan.cpu_port, 0).await;
                 }
-                Output::LoadProgram => {
+                Output::LoadProgram { cells } => {
                     if let Some(coming) = &self.coming {
-                        self.device.load(coming.program.clone());
+                        let cells = cells || !self.options.target.keeps_cells;
+                        self.device.load(coming.program.clone(), cells);
                     }
                 }
                 Output::PlanTaken => {

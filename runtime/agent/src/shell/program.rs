@@ -33,7 +33,8 @@ pub struct Applied {
     pub change: PlanChange,
     /// Whether the switch got another program.
     pub program: bool,
-    /// How long the switch forwarded nothing, in microseconds; 0 with the same program.
+    /// How long the switch forwarded nothing at most, in microseconds: from the moment when it was given the
+    /// program until the pipeline was open. 0 with the same program.
     pub gap_us: u64,
     /// Whether the switch itself kept what it held (RECONCILE_AND_COMMIT).
     pub reconciled: bool,

@@ -157,14 +157,18 @@ impl World {
             Output::Message(session, message) => self.said.push((session, message)),
             Output::CloseSession(session) => self.closed.push(session),
             Output::Ready => {}
-            Output::LoadProgram => {
+            Output::LoadProgram { cells } => {
                 let (Some(plan), Some(empty)) = (self.coming.clone(), self.loads) else {
                     let reason = "the switch will not".to_owned();
                     return self.feed(Input::ProgramRefused { reason });
                 };
                 self.switch.load(&plan, empty);
-                let found = self.switch.found();
-                self.feed(Input::ProgramLoaded(found));
+                let mut found = self.switch.found();
+                let kept = !cells && !empty;
+                if kept {
+                    found.cells.clear();
+                }
+                self.feed(Input::ProgramLoaded { found, kept });
             }
             Output::PlanTaken => {
                 if let Some(plan) = self.coming.take() {

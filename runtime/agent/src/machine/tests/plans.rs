@@ -219,6 +219,38 @@ fn a_service_more_carries_flows_neighbours_and_criteria_over_to_the_new_program(
 }
 
 #[test]
+fn counts_go_on_where_a_larger_table_moves_the_cells() {
+    for empty in [false, true] {
+        let mut w = served();
+        let [one, _] = two_flows(&mut w);
+        passes(&mut w, &one);
+        w.loads = Some(empty);
+        let mut larger = plan();
+        larger.program_id += 1;
+        larger.services[0].forward.criteria_size *= 2;
+        // Somebody before has used the cells that the flows get now.
+        for slot in larger.services[0].forward.first_fixed_slot()..8300 {
+            let part = Part::Forward;
+            let cell = crate::entry::Cell {
+                service: 0,
+                part,
+                slot,
+            };
+            let totals = Totals {
+                packets: 77,
+                bytes: 7777,
+            };
+            w.switch.cells.insert(cell, totals);
+        }
+        w.apply(larger);
+        assert_eq!(w.plan_changes, change(2, 0));
+        assert!(passes(&mut w, &one));
+        w.feed(Input::Refresh);
+        assert_eq!(w.agent.flows()[0].forward.packets, 3, "empty: {empty}");
+    }
+}
+
+#[test]
 fn a_service_less_ends_its_flows_and_its_table_is_left_alone() {
     let mut w = served();
     two_flows(&mut w);
