@@ -573,6 +573,7 @@ pub fn next_hop_entry(neighbour: &Neighbour) -> PlannedEntry {
             ("port", bits(neighbour.port, 9)),
             ("src", mac(neighbour.router_mac)),
             ("dst", mac(neighbour.mac)),
+            ("mtu", bits(1500u16, 16)),
         ],
     }
 }

@@ -373,6 +373,7 @@ impl<'i> Pair<'i> {
             Outcome::ToAgent {
                 stage: Some((service, part)),
                 reply,
+                dispatch,
                 packet,
                 ..
             },
@@ -385,6 +386,7 @@ impl<'i> Pair<'i> {
                 service: *service,
                 reply: *reply,
                 answered: true,
+                dispatch: *dispatch,
             };
             let expected = self.evaluator.resume(packet, from);
             let mut bytes = carried.resumed().bytes().to_vec();
@@ -396,7 +398,7 @@ impl<'i> Pair<'i> {
         Ok(match expected {
             Outcome::Drop { .. } => "dropped",
             Outcome::ToAgent { .. } => "to the agent",
-            Outcome::Forward { .. } => "forwarded",
+            Outcome::Forward { .. } | Outcome::Tunnelled { .. } => "forwarded",
         })
     }
 
@@ -455,6 +457,7 @@ impl<'i> Pair<'i> {
                     message: message(carried.kind),
                     stage,
                     reply: carried.reply == 1,
+                    dispatch: None,
                     packet: packet.to_vec(),
                 };
                 (outcome, Some(carried))

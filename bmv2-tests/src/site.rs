@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use signalbox::control::Request;
 use signalbox::hosts::{
-    Arrivals, ConnectionId, Ending, Host, HostIndex, Network, Page, ServerId, Speaks, Watched,
+    Arrivals, ConnectionId, Ending, Faults, Host, HostIndex, Network, Page, ServerId, Speaks,
+    Watched,
 };
 use signalbox::image;
 use signalbox::service::{Pipeline, RunningTarget, Service};
+use signalbox_lower::plan::{BalancePlan, CheckKind, OnDeath};
 use tokio::runtime::Runtime;
 
 use crate::image::{Compiler, Image};
@@ -84,6 +86,17 @@ fn pump(sent: Receiver<(u16, Vec<u8>)>, arrivals: Arrivals) {
 impl Site {
     /// Starts everything, and waits until the servers have been checked.
     fn start(target: Target, compiler: Compiler, speaks: &Speaks) -> Self {
+        let speaks = [speaks.clone(), speaks.clone(), speaks.clone()];
+        Self::start_with(target, compiler, speaks, |_| {})
+    }
+
+    /// The same with what each server speaks, and something changed in the balance service's plan.
+    fn start_with(
+        target: Target,
+        compiler: Compiler,
+        speaks: [Speaks; 3],
+        change: impl FnOnce(&mut BalancePlan),
+    ) -> Self {
         let checked = signalbox_policy::check(POLICY, "site.policy");
         let mut compiled = image::compile(checked.policy.unwrap()).unwrap();
         if compiler == Compiler::P4c {
@@ -91,6 +104,13 @@ impl Site {
             compiled.image.json = theirs.json;
             compiled.image.p4info = theirs.p4info;
         }
+        let services = &mut compiled.lowered.plan.services;
+        change(
+            services
+                .iter_mut()
+                .find_map(|s| s.balance.as_mut())
+                .unwrap(),
+        );
         let plan = &compiled.lowered.plan;
         let ports: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
         let runtime = Runtime::new().unwrap();
@@ -118,11 +138,11 @@ impl Site {
         };
         let client = network.attach(1, host("client", 1, "203.0.113.9", "203.0.113.1"));
         let mut servers = Vec::new();
-        for (number, name) in (1u8..).zip(SERVERS) {
+        for ((number, name), speaks) in (1u8..).zip(SERVERS).zip(speaks) {
             let own = format!("10.0.{number}.10");
             let router = format!("10.0.{number}.1");
             let mut host = host(name, number + 1, &own, &router);
-            let server = host.serve(name, 8080, speaks.clone());
+            let server = host.serve(name, 8080, speaks);
             servers.push((network.attach(u16::from(number) + 1, host), server));
         }
         let seen = SeenBy::default();
@@ -408,4 +428,77 @@ pub fn deaths_harm_nobody_else(target: Target, compiler: Compiler) {
     for id in &alive {
         assert!(site.answers(*id), "an established connection was harmed");
     }
+}
+
+/// A server falls silent: the next packet on each of its connections is answered with a reset that the
+/// client's TCP accepts, and no other connection is harmed (A6.16).
+pub fn connections_to_a_silent_server_are_reset(target: Target, compiler: Compiler) {
+    let speaks = [Speaks::Lines, Speaks::Lines, Speaks::Lines];
+    let mut site = Site::start_with(target, compiler, speaks, |plan| {
+        plan.on_death = OnDeath::Reset;
+    });
+    let talks: Vec<(ConnectionId, String)> = (0..8).map(|_| site.talk()).collect();
+    let silence = |seed| Faults::new(seed, 1000, 0, 0);
+    site.network.set_faults(3, silence(1), silence(2));
+    site.wait_for_servers("taken out", &[SERVERS[0], SERVERS[2]]);
+    site.pass(Duration::from_millis(200));
+    assert!(site.client().take_finished().is_empty(), "nobody has asked");
+    let (lost, kept): (Vec<_>, Vec<_>) = (talks.into_iter()).partition(|(_, s)| s == SERVERS[1]);
+    assert!(!lost.is_empty());
+    for (id, _) in &lost {
+        site.client().send(*id, b"again\n");
+        let client = site.client;
+        let over = site.network.run_until(Duration::from_secs(3), |network| {
+            network.host(client).unwrap().received(*id).is_none()
+        });
+        assert!(over, "a connection to the silent server goes on waiting");
+    }
+    for finished in site.client().take_finished() {
+        assert_eq!(finished.ending, Ending::Reset);
+    }
+    for (id, _) in &kept {
+        assert!(site.answers(*id), "a connection to another was harmed");
+    }
+    for _ in 0..4 {
+        assert_ne!(site.talk().1, SERVERS[1]);
+    }
+    let counts = &site.ask(Request::Status)["managers"][0]["services"][0]["counts"];
+    assert_eq!(number(counts, "/doomed"), lost.len() as u64);
+    assert!(number(counts, "/resets") >= lost.len() as u64);
+}
+
+/// Servers say how busy they are, and new connections go where there is room (A6.12).
+pub fn new_connections_go_where_servers_report_room(target: Target, compiler: Compiler) {
+    let says = |load: &str| Speaks::Http(Page::Bytes(load.as_bytes().into()));
+    let speaks = [says("0"), says("100"), says("50\n")];
+    let mut site = Site::start_with(target, compiler, speaks, |plan| {
+        let check = plan.check.as_mut().unwrap();
+        let path = "/".to_owned();
+        check.kind = CheckKind::Load { path };
+    });
+    let loads = |site: &Site| -> Vec<Value> {
+        let status = site.ask(Request::Status);
+        let targets = &status["managers"][0]["services"][0]["targets"];
+        let load = |t: &Value| t["load"].clone();
+        targets.as_array().unwrap().iter().map(load).collect()
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    while loads(&site) != [0, 100, 50] {
+        assert!(Instant::now() < end, "{:?}", loads(&site));
+        site.pass(Duration::from_millis(50));
+    }
+    for _ in 0..45 {
+        let port = site.port();
+        site.client().get(port, to_service()).unwrap();
+        site.run_until("an answer", |host| host.open_connections() == 0);
+    }
+    let status = site.ask(Request::Status);
+    let chosen = |n: usize| {
+        number(
+            &status,
+            &format!("/managers/0/services/0/targets/{n}/chosen"),
+        )
+    };
+    // Weights 2:1:1, of which all, nothing and a half is left.
+    assert_eq!([chosen(0), chosen(1), chosen(2)], [36, 0, 9]);
 }

@@ -13,13 +13,14 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xe8be1e98;
+const bit<32> PROGRAM_ID = 0xf1379a9d;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"
 #include "signalbox/parser.p4"
 #include "signalbox/checksum.p4"
 #include "signalbox/admission.p4"
+#include "signalbox/keys.p4"
 #include "signalbox/filter.p4"
 #include "signalbox/routing.p4"
 #include "signalbox/finish.p4"

@@ -13,15 +13,17 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xc84405bf;
+const bit<32> PROGRAM_ID = 0x95fb217c;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"
 #include "signalbox/parser.p4"
 #include "signalbox/checksum.p4"
 #include "signalbox/admission.p4"
+#include "signalbox/keys.p4"
 #include "signalbox/filter.p4"
-#include "signalbox/balance.p4"
+#include "signalbox/translate.p4"
+#include "signalbox/translate_reply.p4"
 #include "signalbox/routing.p4"
 #include "signalbox/finish.p4"
 #include "signalbox/rewrite.p4"
@@ -34,8 +36,8 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     Filter(1, 4096) guard;
 
     // 2. web-lb
-    Balance(2, 65536, 4096) web_lb;
-    BalanceReply(2, 65536, 4096) web_lb_reply;
+    Translate(2, 65536, 4096) web_lb;
+    TranslateReply(2, 65536, 4096) web_lb_reply;
 
     Routing() routing;
     Finish() finish;

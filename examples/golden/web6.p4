@@ -18,15 +18,17 @@
 
 #define DUAL_STACK
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x194b8a24;
+const bit<32> PROGRAM_ID = 0x34b2aef1;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"
 #include "signalbox/parser.p4"
 #include "signalbox/checksum.p4"
 #include "signalbox/admission.p4"
+#include "signalbox/keys.p4"
 #include "signalbox/filter.p4"
-#include "signalbox/balance.p4"
+#include "signalbox/translate.p4"
+#include "signalbox/translate_reply.p4"
 #include "signalbox/routing.p4"
 #include "signalbox/finish.p4"
 #include "signalbox/rewrite.p4"
@@ -39,12 +41,12 @@ control Cascade(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     Filter(1, 4096) guard;
 
     // 2. web-lb
-    Balance(2, 65536, 4096) web_lb;
-    BalanceReply(2, 65536, 4096) web_lb_reply;
+    Translate(2, 65536, 4096) web_lb;
+    TranslateReply(2, 65536, 4096) web_lb_reply;
 
     // 3. web6-lb
-    Balance(3, 65536, 4096) web6_lb;
-    BalanceReply(3, 65536, 4096) web6_lb_reply;
+    Translate(3, 65536, 4096) web6_lb;
+    TranslateReply(3, 65536, 4096) web6_lb_reply;
 
     Routing() routing;
     Finish() finish;

@@ -38,6 +38,14 @@ control PacketDeparser(packet_out packet, in headers_t hdr) {
     apply {
         packet.emit(hdr.packet_in);
         packet.emit(hdr.ethernet);
+#ifdef TUNNELS
+        packet.emit(hdr.outer4);
+#ifdef DUAL_STACK
+        packet.emit(hdr.outer6);
+#endif
+        packet.emit(hdr.outer_udp);
+        packet.emit(hdr.gue);
+#endif
         packet.emit(hdr.ipv4);
         packet.emit(hdr.options);
 #ifdef DUAL_STACK

@@ -16,17 +16,7 @@ control Filter(inout metadata_t meta)(bit<8> stage, bit<32> criteria_size) {
     }
 
     table wildcard {
-        key = {
-            meta.in_port : ternary @name("in_port");
-            meta.flow.src : ternary @name("src");
-            meta.flow.dst : ternary @name("dst");
-            meta.flow.proto : ternary @name("proto");
-            meta.flow.sport : ternary @name("sport");
-            meta.flow.dport : ternary @name("dport");
-            meta.flow.flags : ternary @name("flags");
-            meta.flow.icmp : ternary @name("icmp");
-            meta.flow.kind : ternary @name("kind");
-        }
+        key = CRITERIA_KEY
         actions = { pass; discard; @defaultonly NoAction; }
         const default_action = NoAction();
         size = criteria_size;

@@ -112,10 +112,27 @@ header echo_t {
     bit<16> sequence;
 }
 
+#ifdef TUNNELS
+// Generic UDP Encapsulation, version 0, without optional fields.
+header gue_t {
+    bit<8> head; // version, C and length: all zero
+    bit<8> protocol;
+    bit<16> flags;
+}
+#endif
+
 struct headers_t {
     packet_in_t packet_in;
     packet_out_t packet_out;
     ethernet_t ethernet;
+#ifdef TUNNELS
+    ipv4_t outer4;
+#ifdef DUAL_STACK
+    ipv6_t outer6;
+#endif
+    udp_t outer_udp;
+    gue_t gue;
+#endif
     ipv4_t ipv4;
     ipv4_options_t options;
 #ifdef DUAL_STACK

@@ -45,20 +45,46 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             + (hdr.ipv4.checksum >= 0xfeff ? 16w0x101 : 16w0x100);
     }
 
-    @name(".Ingress.send")
-    action send(port_t port, mac_t src, mac_t dst) {
-        std.egress_spec = port;
-        hdr.ethernet.src = src;
-        hdr.ethernet.dst = dst;
+    // Too long for the next hop's link, a tunnel's headers counted: the agent tells the sender. It gets the
+    // packet without those headers.
+    action too_big() {
+        meta.message = TOO_BIG;
+        meta.next_hop = meta.hop;
+        std.egress_spec = CPU_PORT;
+#ifdef TUNNELS
+        hdr.outer4.setInvalid();
+        hdr.outer_udp.setInvalid();
+        hdr.gue.setInvalid();
+        hdr.ethernet.ether_type = 0x0800;
 #ifdef DUAL_STACK
+        hdr.outer6.setInvalid();
         if (hdr.ipv6.isValid()) {
-            hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
-        } else {
-            spend_ttl();
+            hdr.ethernet.ether_type = 0x86dd;
         }
-#else
-        spend_ttl();
 #endif
+#endif
+        exit;
+    }
+
+    // `mtu` is the longest IP packet that the link takes, in bytes.
+    @name(".Ingress.send")
+    action send(port_t port, mac_t src, mac_t dst, bit<16> mtu) {
+        if (meta.ip_end > (bit<32>) mtu + 14) {
+            too_big();
+        } else {
+            std.egress_spec = port;
+            hdr.ethernet.src = src;
+            hdr.ethernet.dst = dst;
+#ifdef DUAL_STACK
+            if (hdr.ipv6.isValid()) {
+                hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
+            } else {
+                spend_ttl();
+            }
+#else
+            spend_ttl();
+#endif
+        }
     }
 
     // A next hop that a stage named must be there; one that a route named may await its neighbour. A

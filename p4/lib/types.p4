@@ -50,6 +50,7 @@ const bit<7> ICMP_ERROR = 7;
 const bit<7> TTL = 8;
 const bit<7> GLEAN = 9;
 const bit<7> UNRESOLVED = 10;
+const bit<7> TOO_BIG = 11;
 
 // packet_out.kind: what the agent wants. Zero is no order: a packet-out without metadata reads so.
 const bit<7> RESUME = 1;
@@ -96,7 +97,7 @@ struct metadata_t {
     bit<32> program;
     bit<2> class;
     bit<8> ttl;
-    bit<32> ip_end;     // where the IP packet ends in the frame, by its own account
+    bit<32> ip_end;     // where the IP packet ends in the frame, by its own account; with a tunnel's headers, if any
     bit<32> rest;       // bytes of the IP packet after the headers parsed so far
     bit<10> events;
     mac_t mac;          // our own address on the ingress port

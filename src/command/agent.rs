@@ -38,5 +38,5 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
         name: &arguments.name,
         listen: arguments.listen,
     };
-    serving::run(&arguments.serving, Some(&alone), format)
+    serving::run(&arguments.serving, Some(&alone), None, format)
 }

@@ -1,12 +1,14 @@
 //! `signalbox manager`: one manager of a policy, with sessions to agents in other processes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
 use signalbox_lower::plan::Plan;
+use signalbox_observe::Reports;
 
+use super::reports::ReportArgs;
 use super::{ErrorFormat, policy_input};
 use crate::control::{self, Server};
 use crate::failure::Failure;
@@ -28,6 +30,8 @@ pub struct Arguments {
     /// Where `status` and `apply` ask
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -54,23 +58,38 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     }
     let plan = image::compile(policy)?.lowered.plan;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(arguments, plan));
+    let mut reports = Reports::default();
+    let result = runtime.block_on(serve(arguments, plan, &mut reports));
     // Nothing that still runs is worth waiting for.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // But what the manager was told is.
+    reports.finish(Duration::from_secs(1));
     result
 }
 
-async fn serve(arguments: &Arguments, plan: Plan) -> Result<(), Failure> {
+async fn serve(arguments: &Arguments, plan: Plan, reports: &mut Reports) -> Result<(), Failure> {
     let (name, policy) = (&arguments.name, plan.policy.clone());
     let path = match &arguments.control {
         Some(path) => path.clone(),
         None => control::default_path(&format!("{policy}-{name}"))?,
     };
-    let (manager, mut ends) = ManagerProcess::start(Arc::new(plan), name, &arguments.agents)?;
+    ManagerProcess::check(&plan, name)?;
+    let manager: Arc<OnceLock<ManagerProcess>> = Arc::default();
+    let asked = Arc::clone(&manager);
     let _control = Server::start(&path, move |request| {
-        let manager = manager.clone();
-        async move { manager.answer(request).await }
+        let manager = asked.get().cloned();
+        async move {
+            match manager {
+                Some(manager) => manager.answer(request).await,
+                None => Err("the manager is still starting".to_owned()),
+            }
+        }
     })?;
+    arguments.reports.open(&policy, reports)?;
+    let (running, mut ends) =
+        ManagerProcess::start(Arc::new(plan), name, &arguments.agents, reports.tap())?;
+    // It is set nowhere else.
+    let _ = manager.set(running);
     output::note(&format!(
         "signalbox {policy}: manager {name} is running; `signalbox status --control {}`\n",
         path.display()

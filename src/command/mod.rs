@@ -20,6 +20,7 @@ mod manager;
 mod manager_stop;
 mod p4;
 mod policy_input;
+mod reports;
 mod run;
 mod run_ports;
 mod serving;

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::ErrorFormat;
+use super::reports::ReportArgs;
 use super::serving::{self, Serving};
 use crate::failure::Failure;
 
@@ -11,9 +12,11 @@ use crate::failure::Failure;
 pub struct Arguments {
     #[command(flatten)]
     serving: Serving,
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 /// Runs until a signal ends it, the target goes away, or all of the input has been read.
 pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
-    serving::run(&arguments.serving, None, format)
+    serving::run(&arguments.serving, None, Some(&arguments.reports), format)
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use clap::Args;
 use signalbox_lower::planning::CPU_PORT;
+use signalbox_observe::Reports;
 use signalbox_switch::Quirks;
 
+use super::reports::ReportArgs;
 use super::run_ports::Attached;
 use super::switch_flags::QuirksOf;
 use super::{ErrorFormat, policy_input};
@@ -71,15 +73,20 @@ pub struct Alone<'a> {
 pub fn run(
     arguments: &Serving,
     alone: Option<&Alone<'_>>,
+    reported: Option<&ReportArgs>,
     format: ErrorFormat,
 ) -> Result<(), Failure> {
     let policy = policy_input::load(&arguments.policy, format)?;
     let compiled = image::compile_for(policy, arguments.cpu_port)?;
     let attached = Attached::of(arguments, &compiled.lowered.plan)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(arguments, alone, compiled, attached));
+    let mut reports = Reports::default();
+    let going = (reported, &mut reports);
+    let result = runtime.block_on(serve(arguments, alone, compiled, attached, going));
     // Nothing that still runs is worth waiting for.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // But what the managers were told is.
+    reports.finish(Duration::from_secs(1));
     result
 }
 
@@ -88,6 +95,7 @@ async fn serve(
     alone: Option<&Alone<'_>>,
     compiled: Compiled,
     attached: Attached,
+    (reported, reports): (Option<&ReportArgs>, &mut Reports),
 ) -> Result<(), Failure> {
     let plan = &compiled.lowered.plan;
     let policy = plan.policy.clone();
@@ -111,6 +119,9 @@ async fn serve(
             }
         }
     })?;
+    if let Some(reported) = reported {
+        reported.open(&policy, reports)?;
+    }
     // A port that is taken is found before the target has been touched.
     let door = match alone {
         Some(alone) => Some(Door::open(alone.listen).await?),
@@ -150,7 +161,7 @@ async fn serve(
     let plan = Arc::new(plan.clone());
     let mut service = match alone {
         Some(alone) => Service::start_agent(alone.name, plan, &compiled, target, pipeline).await?,
-        None => Service::start_plan(plan, &compiled, target, pipeline).await?,
+        None => Service::start_reporting(&compiled, target, pipeline, reports).await?,
     };
     let listening = door.as_ref().map(Door::address);
     if let Some(door) = door {

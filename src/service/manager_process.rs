@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use signalbox_lower::plan::{ManagerPlan, Plan};
+use signalbox_manager::shell::Tap;
 use tokio::sync::mpsc;
 
 use super::changes::{self, Wanted};
@@ -52,6 +53,14 @@ fn of_plan<'a>(plan: &'a Plan, name: &str) -> Result<&'a ManagerPlan, String> {
 }
 
 impl ManagerProcess {
+    /// Whether the policy has a manager of that name.
+    ///
+    /// # Errors
+    /// It has not; it may have others.
+    pub fn check(plan: &Plan, name: &str) -> Result<(), Failure> {
+        of_plan(plan, name).map(|_| ()).map_err(Failure::Usage)
+    }
+
     /// Starts the manager of that name; what ends it comes out of the receiver.
     ///
     /// # Errors
@@ -60,6 +69,7 @@ impl ManagerProcess {
         plan: Arc<Plan>,
         name: &str,
         agents: &[String],
+        tap: Tap,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Failure>), Failure> {
         let manager = of_plan(&plan, name).map_err(Failure::Usage)?;
         let (fatal, ends) = mpsc::unbounded_channel();
@@ -67,6 +77,7 @@ impl ManagerProcess {
             instance: instance(),
             epoch: &told_by_agents,
             fatal,
+            tap,
         };
         let ways = agents.iter().cloned().map(Way::At).collect();
         let manager = RunningManager::start(&plan, manager, standing, ways);

@@ -11,8 +11,10 @@ use signalbox_agent::message::Reason;
 use signalbox_agent::shell as agent_shell;
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{Kind, ManagerPlan, Plan};
-use signalbox_manager::shell::{self as manager_shell, End};
+use signalbox_manager::shell::{self as manager_shell, End, Tap};
 use signalbox_manager::{Decide, Manager};
+use signalbox_nat::Nat;
+use signalbox_observe::Observe;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -104,6 +106,8 @@ pub struct Standing<'a> {
     pub epoch: &'a dyn Fn(&str) -> u64,
     /// Where it says that it cannot go on.
     pub fatal: mpsc::UnboundedSender<Failure>,
+    /// What its records go into.
+    pub tap: Tap,
 }
 
 impl RunningManager {
@@ -116,7 +120,7 @@ impl RunningManager {
     ) -> Self {
         let decisions = decisions(manager, plan, standing.epoch);
         let machine = Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
-        let (handle, task) = manager_shell::start(machine);
+        let (handle, task) = manager_shell::start_tapped(machine, standing.tap);
         let replanned = Arc::new(Notify::new());
         let states = States::default();
         let sessions = ways
@@ -265,6 +269,11 @@ impl Sessions {
     }
 }
 
+/// A number that nobody outside this process knows.
+fn secret() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
 /// The decisions of each service that a manager serves, with the epoch that it takes for it.
 fn decisions(
     manager: &ManagerPlan,
@@ -277,7 +286,9 @@ fn decisions(
         .filter_map(|service| {
             let decide: Box<dyn Decide> = match service.kind {
                 Kind::Balance => Box::new(Balance::new(service)?),
-                Kind::Filter | Kind::Nat | Kind::Observe => return None,
+                Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
+                Kind::Observe => Box::new(Observe::new(service)?),
+                Kind::Filter => return None,
             };
             Some((service.name.clone(), epoch(&service.name), decide))
         })

@@ -23,6 +23,7 @@ use signalbox_agent::channel::AgentChannel;
 use signalbox_agent::grpc;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
 use signalbox_lower::plan::{CriterionAction, Plan};
+use signalbox_observe::Reports;
 use signalbox_switch::ports::Port;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -117,13 +118,21 @@ impl Service {
         target: RunningTarget,
         pipeline: Pipeline,
     ) -> Result<Self, Failure> {
-        Self::start_plan(
-            Arc::new(compiled.lowered.plan.clone()),
-            compiled,
-            target,
-            pipeline,
-        )
-        .await
+        Self::start_reporting(compiled, target, pipeline, &Reports::default()).await
+    }
+
+    /// The same, with what the managers are told of counts going out.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_reporting(
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+        reports: &Reports,
+    ) -> Result<Self, Failure> {
+        let plan = Arc::new(compiled.lowered.plan.clone());
+        Self::start_all(plan, compiled, target, pipeline, reports).await
     }
 
     /// The same with a plan that was changed, in what concerns agent and managers.
@@ -136,8 +145,18 @@ impl Service {
         target: RunningTarget,
         pipeline: Pipeline,
     ) -> Result<Self, Failure> {
+        Self::start_all(plan, compiled, target, pipeline, &Reports::default()).await
+    }
+
+    async fn start_all(
+        plan: Arc<Plan>,
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+        reports: &Reports,
+    ) -> Result<Self, Failure> {
         let service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
-        service.view.start_managers();
+        service.view.start_managers(reports);
         service.wait_for_criteria().await?;
         Ok(service)
     }

@@ -120,6 +120,7 @@ impl OnSwitch {
             .inject(port, frame.to_vec())
             .map_err(Failure::failed)?;
         let mut asked = Vec::new();
+        let mut counted = Vec::new();
         let mut last = None;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -130,36 +131,45 @@ impl OnSwitch {
                         Some(Way::Local) => End::Replied,
                         _ => End::Forwarded { port, frame },
                     };
-                    return Ok(Fate { asked, end });
+                    return Ok(Fate {
+                        asked,
+                        counted,
+                        end,
+                    });
                 }
                 // A switch that steps something else than our packet: the agent's own.
                 Ok(Seen::Step { port: from, .. }) if from != port && from != cpu_port => {}
-                Ok(Seen::Step { trace, .. }) => match self.way(&trace, cpu_port) {
-                    Some(Way::Asked(service)) => {
-                        asked.push(service);
-                        last = Some(Way::Asked(service));
+                Ok(Seen::Step { trace, .. }) => {
+                    counted.extend(self.counted(&trace, cpu_port));
+                    match self.way(&trace, cpu_port) {
+                        Some(Way::Asked(service)) => {
+                            asked.push(service);
+                            last = Some(Way::Asked(service));
+                        }
+                        Some(Way::DroppedBy(service)) => {
+                            return Ok(Fate {
+                                asked,
+                                counted,
+                                end: End::Dropped(DroppedBy::Service(service)),
+                            });
+                        }
+                        Some(Way::Dropped) => {
+                            let after = drops(&running.switch)?;
+                            let reason = REASONS.into_iter().find(|reason| {
+                                let cell = *reason as usize;
+                                after.get(cell) > before.get(cell)
+                            });
+                            let by = reason.map_or(DroppedBy::Unknown, DroppedBy::Pipeline);
+                            return Ok(Fate {
+                                asked,
+                                counted,
+                                end: End::Dropped(by),
+                            });
+                        }
+                        Some(other) => last = Some(other),
+                        None => {}
                     }
-                    Some(Way::DroppedBy(service)) => {
-                        return Ok(Fate {
-                            asked,
-                            end: End::Dropped(DroppedBy::Service(service)),
-                        });
-                    }
-                    Some(Way::Dropped) => {
-                        let after = drops(&running.switch)?;
-                        let reason = REASONS.into_iter().find(|reason| {
-                            let cell = *reason as usize;
-                            after.get(cell) > before.get(cell)
-                        });
-                        let by = reason.map_or(DroppedBy::Unknown, DroppedBy::Pipeline);
-                        return Ok(Fate {
-                            asked,
-                            end: End::Dropped(by),
-                        });
-                    }
-                    Some(other) => last = Some(other),
-                    None => {}
-                },
+                }
                 Err(_) => {
                     let end = match last {
                         Some(Way::Asked(service)) => End::Dropped(DroppedBy::Service(service)),
@@ -167,7 +177,11 @@ impl OnSwitch {
                         Some(Way::Local) => End::AtAgent(Message::Local),
                         _ => End::Dropped(DroppedBy::Unknown),
                     };
-                    return Ok(Fate { asked, end });
+                    return Ok(Fate {
+                        asked,
+                        counted,
+                        end,
+                    });
                 }
             }
         }
@@ -202,6 +216,31 @@ impl OnSwitch {
             (false, true, None) => Some(Way::Dropped),
             (false, false, _) => None,
         }
+    }
+
+    /// The observe services whose counters a pass moved: those whose flow's entry it met and, where
+    /// flows are not counted by themselves, whose criteria.
+    fn counted(&self, trace: &Trace, cpu_port: u16) -> Vec<ServiceIndex> {
+        let asking = match self.way(trace, cpu_port) {
+            Some(Way::Asked(service)) => Some(service),
+            _ => None,
+        };
+        let services = &self.compiled.lowered.plan.services;
+        let met = trace.events.iter().filter_map(|event| match event {
+            Event::Table {
+                name, hit: true, ..
+            } => Some((self.service_of(name)?, name)),
+            _ => None,
+        });
+        met.filter(|(service, table)| {
+            services.get(service.0).is_some_and(|plan| {
+                let own = plan.forward.fixed.as_ref() == Some(*table);
+                let counts = plan.observe.as_ref().is_some_and(|o| own || !o.per_flow);
+                counts && Some(*service) != asking
+            })
+        })
+        .map(|(service, _)| service)
+        .collect()
     }
 
     /// Whether a packet's way can end in that table; a compiler adds others for single actions.
@@ -297,6 +336,7 @@ impl Target for OnSwitch {
             self.problem = Some(problem);
             Fate {
                 asked: Vec::new(),
+                counted: Vec::new(),
                 end: End::Dropped(DroppedBy::Unknown),
             }
         })

@@ -10,6 +10,8 @@ use signalbox_agent::listing::FlowStatus;
 use signalbox_agent::shell::{self as agent_shell, NewPolicy, Pipeline};
 use signalbox_lower::plan::{ManagerPlan, Plan};
 use signalbox_manager::state::{MemoryStore, raise_epoch};
+use signalbox_observe::Reports;
+use signalbox_observe::export::{Taps, Watch};
 use signalbox_switch::ports::{LinkState, PortCounters};
 use signalbox_switch::runner::SwitchHandle;
 use tokio::sync::mpsc;
@@ -34,6 +36,9 @@ pub struct View {
     own_image: bool,
     /// One policy is applied at a time.
     applying: Arc<tokio::sync::Mutex<()>>,
+    /// Where managers' reports go.
+    taps: Arc<Mutex<Taps>>,
+    reports: Arc<OnceLock<Watch>>,
     links: Arc<OnceLock<Links>>,
     listen: Arc<OnceLock<SocketAddr>>,
     started: Instant,
@@ -56,6 +61,8 @@ impl View {
             pipeline,
             own_image,
             applying: Arc::default(),
+            taps: Arc::default(),
+            reports: Arc::default(),
             links: Arc::default(),
             listen: Arc::default(),
             started: Instant::now(),
@@ -63,7 +70,10 @@ impl View {
     }
 
     /// Starts the plan's managers beside the agent.
-    pub(super) fn start_managers(&self) {
+    pub(super) fn start_managers(&self, reports: &Reports) {
+        // They are set once.
+        let _ = self.reports.set(reports.watch());
+        *self.taps.lock().unwrap_or_else(PoisonError::into_inner) = reports.taps();
         let plan = self.plan();
         for manager in &plan.managers {
             self.start_manager(&plan, manager);
@@ -77,15 +87,19 @@ impl View {
             instance: 0,
             epoch: &|service| raise_epoch(&self.store, service, 0),
             fatal,
+            tap: (self.taps.lock())
+                .unwrap_or_else(PoisonError::into_inner)
+                .tap(),
         };
         let way = Way::Here(self.agent.clone());
         let running = RunningManager::start(plan, manager, standing, vec![way]);
         self.managers().insert(manager.name.clone(), running);
     }
 
-    /// Ends the managers without a word.
+    /// Ends the managers without a word, and their reports with them.
     pub(super) fn end_managers(&self) {
         self.managers().clear();
+        *self.taps.lock().unwrap_or_else(PoisonError::into_inner) = Taps::default();
     }
 
     /// The interfaces of its ports; says whether these are the first.
@@ -281,6 +295,10 @@ impl View {
             "agent": agent,
             "managers": managers,
         });
+        let reports = self.reports.get().map(Watch::counts).unwrap_or_default();
+        if let Some(status) = status.as_object_mut().filter(|_| !reports.is_empty()) {
+            status.insert("reports".to_owned(), json!(reports));
+        }
         if let Some(switch) = &self.switch {
             let (ports, elsewhere) = switch
                 .port_counters()

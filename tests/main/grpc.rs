@@ -11,7 +11,7 @@ use signalbox_agent::{grpc, shell as agent_shell};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::Plan;
 use signalbox_manager::{Manager, Status, shell as manager_shell};
-use signalbox_policy::model::Policy;
+use signalbox_policy::model::{Policy, Send};
 use signalbox_policy::testing;
 use signalbox_switch::ports::MemoryPort;
 use tokio::task::JoinHandle;
@@ -126,9 +126,12 @@ impl Site {
     /// Sends one of the test's packets; the server that it leaves for.
     fn send(&self, number: usize) -> [u8; 4] {
         let step = &self.policy.tests[0].steps[number];
-        let frame = testing::packet(&self.policy, &step.send);
+        let Send::Packet(send) = &step.send else {
+            panic!("{step:?}");
+        };
+        let frame = testing::packet(&self.policy, send);
         let switch = self.target.switch().unwrap();
-        switch.inject(step.send.port, frame).unwrap();
+        switch.inject(send.port, frame).unwrap();
         let frame = self.left.recv_timeout(Duration::from_secs(10)).unwrap();
         frame[30..34].try_into().unwrap()
     }

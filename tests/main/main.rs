@@ -21,7 +21,9 @@ mod needs;
 mod process;
 mod processes;
 mod programs;
+mod reports;
 mod running;
+mod semantics;
 
 /// The program under test.
 const SIGNALBOX: &str = env!("CARGO_BIN_EXE_signalbox");

@@ -186,12 +186,15 @@ macro_rules! on_targets {
 }
 
 on_targets! {
+    // A1.2, A6.1, A6.5, A6.17
     requests_are_balanced_and_counted =>
         three_hundred_requests_are_balanced_and_counted, three_hundred_requests_are_balanced_and_counted_on_bmv2;
     a_download_arrives_whole =>
         a_download_of_50_mb_arrives_whole, a_download_of_50_mb_arrives_whole_on_bmv2;
+    // A6.11, A6.13
     a_dead_server_gets_no_new_connection =>
         a_killed_server_gets_no_new_connection, a_killed_server_gets_no_new_connection_on_bmv2;
+    // A9.4, A9.10
     a_dead_manager_leaves_established_flows_alone =>
         a_killed_manager_leaves_established_flows_alone, a_killed_manager_leaves_established_flows_alone_on_bmv2;
 }

@@ -169,7 +169,7 @@ fn one_interface_cannot_be_two_ports() {
 }
 
 /// A pcap file of these packets, with their times in microseconds.
-fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+pub fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
         file.extend(word.to_le_bytes());
@@ -216,13 +216,18 @@ fn folded(sum: u32) -> [u8; 2] {
 
 /// A SYN to the service from this port of a client.
 fn syn(port: u16) -> Vec<u8> {
+    segment(port, 2)
+}
+
+/// A TCP segment without a payload to the service, 54 bytes long.
+pub fn segment(port: u16, flags: u8) -> Vec<u8> {
     let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
     ip.extend([203, 0, 113, 9, 203, 0, 113, 80]);
     let checksum = folded(sum(&ip));
     ip[10..12].copy_from_slice(&checksum);
     let mut tcp = port.to_be_bytes().to_vec();
     tcp.extend([
-        0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+        0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0,
     ]);
     let checksum = folded(sum(&ip[12..20]) + 6 + 20 + sum(&tcp));
     tcp[16..18].copy_from_slice(&checksum);
@@ -233,7 +238,7 @@ fn syn(port: u16) -> Vec<u8> {
 }
 
 /// The policy with the Ethernet addresses that nobody could be asked for.
-fn policy_of_files(folder: &Folder) -> PathBuf {
+pub fn policy_of_files(folder: &Folder) -> PathBuf {
     let policy = POLICY.replace(
         "rack    { address 10.0.1.1/24 }\n",
         "rack    { address 10.0.1.1/24 }\n  neighbour 10.0.1.10 at 02:00:00:00:01:10 on rack\n",

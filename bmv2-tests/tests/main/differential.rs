@@ -26,6 +26,7 @@ fn cases() -> u32 {
     if crate::soaks() { 2_000 } else { 48 }
 }
 
+// A10.1
 #[test]
 fn evaluator_and_switch_agree_on_the_examples() {
     for name in example_names() {
@@ -46,6 +47,7 @@ fn evaluator_and_switch_agree_on_the_examples() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
+    // A4.1, A10.1
     #[test]
     fn evaluator_and_switch_agree_on_random_policies_and_packets(seed in any::<u64>()) {
         let mut draw = Draw::new(seed);

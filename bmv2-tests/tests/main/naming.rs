@@ -100,6 +100,7 @@ fn entry(table: &str, view: &View, packet_events: u16) -> PlannedEntry {
     }
 }
 
+// A10.8
 #[test]
 fn agent_and_pipeline_name_the_flows_of_random_packets_alike() {
     let image = Image::example("web6", Compiler::Ours);

@@ -10,9 +10,37 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::LowerError;
 use crate::cubes::{widen, widen_mask};
-use crate::plan::{Criterion, CriterionAction, Cube, Fallback, Kind, MaskedAddr, PartPlan, Plan};
+use crate::plan::{
+    Criterion, CriterionAction, Cube, Fallback, MaskedAddr, PartPlan, Plan, ServicePlan,
+};
 use crate::planning::{CRITERIA_PRIORITY, FLOOR_PRIORITY};
+
+/// Entries of the system's tables that addresses may take: all of `host`, half of `route`, whose other half
+/// is for neighbours.
+const ROOM: [(&str, usize); 2] = [("Ingress.host", 1_024), ("Ingress.route", 8_192)];
+
+/// Whether the plan's addresses fit into the system's tables.
+///
+/// # Errors
+/// [`LowerError::TooManyAddresses`].
+pub(crate) fn check_room(plan: &Plan) -> Result<(), LowerError> {
+    let mut entries = Vec::new();
+    plan.host_entries(&mut entries);
+    plan.route_entries(&mut entries);
+    for (table, limit) in ROOM {
+        let needed = entries.iter().filter(|e| e.table == table).count();
+        if needed > limit {
+            return Err(LowerError::TooManyAddresses {
+                table,
+                needed,
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
 
 /// Ports from here on, at our own addresses, are the agent's connections (health checks).
 pub const AGENT_PORTS: u16 = 61_440;
@@ -129,18 +157,12 @@ impl Plan {
         self.host_entries(&mut out);
         self.route_entries(&mut out);
         for service in &self.services {
-            match service.kind {
-                Kind::Filter => {
-                    for criterion in &service.forward.criteria {
-                        criterion_entries(&service.forward, criterion, &mut out);
-                    }
+            for part in std::iter::once(&service.forward).chain(&service.reply) {
+                for criterion in part.criteria.iter().filter(|c| c.is_static()) {
+                    criterion_entries(part, criterion, &mut out);
                 }
-                Kind::Balance | Kind::Nat | Kind::Observe => {
-                    for part in std::iter::once(&service.forward).chain(&service.reply) {
-                        for floor in part.floors(service.fallback) {
-                            criterion_entries(part, &floor, &mut out);
-                        }
-                    }
+                for floor in part.floors(service.fallback) {
+                    criterion_entries(part, &floor, &mut out);
                 }
             }
         }
@@ -185,19 +207,19 @@ impl Plan {
         )
     }
 
-    /// Echo to any address of ours, and the agent's own TCP and UDP ports.
+    /// Echo to any address of ours, and the agent's own TCP and UDP ports. Not to an address whose echo
+    /// requests a nat service translates: they are the inside host's.
     fn host_entries(&self, out: &mut Vec<PlannedEntry>) {
         let own = self.own_addresses();
-        let all = sorted(
-            own.iter()
-                .copied()
-                .chain(self.service_addresses())
-                .collect(),
-        );
-        let entry = |address: IpAddr, proto: u8, more: (&'static str, Match)| PlannedEntry {
+        let answered = self.services.iter().flat_map(|s| {
+            let addresses = s.addresses.iter().copied();
+            addresses.filter(|a| !s.translates_echo_to(*a))
+        });
+        let all = own.iter().copied().chain(answered).collect();
+        let entry = |prefix: IpNet, proto: u8, more: (&'static str, Match)| PlannedEntry {
             table: "Ingress.host".into(),
             matches: vec![
-                ("dst", exact_address(address)),
+                ("dst", in_prefix(prefix)),
                 ("proto", ternary(proto.into(), 0xff, 8)),
                 more,
             ],
@@ -205,18 +227,18 @@ impl Plan {
             action: "Ingress.divert_local".into(),
             params: Vec::new(),
         };
-        for address in all {
-            let (proto, echo_request) = if address.is_ipv4() { (1, 8) } else { (58, 128) };
+        for prefix in prefixes(all) {
+            let (proto, echo_request) = echo_request(prefix.addr());
             out.push(entry(
-                address,
+                prefix,
                 proto,
-                ("icmp", ternary(echo_request, 0xff, 8)),
+                ("icmp", ternary(echo_request.into(), 0xff, 8)),
             ));
         }
         for address in own {
             for proto in [6, 17] {
                 let ports = ternary(AGENT_PORTS.into(), AGENT_PORTS.into(), 16);
-                out.push(entry(address, proto, ("dport", ports)));
+                out.push(entry(address.into(), proto, ("dport", ports)));
             }
         }
     }
@@ -231,12 +253,6 @@ impl Plan {
             action: format!("Ingress.{action}"),
             params,
         };
-        let ours = sorted(
-            self.own_addresses()
-                .into_iter()
-                .chain(self.service_addresses())
-                .collect(),
-        );
         let mut connected: Vec<(IpNet, u16)> = self
             .ports
             .iter()
@@ -253,15 +269,70 @@ impl Plan {
         if self.address_bits == 128 && !routed && !is_connected {
             out.push(entry(all_v4, "unreachable", Vec::new()));
         }
+        // A prefix that is all ours is less than a subnet or a route of the same length, which the agent
+        // may write anew: its halves are not.
+        let subnets = connected.iter().map(|(subnet, _)| *subnet);
+        let taken: BTreeSet<IpNet> = subnets
+            .chain(self.routes.iter().map(|r| r.prefix.trunc()))
+            .collect();
+        let ours = self.own_addresses().into_iter();
+        let ours = prefixes(ours.chain(self.service_addresses()).collect());
         out.extend(
             ours.into_iter()
-                .map(|a| entry(IpNet::from(a), "local", Vec::new())),
+                .flat_map(|prefix| apart(prefix, &taken))
+                .map(|prefix| entry(prefix, "local", Vec::new())),
         );
         out.extend(
             connected
                 .into_iter()
                 .map(|(subnet, port)| entry(subnet, "glean", vec![("port", Value::bits(port, 9))])),
         );
+    }
+}
+
+impl ServicePlan {
+    /// Whether echo requests to an address of its own are translated, and so not the agent's to answer:
+    /// those that come in at an outside address, and those to a destination that is translated.
+    #[must_use]
+    pub fn translates_echo_to(&self, address: IpAddr) -> bool {
+        let Some(nat) = &self.nat else { return false };
+        let forward = nat.destination.map(|_| &self.forward);
+        let (proto, icmp) = echo_request(address);
+        self.reply
+            .iter()
+            .chain(forward)
+            .flat_map(|part| &part.criteria)
+            .filter(|c| c.action != CriterionAction::Pass)
+            .flat_map(|c| &c.cubes)
+            .any(|cube| {
+                cube.dst.is_none_or(|dst| dst.covers(address))
+                    && cube.proto.is_none_or(|m| proto & m.mask == m.value)
+                    && cube.icmp.is_none_or(|m| icmp & m.mask == m.value)
+            })
+    }
+}
+
+impl MaskedAddr {
+    /// Whether the address has these bits, and is of this family.
+    #[must_use]
+    pub fn covers(self, address: IpAddr) -> bool {
+        match (address, self.value, self.mask) {
+            (IpAddr::V4(a), IpAddr::V4(v), IpAddr::V4(m)) => {
+                u32::from(a) & u32::from(m) == u32::from(v)
+            }
+            (IpAddr::V6(a), IpAddr::V6(v), IpAddr::V6(m)) => {
+                u128::from(a) & u128::from(m) == u128::from(v)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Criterion {
+    /// Whether it says itself what happens: then the agent installs it once and for all, and no manager.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        !matches!(self.action, CriterionAction::Ask { .. })
     }
 }
 
@@ -273,7 +344,7 @@ impl PartPlan {
         let first = self.criteria.len() as u32;
         self.criteria
             .iter()
-            .filter(|c| matches!(c.action, CriterionAction::Ask { .. }))
+            .filter(|c| !c.is_static())
             .map(|c| Criterion {
                 id: first + c.id,
                 label: format!("floor of {}", c.label),
@@ -371,14 +442,31 @@ fn ternary(value: u64, mask: u64, width: u16) -> Match {
     }
 }
 
-fn exact_address(address: IpAddr) -> Match {
-    let mask = match address {
-        IpAddr::V4(_) => IpAddr::from([0xff; 4]),
-        IpAddr::V6(_) => IpAddr::from([0xff; 16]),
-    };
+fn in_prefix(prefix: IpNet) -> Match {
     Match::Ternary {
-        value: Value::Addr(address),
-        mask: Value::Addr(mask),
+        value: Value::Addr(prefix.network()),
+        mask: Value::Addr(prefix.netmask()),
+    }
+}
+
+/// The protocol and type of an echo request to the address.
+fn echo_request(address: IpAddr) -> (u8, u8) {
+    if address.is_ipv4() { (1, 8) } else { (58, 128) }
+}
+
+/// The addresses as the fewest prefixes that hold them and nothing else, ascending.
+fn prefixes(addresses: Vec<IpAddr>) -> Vec<IpNet> {
+    let mut out = IpNet::aggregate(&addresses.into_iter().map(IpNet::from).collect());
+    out.sort_unstable();
+    out
+}
+
+/// The prefix, or its halves as often as it takes to be none of those taken. A single address that is
+/// taken stays: it is ours.
+fn apart(prefix: IpNet, taken: &BTreeSet<IpNet>) -> Vec<IpNet> {
+    match prefix.subnets(prefix.prefix_len() + 1) {
+        Ok(halves) if taken.contains(&prefix) => halves.flat_map(|h| apart(h, taken)).collect(),
+        _ => vec![prefix],
     }
 }
 

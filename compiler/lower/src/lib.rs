@@ -52,11 +52,17 @@ pub enum LowerError {
         /// The CPU port.
         port: u16,
     },
-    /// The pipeline has no stage for this kind of service yet.
-    #[error("service `{service}` is of a kind that cannot be compiled yet")]
-    NotYet {
-        /// The service.
-        service: String,
+    /// The agent has no room to answer for so many addresses.
+    #[error(
+        "the switch and its services have addresses that need {needed} entries of `{table}`; at most {limit} are possible: use ranges that are whole prefixes"
+    )]
+    TooManyAddresses {
+        /// The table.
+        table: &'static str,
+        /// Entries that they come to.
+        needed: usize,
+        /// The bound.
+        limit: usize,
     },
     /// More criteria than a table can be made for.
     #[error("service `{service}` needs {needed} ternary entries; at most {limit} are possible")]
@@ -84,6 +90,7 @@ pub fn lower(policy: &Policy) -> Result<Lowered, LowerError> {
 /// As [`lower`]; and when one of the policy's ports has that number.
 pub fn lower_for(policy: &Policy, cpu_port: u16) -> Result<Lowered, LowerError> {
     let mut plan = planning::plan(policy, cpu_port)?;
+    entries::check_room(&plan)?;
     let sources = library::sources(&plan);
     let (p4, program_id) = program::write(policy, &plan, &sources);
     plan.program_id = program_id;

@@ -2,78 +2,97 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Plan, Way};
 
 /// The folder, beside the program, that the files of p4/lib stand in: a policy may have the name of one.
 pub const FOLDER: &str = "signalbox";
 
-/// Files of p4/lib: name, text, and the kind of service that needs it (none: every program).
-/// They are included in this order.
-const FILES: &[(&str, &str, &[Kind])] = &[
-    ("types.p4", include_str!("../../../p4/lib/types.p4"), &[]),
-    (
-        "headers.p4",
-        include_str!("../../../p4/lib/headers.p4"),
-        &[],
-    ),
-    ("parser.p4", include_str!("../../../p4/lib/parser.p4"), &[]),
-    (
-        "checksum.p4",
-        include_str!("../../../p4/lib/checksum.p4"),
-        &[],
-    ),
-    (
-        "admission.p4",
-        include_str!("../../../p4/lib/admission.p4"),
-        &[],
-    ),
-    (
-        "filter.p4",
-        include_str!("../../../p4/lib/filter.p4"),
-        &[Kind::Filter],
-    ),
-    (
-        "balance.p4",
-        include_str!("../../../p4/lib/balance.p4"),
-        &[Kind::Balance, Kind::Nat, Kind::Observe],
-    ),
-    (
-        "routing.p4",
-        include_str!("../../../p4/lib/routing.p4"),
-        &[],
-    ),
-    ("finish.p4", include_str!("../../../p4/lib/finish.p4"), &[]),
-    (
-        "rewrite.p4",
-        include_str!("../../../p4/lib/rewrite.p4"),
-        &[],
-    ),
-    (
-        "departure.p4",
-        include_str!("../../../p4/lib/departure.p4"),
-        &[],
-    ),
-];
-
-/// The files that a plan's program includes, in the order of inclusion.
-pub fn included(plan: &Plan) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
-    FILES
-        .iter()
-        .filter(|(_, _, kinds)| {
-            kinds.is_empty() || plan.services.iter().any(|s| kinds.contains(&s.kind))
-        })
-        .map(|(name, text, _)| (*name, *text))
+/// Which programs a file of p4/lib is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Always,
+    /// Those with a stage that a manager decides for; other files of the library include it.
+    Managed,
+    Filter,
+    Translate,
+    Reply,
+    Observe,
+    Tunnels,
 }
 
-/// The same as a map from path, as the program includes it, to text.
+impl Need {
+    fn of(self, plan: &Plan) -> bool {
+        let any = |kinds: &[Kind]| plan.services.iter().any(|s| kinds.contains(&s.kind));
+        match self {
+            Self::Always => true,
+            Self::Managed => any(&[Kind::Balance, Kind::Nat, Kind::Observe]),
+            Self::Filter => any(&[Kind::Filter]),
+            Self::Translate => any(&[Kind::Balance, Kind::Nat]),
+            Self::Reply => plan.services.iter().any(|s| s.reply.is_some()),
+            Self::Observe => any(&[Kind::Observe]),
+            Self::Tunnels => tunnels(plan),
+        }
+    }
+}
+
+/// Whether some service's packets leave in a tunnel.
+#[must_use]
+pub fn tunnels(plan: &Plan) -> bool {
+    let ways = plan.services.iter().filter_map(|s| s.balance.as_ref());
+    ways.into_iter()
+        .any(|b| matches!(b.way, Way::Ipip | Way::Gue))
+}
+
+/// A file's name and text, and whose it is.
+macro_rules! file {
+    ($name:literal, $need:ident) => {
+        (
+            $name,
+            include_str!(concat!("../../../p4/lib/", $name)),
+            Need::$need,
+        )
+    };
+}
+
+/// Files of p4/lib in the order in which they are included.
+const FILES: &[(&str, &str, Need)] = &[
+    file!("types.p4", Always),
+    file!("headers.p4", Always),
+    file!("parser.p4", Always),
+    file!("checksum.p4", Always),
+    file!("admission.p4", Always),
+    file!("keys.p4", Always),
+    file!("filter.p4", Filter),
+    file!("stage.p4", Managed),
+    file!("translate.p4", Translate),
+    file!("translate_reply.p4", Reply),
+    file!("observe.p4", Observe),
+    file!("tunnel.p4", Tunnels),
+    file!("routing.p4", Always),
+    file!("finish.p4", Always),
+    file!("rewrite.p4", Always),
+    file!("departure.p4", Always),
+];
+
+/// The files that a plan's program includes itself, in the order of inclusion.
+pub fn included(plan: &Plan) -> impl Iterator<Item = &'static str> + '_ {
+    FILES
+        .iter()
+        .filter(|(_, _, need)| need.of(plan) && *need != Need::Managed)
+        .map(|(name, _, _)| *name)
+}
+
+/// All files of a plan's program as a map from path, as the program includes it, to text.
 #[must_use]
 pub fn sources(plan: &Plan) -> BTreeMap<String, String> {
-    included(plan)
-        .map(|(name, text)| (format!("{FOLDER}/{name}"), text.to_owned()))
+    FILES
+        .iter()
+        .filter(|(_, _, need)| need.of(plan))
+        .map(|(name, text, _)| (format!("{FOLDER}/{name}"), (*text).to_owned()))
         .collect()
 }
 
-/// The names that p4/lib declares at the top level.
+/// The names that p4/lib declares at the top level, and those that it gives to macros.
 pub fn declared() -> impl Iterator<Item = &'static str> {
     FILES
         .iter()
@@ -88,6 +107,7 @@ pub fn declared() -> impl Iterator<Item = &'static str> {
                 "struct" | "header" | "control" | "parser" if !line.starts_with(' ') => {
                     words.next()
                 }
+                "define" => words.next(),
                 _ => None,
             }
         })
@@ -106,7 +126,8 @@ mod tests {
             "flow_t",
             "ethernet_t",
             "PacketParser",
-            "Balance",
+            "Translate",
+            "FLOW_KEY",
             "Cascade",
         ] {
             assert_eq!(names.contains(&name), name != "Cascade", "{name}");

@@ -1,6 +1,5 @@
 //! From a checked policy to its plan: tables, criteria, floors' actions, leases and bounds.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use signalbox_policy::model::{self, Families, FilterVerdict, Policy, ServiceKind};
@@ -11,8 +10,8 @@ use crate::names::Names;
 use crate::plan::{
     AddressRange, BalancePlan, CheckKind, CheckPlan, Criterion, CriterionAction, Cube, Fallback,
     Inbound, Kind, Limits, ManagerPlan, NatDestination, NatLeases, NatPlan, NatSource,
-    NeighbourPlan, OnDeath, Pair, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan,
-    ServicePlan, Way,
+    NeighbourPlan, ObservePlan, OnDeath, Pair, PartPlan, Pick, Plan, PortPlan, RoutePlan,
+    ServerPlan, ServicePlan, Way,
 };
 
 /// The port that leads to the agent, unless the target wants another.
@@ -23,6 +22,11 @@ pub const LAST_PORT: u16 = 510;
 const NOTICE_SESSION: u32 = 1;
 /// Every packet has this event.
 const EVENT_ALL: u16 = 512;
+/// A manager decides about every packet without a fixed affinity.
+const ASK: CriterionAction = CriterionAction::Ask {
+    packet_events: EVENT_ALL,
+    notice_events: 0,
+};
 
 /// Fixed affinities of one service and direction.
 const FIXED_SIZE: u32 = 65_536;
@@ -123,105 +127,211 @@ pub fn plan(policy: &Policy, cpu_port: u16) -> Result<Plan, LowerError> {
 }
 
 fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<ServicePlan, LowerError> {
-    let manager = policy.manager_of(service.index).map(|m| m.name.clone());
-    let common = |kind, forward, fallback, keep: model::Keep| ServicePlan {
-        name: service.name.clone(),
-        kind,
-        stage: service.precedence(),
-        manager,
-        forward,
-        reply: None,
-        addresses: Vec::new(),
-        fallback,
-        limits: limits(keep),
-        balance: None,
-        nat: None,
-        observe: None,
+    let tables = Tables {
+        policy,
+        service,
+        id,
     };
     match &service.kind {
-        ServiceKind::Filter(filter) => {
-            let criteria = filter_criteria(policy, filter);
-            let forward = part(
-                service,
-                criteria,
-                0,
-                None,
-                &format!("Cascade.{id}.wildcard"),
-            )?;
-            let fallback = match filter.default {
-                FilterVerdict::Allow => Fallback::Route,
-                FilterVerdict::Deny => Fallback::Drop,
-            };
-            Ok(common(
-                Kind::Filter,
+        ServiceKind::Filter(filter) => tables.filter(filter),
+        ServiceKind::Balance(balance) => tables.balance(balance),
+        ServiceKind::Nat(nat) => tables.nat(nat),
+        ServiceKind::Observe(observe) => tables.observe(observe),
+    }
+}
+
+/// Plans one service.
+#[derive(Clone, Copy)]
+struct Tables<'a> {
+    policy: &'a Policy,
+    service: &'a model::Service,
+    /// The name of its forward control.
+    id: &'a str,
+}
+
+impl Tables<'_> {
+    fn filter(self, filter: &model::Filter) -> Result<ServicePlan, LowerError> {
+        let table = format!("Cascade.{}.wildcard", self.id);
+        let criteria = filter_criteria(self.policy, filter);
+        let forward = part(self.service, criteria, 0, None, &table)?;
+        let fallback = match filter.default {
+            FilterVerdict::Allow => Fallback::Route,
+            FilterVerdict::Deny => Fallback::Drop,
+        };
+        let limits = limits(model::Keep::default(), model::Bounds::default());
+        Ok(self.plan(Kind::Filter, forward, fallback, limits))
+    }
+
+    fn balance(self, balance: &model::Balance) -> Result<ServicePlan, LowerError> {
+        let pool = self
+            .policy
+            .pool(balance.pool)
+            .ok_or_else(|| LowerError::NoPool {
+                service: self.service.name.clone(),
+            })?;
+        let forward = self.forward(vec![self.criterion(
+            1,
+            format!("match {}", balance.criteria.text),
+            ASK,
+            &balance.criteria.cubes,
+        )])?;
+        // Servers that packets are dispatched to answer the client themselves.
+        let reply = if balance.way == model::Way::Translate {
+            let label = format!("replies of @{}", pool.name);
+            let from = self.criterion(1, label, ASK, &balance.reply_cubes(pool));
+            Some(self.reply(vec![from])?)
+        } else {
+            None
+        };
+        let limits = limits(balance.keep, balance.bounds);
+        Ok(ServicePlan {
+            reply,
+            balance: Some(balance_plan(balance, pool)),
+            ..self.plan(Kind::Balance, forward, fallback(balance.fallback), limits)
+        })
+    }
+
+    fn nat(self, nat: &model::Nat) -> Result<ServicePlan, LowerError> {
+        let forward = self.forward(vec![self.criterion(
+            1,
+            format!("match {}", nat.criteria.text),
+            ASK,
+            &nat.criteria.cubes,
+        )])?;
+        let mut criteria = Vec::new();
+        let hairpin = nat.hairpin_cubes();
+        if !hairpin.is_empty() {
+            // From inside to an outside tuple: the forward part translates both ends.
+            criteria.push(Criterion {
+                priority: CRITERIA_PRIORITY + 1,
+                ..self.criterion(1, "hairpin".into(), CriterionAction::Pass, &hairpin)
+            });
+        }
+        let (label, action) = match nat.source {
+            // Nobody may come in who was not called.
+            Some(model::NatSource::Ports { .. }) if nat.inbound == model::Inbound::Answers => {
+                ("unasked from outside", CriterionAction::Discard)
+            }
+            Some(_) => ("from outside", ASK),
+            None => ("replies of the new destination", ASK),
+        };
+        let id = criteria.len() as u32 + 1;
+        criteria.push(self.criterion(id, label.into(), action, &nat.reply_cubes()));
+        let reply = self.reply(criteria)?;
+        // A flow is half open, or closing, for a transitory time; its manager gives each its own lease.
+        let keep = model::Keep {
+            idle: nat.leases.tcp_established,
+            closed: nat.leases.tcp_transitory,
+            half_open: nat.leases.tcp_transitory,
+        };
+        Ok(ServicePlan {
+            reply: Some(reply),
+            nat: Some(nat_plan(nat)),
+            ..self.plan(
+                Kind::Nat,
                 forward,
-                fallback,
-                model::Keep::default(),
-            ))
+                fallback(nat.fallback),
+                limits(keep, nat.bounds),
+            )
+        })
+    }
+
+    fn observe(self, observe: &model::Observe) -> Result<ServicePlan, LowerError> {
+        // Together they are counted by the criterion's own cell, and nobody is asked.
+        let action = if observe.per_flow {
+            ASK
+        } else {
+            CriterionAction::Pass
+        };
+        let label = format!("match {}", observe.criteria.text);
+        let forward = self.forward(vec![self.criterion(
+            1,
+            label,
+            action,
+            &observe.criteria.cubes,
+        )])?;
+        let limits = limits(observe.keep, model::Bounds::default());
+        Ok(ServicePlan {
+            observe: Some(ObservePlan {
+                per_flow: observe.per_flow,
+                flags: observe.flags,
+                every_ms: observe.every.map(millis),
+                on_close: observe.on_close,
+            }),
+            ..self.plan(Kind::Observe, forward, fallback(observe.fallback), limits)
+        })
+    }
+
+    /// What all kinds have in common.
+    fn plan(
+        self,
+        kind: Kind,
+        forward: PartPlan,
+        fallback: Fallback,
+        limits: Limits,
+    ) -> ServicePlan {
+        let manager = self.policy.manager_of(self.service.index);
+        ServicePlan {
+            name: self.service.name.clone(),
+            kind,
+            stage: self.service.precedence(),
+            manager: manager.map(|m| m.name.clone()),
+            forward,
+            reply: None,
+            addresses: self.service.addresses(),
+            fallback,
+            limits,
+            balance: None,
+            nat: None,
+            observe: None,
         }
-        ServiceKind::Nat(nat) => {
-            let _ = nat_plan(nat);
-            Err(LowerError::NotYet {
-                service: service.name.clone(),
-            })
+    }
+
+    fn criterion(
+        self,
+        id: u32,
+        label: String,
+        action: CriterionAction,
+        cubes: &[model::Cube],
+    ) -> Criterion {
+        Criterion {
+            id,
+            label,
+            priority: CRITERIA_PRIORITY,
+            action,
+            cubes: cubes::entries(cubes, self.policy.families),
         }
-        ServiceKind::Observe(_) => Err(LowerError::NotYet {
-            service: service.name.clone(),
-        }),
-        ServiceKind::Balance(balance) => {
-            let pool = policy
-                .pool(balance.pool)
-                .ok_or_else(|| LowerError::NoPool {
-                    service: service.name.clone(),
-                })?;
-            let ask = |label: String, cubes: Vec<Cube>| Criterion {
-                id: 1,
-                label,
-                priority: CRITERIA_PRIORITY,
-                action: CriterionAction::Ask {
-                    packet_events: EVENT_ALL,
-                    notice_events: 0,
-                },
-                cubes,
-            };
-            let to = ask(
-                format!("match {}", balance.criteria.text),
-                cubes::entries(&balance.criteria.cubes, policy.families),
-            );
-            let from = ask(
-                format!("replies of @{}", pool.name),
-                cubes::entries(&balance.reply_cubes(pool), policy.families),
-            );
-            let table = |part: &str, name: &str| format!("Cascade.{id}{part}.{name}");
-            let forward = part(
-                service,
-                vec![to],
-                FIXED_SIZE,
-                Some(table("", "fixed")),
-                &table("", "wildcard"),
-            )?;
-            let reply = part(
-                service,
-                vec![from],
-                FIXED_SIZE,
-                Some(table("_reply", "fixed")),
-                &table("_reply", "criteria"),
-            )?;
-            let fallback = match balance.fallback {
-                model::Fallback::Drop => Fallback::Drop,
-                model::Fallback::Route => Fallback::Route,
-            };
-            let mut addresses: Vec<IpAddr> =
-                balance.destinations.iter().map(|d| d.address).collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            Ok(ServicePlan {
-                reply: Some(reply),
-                addresses,
-                balance: Some(balance_plan(balance, pool)),
-                ..common(Kind::Balance, forward, fallback, balance.keep)
-            })
-        }
+    }
+
+    fn forward(self, criteria: Vec<Criterion>) -> Result<PartPlan, LowerError> {
+        let control = format!("Cascade.{}", self.id);
+        let (fixed, criteria_table) = (format!("{control}.fixed"), format!("{control}.wildcard"));
+        part(
+            self.service,
+            criteria,
+            FIXED_SIZE,
+            Some(fixed),
+            &criteria_table,
+        )
+    }
+
+    fn reply(self, criteria: Vec<Criterion>) -> Result<PartPlan, LowerError> {
+        let control = format!("Cascade.{}_reply", self.id);
+        let (fixed, criteria_table) = (format!("{control}.fixed"), format!("{control}.criteria"));
+        part(
+            self.service,
+            criteria,
+            FIXED_SIZE,
+            Some(fixed),
+            &criteria_table,
+        )
+    }
+}
+
+fn fallback(fallback: model::Fallback) -> Fallback {
+    match fallback {
+        model::Fallback::Drop => Fallback::Drop,
+        model::Fallback::Route => Fallback::Route,
     }
 }
 
@@ -382,7 +492,7 @@ fn nat_plan(nat: &model::Nat) -> NatPlan {
     }
 }
 
-fn limits(keep: model::Keep) -> Limits {
+fn limits(keep: model::Keep, bounds: model::Bounds) -> Limits {
     Limits {
         idle_ms: millis(keep.idle),
         closed_ms: millis(keep.closed),
@@ -391,10 +501,10 @@ fn limits(keep: model::Keep) -> Limits {
         hold_packets: HOLD_PACKETS,
         hold_bytes: HOLD_BYTES,
         criteria_lease_ms: millis(CRITERIA_LEASE),
-        half_open: None,
-        half_open_per_source: None,
-        new_per_second: None,
-        new_per_second_per_source: None,
+        half_open: bounds.half_open,
+        half_open_per_source: bounds.half_open_per_source,
+        new_per_second: bounds.new_per_second,
+        new_per_second_per_source: bounds.new_per_second_per_source,
     }
 }
 

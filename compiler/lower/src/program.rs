@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 
-use signalbox_policy::model::{Policy, ServiceKind};
+use signalbox_policy::model::{NatSource, Policy, ServiceKind, Way};
 
 use crate::library;
 use crate::plan::{Kind, PartPlan, Plan, ServicePlan};
@@ -66,6 +67,9 @@ fn head(plan: &Plan) -> String {
     if dual {
         let _ = writeln!(out, "#define DUAL_STACK");
     }
+    if library::tunnels(plan) {
+        let _ = writeln!(out, "#define TUNNELS");
+    }
     let _ = writeln!(
         out,
         "const bit<9> CPU_PORT = {}; // leads to the agent",
@@ -76,7 +80,7 @@ fn head(plan: &Plan) -> String {
 
 fn body(plan: &Plan) -> String {
     let mut out = String::new();
-    for (file, _) in library::included(plan) {
+    for file in library::included(plan) {
         let _ = writeln!(out, "#include \"{}/{file}\"", library::FOLDER);
     }
     out.push_str(
@@ -89,7 +93,11 @@ fn body(plan: &Plan) -> String {
             instance(&mut out, service, reply, true);
         }
     }
-    out.push_str("\n    Routing() routing;\n    Finish() finish;\n\n    apply {\n        admission.apply(hdr, meta, std);\n");
+    out.push('\n');
+    if library::tunnels(plan) {
+        out.push_str("    Tunnels() tunnels;\n");
+    }
+    out.push_str("    Routing() routing;\n    Finish() finish;\n\n    apply {\n        admission.apply(hdr, meta, std);\n");
     let replies: Vec<_> = plan
         .services
         .iter()
@@ -116,8 +124,12 @@ fn body(plan: &Plan) -> String {
             instance_name(&service.forward)
         );
     }
+    out.push('\n');
+    if library::tunnels(plan) {
+        out.push_str("        tunnels.apply(hdr, meta);\n");
+    }
     out.push_str(
-        "\n        routing.apply(hdr, meta, std);\n        finish.apply(meta, std);\n    }\n}\n\nV1Switch(PacketParser(), VerifyHeaders(), Cascade(), Departure(), NoUpdate(), PacketDeparser()) main;\n",
+        "        routing.apply(hdr, meta, std);\n        finish.apply(meta, std);\n    }\n}\n\nV1Switch(PacketParser(), VerifyHeaders(), Cascade(), Departure(), NoUpdate(), PacketDeparser()) main;\n",
     );
     out
 }
@@ -132,7 +144,11 @@ fn instance(out: &mut String, service: &ServicePlan, part: &PartPlan, reply: boo
             service.stage, part.criteria_size
         ),
         Kind::Balance | Kind::Nat | Kind::Observe => {
-            let control = if reply { "BalanceReply" } else { "Balance" };
+            let control = match (service.kind, reply) {
+                (Kind::Observe, _) => "Observe",
+                (_, true) => "TranslateReply",
+                (_, false) => "Translate",
+            };
             let (stage, fixed, criteria) = (service.stage, part.fixed_size, part.criteria_size);
             writeln!(out, "    {control}({stage}, {fixed}, {criteria}) {name};")
         }
@@ -167,14 +183,59 @@ fn clauses(kind: &ServiceKind, policy: &Policy) -> Vec<String> {
             .map(|r| format!("{} {}", word(r.verdict), r.criteria.text))
             .chain([format!("default {}", word(filter.default))])
             .collect(),
-        ServiceKind::Nat(nat) => vec![format!("match {}", nat.criteria.text)],
-        ServiceKind::Observe(observe) => vec![format!("match {}", observe.criteria.text)],
+        ServiceKind::Nat(nat) => std::iter::once(format!("match {}", nat.criteria.text))
+            .chain(nat.source.iter().flat_map(sources_of))
+            .chain(nat.destination.map(|to| match to.port {
+                Some(port) => format!("destination {}", SocketAddr::new(to.address, port)),
+                None => format!("destination {}", to.address),
+            }))
+            .collect(),
+        ServiceKind::Observe(observe) => {
+            let count = if observe.per_flow {
+                "count per flow"
+            } else {
+                "count"
+            };
+            vec![format!("match {}", observe.criteria.text), count.into()]
+        }
         ServiceKind::Balance(balance) => {
             let pool = policy.pool(balance.pool).map(|p| format!("to @{}", p.name));
+            let way = match balance.way {
+                Way::Translate => None,
+                Way::Mac => Some("way mac".to_owned()),
+                Way::Ipip => Some("way ipip".to_owned()),
+                Way::Gue => Some("way gue".to_owned()),
+            };
             std::iter::once(format!("match {}", balance.criteria.text))
                 .chain(pool)
+                .chain(way)
                 .collect()
         }
+    }
+}
+
+/// What a nat service makes of the source, a line a clause.
+fn sources_of(source: &NatSource) -> Vec<String> {
+    match source {
+        NatSource::Ports {
+            addresses,
+            first_port,
+            last_port,
+        } => {
+            let ranges: Vec<_> = addresses
+                .iter()
+                .map(|(first, last)| match first == last {
+                    true => first.to_string(),
+                    false => format!("{first}..{last}"),
+                })
+                .collect();
+            let ranges = ranges.join(", ");
+            vec![format!("source {ranges} ports {first_port}..{last_port}")]
+        }
+        NatSource::OneToOne { pairs } => pairs
+            .iter()
+            .map(|(inside, outside)| format!("one-to-one {inside} = {outside}"))
+            .collect(),
     }
 }
 

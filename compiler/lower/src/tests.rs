@@ -2,6 +2,7 @@
 
 mod golden;
 mod invariants;
+mod kinds;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -46,8 +46,10 @@ pub enum TokenKind {
     At,
     /// A whole number.
     Number(u64),
-    /// A number with `ms`, `s`, `m` or `h`.
+    /// A number with `ms`, `s`, `m` or `h`, or several: `2h4m`.
     Duration(Duration),
+    /// A number a second: `1000/s`.
+    Rate(u64),
     /// An address.
     Address(IpAddr),
     /// `ADDRESS/LENGTH`, host bits kept.
@@ -297,6 +299,9 @@ fn classify(run: &str) -> Option<TokenKind> {
     if let Some(mac) = mac(run) {
         return Some(TokenKind::Mac(mac));
     }
+    if let Some(rate) = rate(run) {
+        return Some(rate);
+    }
     if let Some((address, length)) = run.split_once('/') {
         let address = address.parse::<IpAddr>().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -325,22 +330,52 @@ fn mac(run: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(bytes))
 }
 
+/// `1000/s`.
+fn rate(run: &str) -> Option<TokenKind> {
+    let (number, unit) = run.split_once('/')?;
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    if !unit.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return None;
+    }
+    Some(match (number.parse(), unit) {
+        (Ok(n), "s") => TokenKind::Rate(n),
+        (Err(_), "s") => TokenKind::Bad(format!("`{number}` is too big a number")),
+        _ => TokenKind::Bad(format!(
+            "`{run}` is not a rate: write a number a second, `{number}/s`"
+        )),
+    })
+}
+
+/// `2s`, or several with units that get smaller: `2h4m`.
 fn duration(run: &str) -> Option<TokenKind> {
-    let unit = run.trim_start_matches(|c: char| c.is_ascii_digit());
-    let digits = run
-        .get(..run.len() - unit.len())
-        .filter(|d| !d.is_empty())?;
-    let milliseconds: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let total = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(milliseconds));
+    if run.is_empty() {
+        return None;
+    }
+    let mut total = Some(0u64);
+    let mut left = run;
+    let mut before = u64::MAX;
+    while !left.is_empty() {
+        let after = left.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = left.get(..left.len() - after.len())?;
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: u64 = match after.get(..after.len() - rest.len())? {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        if digits.is_empty() || unit >= before {
+            return None;
+        }
+        let part = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        total = total
+            .zip(part)
+            .and_then(|(sum, part)| sum.checked_add(part));
+        (left, before) = (rest, unit);
+    }
     Some(match total {
         Some(ms) => TokenKind::Duration(Duration::from_millis(ms)),
         None => TokenKind::Bad(format!("`{run}` is too long a time")),
@@ -397,6 +432,16 @@ mod tests {
         );
         assert_eq!(kinds("5m"), [Duration(std::time::Duration::from_secs(300))]);
         assert_eq!(kinds("web-lb ip.src @blocked"), [Word, Word, At]);
+        assert_eq!(
+            kinds("2h4m"),
+            [Duration(std::time::Duration::from_secs(7_440))]
+        );
+        for bad in ["4m2h", "5m5m", "2hm", "99999999999999999h1s"] {
+            assert!(matches!(kinds(bad)[..], [Bad(_)]), "{bad}");
+        }
+        assert_eq!(kinds("1000/s 64"), [Rate(1000), Number(64)]);
+        assert!(matches!(kinds("1000/m")[..], [Bad(_)]));
+        assert!(matches!(kinds("1000/24")[..], [Bad(_)]));
     }
 
     #[test]

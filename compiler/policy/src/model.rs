@@ -3,6 +3,9 @@
 //! What stands here is consistent: every index is in range, every range was checked, and what this
 //! version cannot do was refused. It says what is wanted, not how a switch is made to do it.
 
+mod nat;
+mod test_case;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,10 +13,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use signalbox_proofs::{Cube, Family, Header, PacketKind, Ternary};
 
+pub use nat::{Inbound, Nat, NatDestination, NatLeases, NatSource};
+pub use test_case::{Ends, Expect, Send, SendPacket, Step, TestCase, Transport};
+
 /// The number of services a policy may have; the notice bitmap has one bit for each.
 pub const MAX_SERVICES: usize = 32;
 /// The number of cubes that one criterion may come to, over both families.
 pub const MAX_CUBES: usize = 1_000;
+/// The number of addresses that the services of a policy may stand for.
+pub const MAX_ADDRESSES: usize = 65_536;
 /// The highest port number a policy may use; 510 is the CPU port and 511 drops.
 pub const MAX_PORT: u16 = 509;
 
@@ -84,12 +92,7 @@ impl Policy {
             .ports
             .iter()
             .flat_map(|p| p.addresses.iter().map(|a| a.addr()))
-            .chain(self.services.iter().flat_map(|s| match &s.kind {
-                ServiceKind::Balance(b) => b.destinations.iter().map(|d| d.address).collect(),
-                ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => {
-                    Vec::new()
-                }
-            }))
+            .chain(self.services.iter().flat_map(Service::addresses))
             .collect();
         all.sort();
         all.dedup();
@@ -361,9 +364,41 @@ pub struct Service {
 }
 
 impl Service {
+    /// The addresses it stands for, ascending, each once: the agent answers ARP, NDP and echo for them.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match &self.kind {
+            ServiceKind::Balance(b) => {
+                let mut all: Vec<IpAddr> = b.destinations.iter().map(|d| d.address).collect();
+                all.dedup();
+                all
+            }
+            ServiceKind::Nat(n) => n.addresses(),
+            ServiceKind::Filter(_) | ServiceKind::Observe(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it stands for the address.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        match &self.kind {
+            ServiceKind::Balance(b) => b.destinations.iter().any(|d| d.address == address),
+            ServiceKind::Nat(n) => n.owns(address),
+            ServiceKind::Filter(_) | ServiceKind::Observe(_) => false,
+        }
+    }
+
     /// Its precedence: 1 applies first.
     pub fn precedence(&self) -> u8 {
         (self.index.0 as u8).saturating_add(1)
+    }
+
+    /// What happens without a manager's answer; a filter asks none, and never takes it.
+    pub fn fallback(&self) -> Fallback {
+        match &self.kind {
+            ServiceKind::Balance(b) => b.fallback,
+            ServiceKind::Nat(n) => n.fallback,
+            ServiceKind::Observe(o) => o.fallback,
+            ServiceKind::Filter(_) => Fallback::Drop,
+        }
     }
 
     /// Whether it changes addresses, and so has a reply part.
@@ -454,91 +489,6 @@ pub struct Bounds {
     pub new_per_second: Option<u32>,
     /// The same for one source address.
     pub new_per_second_per_source: Option<u32>,
-}
-
-/// A nat service: it translates the source, the destination or both.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nat {
-    /// The flows it translates, in the direction of their first packets.
-    pub criteria: Criteria,
-    /// What becomes of the source.
-    pub source: Option<NatSource>,
-    /// What becomes of the destination; with a source too, it is a twice NAT.
-    pub destination: Option<NatDestination>,
-    /// Idle leases.
-    pub leases: NatLeases,
-    /// How long an outside tuple rests before it is given out again. Default 120 s.
-    pub hold_back: Duration,
-    /// Outside tuples of one inside address at once. Default without a bound.
-    pub per_source: Option<u32>,
-    /// Which packets from outside may come in. Default only answers.
-    pub inbound: Inbound,
-    /// What happens without a manager's answer. Default drop.
-    pub fallback: Fallback,
-    /// Bounds of new flows.
-    pub bounds: Bounds,
-}
-
-/// What becomes of a flow's source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NatSource {
-    /// A port of one of these addresses.
-    Ports {
-        /// The outside addresses as ranges of one family, first to last, ascending, disjoint; at least one.
-        addresses: Vec<(IpAddr, IpAddr)>,
-        /// The lowest port or ICMP identifier that is given out. Default 1024.
-        first_port: u16,
-        /// The highest. Default 65535.
-        last_port: u16,
-    },
-    /// An address of its own for each inside address; ports stay.
-    OneToOne {
-        /// Inside and outside prefix of one length and family; disjoint.
-        pairs: Vec<(IpNet, IpNet)>,
-    },
-}
-
-/// What becomes of a flow's destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NatDestination {
-    /// The new address.
-    pub address: IpAddr,
-    /// The new port; `None` if it stays.
-    pub port: Option<u16>,
-}
-
-/// Idle leases of translated flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NatLeases {
-    /// Default 2 h 4 min (RFC 5382).
-    pub tcp_established: Duration,
-    /// Default 4 min (RFC 5382).
-    pub tcp_transitory: Duration,
-    /// Default 5 min (RFC 4787).
-    pub udp: Duration,
-    /// Default 60 s (RFC 5508).
-    pub icmp: Duration,
-}
-
-impl Default for NatLeases {
-    fn default() -> NatLeases {
-        NatLeases {
-            tcp_established: Duration::from_secs(7_440),
-            tcp_transitory: Duration::from_secs(240),
-            udp: Duration::from_secs(300),
-            icmp: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Which packets from outside may come in to an outside tuple.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Inbound {
-    /// Only answers.
-    #[default]
-    Answers,
-    /// Anybody's, while the tuple is mapped.
-    Mapped,
 }
 
 /// An observe service: it counts and changes nothing.
@@ -717,105 +667,4 @@ pub struct Manager {
     pub serves: Vec<ServiceIndex>,
     /// Where it stands.
     pub span: Span,
-}
-
-/// One `test` block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TestCase {
-    /// What it says it shows.
-    pub name: String,
-    /// What is sent, and what must become of it, in order.
-    pub steps: Vec<Step>,
-    /// Where it stands.
-    pub span: Span,
-}
-
-/// A packet and its fate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// What is sent.
-    pub send: SendPacket,
-    /// All must hold; at least one.
-    pub expect: Vec<Expect>,
-    /// Where the `send` stands.
-    pub span: Span,
-}
-
-/// A packet to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SendPacket {
-    /// The number of the ingress port.
-    pub port: u16,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address, of the same family.
-    pub dst: IpAddr,
-    /// The transport.
-    pub transport: Transport,
-    /// TTL or hop limit, 1 to 255. Default 64.
-    pub ttl: u8,
-    /// Bytes after the transport header, 0 to 1400. Default 0.
-    pub payload: u16,
-}
-
-/// The transport header of a sent packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// A TCP segment.
-    Tcp {
-        /// Source port.
-        src: u16,
-        /// Destination port.
-        dst: u16,
-        /// Flags, bit 0 FIN to bit 7 CWR.
-        flags: u8,
-    },
-    /// A UDP datagram.
-    Udp {
-        /// Source port.
-        src: u16,
-        /// Destination port.
-        dst: u16,
-    },
-    /// An ICMP or ICMPv6 echo request.
-    Echo {
-        /// Its identifier.
-        identifier: u16,
-    },
-}
-
-/// What must become of a sent packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// It leaves nowhere.
-    Drop {
-        /// By this service; `None` by anything.
-        by: Option<ServiceIndex>,
-    },
-    /// It goes to some server of the pool, translated.
-    Server {
-        /// The pool.
-        pool: PoolIndex,
-        /// This one of its servers, by place.
-        server: Option<usize>,
-    },
-    /// It leaves by a port.
-    Forward {
-        /// The port's number.
-        port: u16,
-        /// With this destination address, and port if given.
-        to: Option<(IpAddr, Option<u16>)>,
-    },
-    /// A manager is asked about it.
-    Manager {
-        /// The manager's place among [`Policy::managers`].
-        manager: usize,
-    },
-    /// A service's manager is asked about it.
-    Interest {
-        /// The service.
-        service: ServiceIndex,
-    },
-    /// The switch's own agent answers it (echo).
-    Reply,
 }

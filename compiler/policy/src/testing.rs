@@ -5,14 +5,20 @@
 //! neighbour it can meet is taken as known: see [`prepared`].
 
 mod frames;
+mod judge;
+mod on_evaluator;
+mod stand_ins;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use crate::eval::{DropReason, Evaluator, Message, Outcome, Part, Resume};
+use crate::eval::{DropReason, Message};
 use crate::model::{
-    Expect, Fallback, Mac, Neighbour, Policy, Pool, ServiceIndex, ServiceKind, Span, Step, TestCase,
+    Mac, NatSource, Neighbour, Policy, Send, SendPacket, ServiceIndex, ServiceKind, Span, TestCase,
+    address_bits,
 };
 pub use frames::packet;
+pub use judge::judge;
+use on_evaluator::OnEvaluator;
 
 /// What one test came to.
 #[derive(Clone, Debug)]
@@ -46,6 +52,8 @@ pub struct Failure {
 pub struct Fate {
     /// The services whose managers were asked about it, in order.
     pub asked: Vec<ServiceIndex>,
+    /// The observe services that counted it.
+    pub counted: Vec<ServiceIndex>,
     /// What became of it in the end.
     pub end: End,
 }
@@ -57,7 +65,7 @@ pub enum End {
     Forwarded {
         /// The port's number.
         port: u16,
-        /// The frame as it left.
+        /// The frame as it left, in its tunnel if it went into one.
         frame: Vec<u8>,
     },
     /// It was dropped.
@@ -90,10 +98,7 @@ pub trait Target {
 /// Runs a policy's tests on the evaluator, in the order of the text.
 pub fn run(policy: &Policy) -> Vec<TestResult> {
     let policy = prepared(policy);
-    let mut target = OnEvaluator {
-        policy: &policy,
-        evaluator: Evaluator::new(&policy),
-    };
+    let mut target = OnEvaluator::new(&policy);
     run_on(&policy, &mut target)
 }
 
@@ -109,13 +114,28 @@ pub fn run_on(policy: &Policy, target: &mut dyn Target) -> Vec<TestResult> {
 fn run_test(policy: &Policy, test: &TestCase, target: &mut dyn Target) -> TestResult {
     target.reset();
     let mut failures = Vec::new();
+    let mut left: Option<Vec<u8>> = None;
     for step in &test.steps {
-        let fate = target.send(step.send.port, &packet(policy, &step.send));
-        for message in judge(policy, step, &fate) {
+        let mut fail = |message| {
             failures.push(Failure {
                 span: step.span,
                 message,
             });
+        };
+        let (port, frame) = match &step.send {
+            Send::Packet(send) => (send.port, packet(policy, send)),
+            Send::Answer { port, .. } => match answer(policy, &step.send, left.as_deref()) {
+                Some(send) => (*port, packet(policy, &send)),
+                None => {
+                    fail("expected a packet to answer, but none has left that can be".to_owned());
+                    continue;
+                }
+            },
+        };
+        let fate = target.send(port, &frame);
+        judge(policy, step, &fate).into_iter().for_each(&mut fail);
+        if let End::Forwarded { frame, .. } = fate.end {
+            left = Some(frame);
         }
     }
     TestResult {
@@ -134,16 +154,35 @@ pub fn prepared(policy: &Policy) -> Policy {
         .iter()
         .flat_map(|p| p.servers.iter().map(|s| s.address));
     let routers = policy.network.routes.iter().map(|r| r.via);
-    let sends = policy
-        .tests
-        .iter()
-        .flat_map(|t| &t.steps)
-        .flat_map(|s| [s.send.src, s.send.dst]);
+    let steps = policy.tests.iter().flat_map(|t| &t.steps);
+    let sends: Vec<IpAddr> = steps
+        .flat_map(|s| match &s.send {
+            Send::Packet(send) => vec![send.src, send.dst],
+            Send::Answer { .. } => Vec::new(),
+        })
+        .collect();
+    let translated = policy.services.iter().flat_map(|s| match &s.kind {
+        ServiceKind::Nat(nat) => {
+            let inside = sends
+                .iter()
+                .filter_map(|to| inside_of(nat.source.as_ref(), *to));
+            nat.destination
+                .map(|d| d.address)
+                .into_iter()
+                .chain(inside)
+                .collect()
+        }
+        _ => Vec::new(),
+    });
     let own = policy.owned_addresses();
-    for address in servers.chain(routers).chain(sends) {
+    for address in servers
+        .chain(routers)
+        .chain(translated)
+        .chain(sends.iter().copied())
+    {
         let known = out.network.neighbours.iter().any(|n| n.address == address);
         let port = policy.network.port_of(address).map(|p| p.number);
-        if let (Some(port), false, false) = (port, known, own.contains(&address)) {
+        if let (Some(port), false, Err(_)) = (port, known, own.binary_search(&address)) {
             out.network.neighbours.push(Neighbour {
                 address,
                 mac: neighbour_mac(address),
@@ -155,267 +194,47 @@ pub fn prepared(policy: &Policy) -> Policy {
     out
 }
 
+/// The inside address that an outside one stands for, one to one.
+fn inside_of(source: Option<&NatSource>, outside: IpAddr) -> Option<IpAddr> {
+    let Some(NatSource::OneToOne { pairs }) = source else {
+        return None;
+    };
+    let (inside, of) = pairs.iter().find(|(_, of)| of.contains(&outside))?;
+    Some(moved(outside, of.network(), inside.network()))
+}
+
+/// The address at the same place from `to` on as `address` has from `from` on.
+fn moved(address: IpAddr, from: IpAddr, to: IpAddr) -> IpAddr {
+    let place = address_bits(address).wrapping_sub(address_bits(from));
+    let family = crate::model::Family::of(to);
+    family.address(address_bits(to).wrapping_add(place))
+}
+
+/// The answer to a frame that left.
+fn answer(policy: &Policy, send: &Send, left: Option<&[u8]>) -> Option<SendPacket> {
+    let Send::Answer {
+        port,
+        flags,
+        ttl,
+        payload,
+    } = send
+    else {
+        return None;
+    };
+    let seen = frames::read(policy, left?)?;
+    Some(SendPacket {
+        port: *port,
+        src: seen.dst,
+        dst: seen.src,
+        transport: seen.answer(*flags)?,
+        ttl: *ttl,
+        payload: *payload,
+    })
+}
+
 /// The Ethernet address that tests give a host: `02:48` and the last four bytes of its address.
 pub fn neighbour_mac(address: IpAddr) -> Mac {
     let bits = crate::model::address_bits(address) as u32;
     let [a, b, c, d] = bits.to_be_bytes();
     Mac([0x02, 0x48, a, b, c, d])
-}
-
-struct OnEvaluator<'p> {
-    policy: &'p Policy,
-    evaluator: Evaluator<'p>,
-}
-
-impl Target for OnEvaluator<'_> {
-    fn reset(&mut self) {
-        self.evaluator = Evaluator::new(self.policy);
-    }
-
-    fn send(&mut self, port: u16, frame: &[u8]) -> Fate {
-        let mut asked = Vec::new();
-        let mut outcome = self.evaluator.receive(port, frame);
-        // Each pass answers one service, and a service is asked once: the loop ends.
-        while let Outcome::ToAgent {
-            message: Message::Interest,
-            stage: Some((service, part)),
-            reply,
-            packet,
-        } = &outcome
-        {
-            if asked.contains(service) {
-                break;
-            }
-            asked.push(*service);
-            let resume = Resume {
-                port,
-                part: *part,
-                service: *service,
-                reply: *reply,
-                answered: true,
-            };
-            if self.decide(*service, *part, packet) || self.fallback(*service) == Fallback::Route {
-                outcome = self.evaluator.resume(&packet.clone(), resume);
-            } else {
-                return Fate {
-                    asked: asked.clone(),
-                    end: End::Dropped(DroppedBy::Service(*service)),
-                };
-            }
-        }
-        Fate {
-            asked,
-            end: self.end(outcome),
-        }
-    }
-}
-
-impl OnEvaluator<'_> {
-    /// Stands in for a manager: the first server that takes new flows and can tell this one from the
-    /// client's others, for a flow's first packet. In mid-flow no server is ever chosen.
-    fn decide(&mut self, service: ServiceIndex, part: Part, packet: &[u8]) -> bool {
-        let Some((flow, flags)) = self.evaluator.flow(packet) else {
-            return false;
-        };
-        let first = flow.proto != 6 || flags & 0x16 == 2;
-        if !first || part != Part::Forward {
-            return false;
-        }
-        let servers: Vec<(IpAddr, u16)> = (self.pool(service).iter())
-            .flat_map(|pool| &pool.servers)
-            .filter(|server| server.weight > 0)
-            .map(|server| (server.address, server.port))
-            .collect();
-        (servers.into_iter())
-            .any(|(address, port)| self.evaluator.balance(service, flow, address, port))
-    }
-
-    fn end(&self, outcome: Outcome) -> End {
-        match outcome {
-            Outcome::Forward { port, packet } => End::Forwarded {
-                port,
-                frame: packet,
-            },
-            Outcome::Drop {
-                service: Some(service),
-                ..
-            } => End::Dropped(DroppedBy::Service(service)),
-            Outcome::Drop {
-                reason,
-                service: None,
-            } => End::Dropped(DroppedBy::Pipeline(reason)),
-            // The agent answers echoes. Of its own connections none is open in a test.
-            Outcome::ToAgent {
-                message: Message::Local,
-                packet,
-                ..
-            } if self.is_echo(&packet) => End::Replied,
-            Outcome::ToAgent { message, .. } => End::AtAgent(message),
-        }
-    }
-
-    fn is_echo(&self, frame: &[u8]) -> bool {
-        let flow = self.evaluator.flow(frame);
-        flow.is_some_and(|(key, _)| matches!(key.proto, 1 | 58))
-    }
-
-    fn pool(&self, service: ServiceIndex) -> Option<&Pool> {
-        match &self.policy.service(service)?.kind {
-            ServiceKind::Balance(b) => self.policy.pool(b.pool),
-            ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
-        }
-    }
-
-    fn fallback(&self, service: ServiceIndex) -> Fallback {
-        match self.policy.service(service).map(|s| &s.kind) {
-            Some(ServiceKind::Balance(b)) => b.fallback,
-            Some(ServiceKind::Nat(n)) => n.fallback,
-            Some(ServiceKind::Observe(o)) => o.fallback,
-            _ => Fallback::Drop,
-        }
-    }
-}
-
-/// What of a step's expectations a fate does not meet.
-pub fn judge(policy: &Policy, step: &Step, fate: &Fate) -> Vec<String> {
-    step.expect
-        .iter()
-        .filter(|expect| !holds(policy, expect, fate))
-        .map(|expect| {
-            format!(
-                "expected {}, but {}",
-                expected(policy, expect),
-                describe(policy, fate)
-            )
-        })
-        .collect()
-}
-
-fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
-    match (expect, &fate.end) {
-        // The agent has no answer to a spent TTL, nor to what is none of its own connections'.
-        (Expect::Drop { by: None }, end) => matches!(
-            end,
-            End::Dropped(_) | End::AtAgent(Message::Ttl | Message::Local)
-        ),
-        (Expect::Drop { by: Some(service) }, End::Dropped(by)) => match by {
-            DroppedBy::Service(s) => s == service,
-            DroppedBy::Pipeline(_) | DroppedBy::Unknown => false,
-        },
-        (Expect::Interest { service }, _) => fate.asked.contains(service),
-        (Expect::Manager { manager }, _) => policy
-            .managers
-            .get(*manager)
-            .is_some_and(|m| fate.asked.iter().any(|s| m.serves.contains(s))),
-        (Expect::Reply, end) => *end == End::Replied,
-        (Expect::Forward { port, to }, End::Forwarded { port: by, frame }) => {
-            let (address, number) = frames::destination(frame).unzip();
-            let fits = |(ip, p): &(IpAddr, Option<u16>)| {
-                address == Some(*ip) && p.is_none_or(|p| number.flatten() == Some(p))
-            };
-            port == by && to.as_ref().is_none_or(fits)
-        }
-        (Expect::Server { pool, server }, End::Forwarded { frame, .. }) => {
-            let Some((address, Some(port))) = frames::destination(frame) else {
-                return false;
-            };
-            let servers = policy.pool(*pool).map_or(&[][..], |p| &p.servers);
-            servers.iter().enumerate().any(|(i, s)| {
-                (s.address, s.port) == (address, port) && server.is_none_or(|wanted| wanted == i)
-            })
-        }
-        _ => false,
-    }
-}
-
-fn service_name(policy: &Policy, service: ServiceIndex) -> &str {
-    policy.service(service).map_or("?", |s| &s.name)
-}
-
-fn port_name(policy: &Policy, number: u16) -> String {
-    policy
-        .network
-        .port(number)
-        .map_or_else(|| number.to_string(), |p| p.name.clone())
-}
-
-fn endpoint(ip: IpAddr, port: Option<u16>) -> String {
-    port.map_or_else(|| ip.to_string(), |p| SocketAddr::new(ip, p).to_string())
-}
-
-fn expected(policy: &Policy, expect: &Expect) -> String {
-    match expect {
-        Expect::Drop { by: None } => "a drop".to_owned(),
-        Expect::Drop { by: Some(s) } => format!("a drop by `{}`", service_name(policy, *s)),
-        Expect::Server { pool, server } => {
-            let pool = policy.pool(*pool);
-            let name = pool.map_or("?", |p| &p.name);
-            let server = server.and_then(|i| pool?.servers.get(i));
-            server.map_or_else(
-                || format!("a server in @{name}"),
-                |s| format!("server `{}`", s.name),
-            )
-        }
-        Expect::Forward { port, to } => {
-            let to = to.map_or(String::new(), |(ip, p)| format!(" to {}", endpoint(ip, p)));
-            format!("it on port `{}`{to}", port_name(policy, *port))
-        }
-        Expect::Manager { manager } => {
-            format!(
-                "manager `{}` to be asked",
-                policy.managers.get(*manager).map_or("?", |m| &m.name)
-            )
-        }
-        Expect::Interest { service } => {
-            format!(
-                "the manager of `{}` to be asked",
-                service_name(policy, *service)
-            )
-        }
-        Expect::Reply => "an answer".to_owned(),
-    }
-}
-
-fn describe(policy: &Policy, fate: &Fate) -> String {
-    let end = match &fate.end {
-        End::Forwarded { port, frame } => {
-            let to = frames::destination(frame)
-                .map_or(String::new(), |(ip, p)| format!(" to {}", endpoint(ip, p)));
-            format!("it left on port `{}`{to}", port_name(policy, *port))
-        }
-        End::Dropped(DroppedBy::Service(s)) => {
-            format!("it was dropped by `{}`", service_name(policy, *s))
-        }
-        End::Dropped(DroppedBy::Pipeline(reason)) => format!("it was dropped: {}", why(*reason)),
-        End::Dropped(DroppedBy::Unknown) => "nothing more was seen of it".to_owned(),
-        End::Replied => "it was answered".to_owned(),
-        End::AtAgent(message) => format!("it stayed with the agent ({message:?})").to_lowercase(),
-    };
-    match fate.asked.as_slice() {
-        [] => format!("{end}, and no manager was asked"),
-        asked => {
-            let names: Vec<String> = asked
-                .iter()
-                .map(|s| format!("`{}`", service_name(policy, *s)))
-                .collect();
-            format!(
-                "{end}, after the manager of {} was asked",
-                names.join(" and ")
-            )
-        }
-    }
-}
-
-fn why(reason: DropReason) -> &'static str {
-    match reason {
-        DropReason::BadPacketOut => "the agent handed it back wrongly",
-        DropReason::UnknownPort => "it came by an unknown port",
-        DropReason::NotIp => "it is not of a family that the policy speaks",
-        DropReason::Malformed => "it is malformed",
-        DropReason::WrongMac => "it was not addressed to the switch",
-        DropReason::NoRoute => "no route leads to its destination",
-        DropReason::NoNextHop => "its next hop is not there",
-        DropReason::NotServed => "it is for an address of the policy, and no service took it",
-        DropReason::Service => "a service dropped it",
-    }
 }

@@ -86,6 +86,8 @@ pub enum PortClause {
     Address(Spanned<(IpAddr, u8)>),
     /// `mac MAC`
     Mac(Spanned<Mac>),
+    /// `mtu NUMBER`
+    Mtu(Spanned<u64>),
     /// `vlan NUMBER`, which this version refuses.
     Vlan(Span),
 }
@@ -122,9 +124,9 @@ pub enum PoolClause {
     },
     /// `check KIND [PATH] [OPTION VALUE]…`
     Check {
-        /// `tcp` or `http`.
+        /// `tcp`, `http` or `load`.
         kind: Name,
-        /// The path of `http`.
+        /// The path of `http` and `load`.
         path: Option<Spanned<String>>,
         /// `every`, `timeout`, `rise`, `fall`.
         options: Vec<(Name, Spanned<Quantity>)>,
@@ -185,6 +187,57 @@ pub enum ClauseBody {
     Fallback(Name),
     /// `default WHAT`
     Default(Name),
+    /// `source ADDRESSES, … [ports LOW..HIGH]`
+    Source {
+        /// Addresses, ranges and prefixes; what else stands there is refused.
+        addresses: Vec<Spanned<Value>>,
+        /// The ports that are given out.
+        ports: Option<Spanned<(u64, u64)>>,
+    },
+    /// `one-to-one INSIDE = OUTSIDE`, prefixes or single addresses.
+    OneToOne {
+        /// The inside prefix.
+        inside: Spanned<(IpAddr, u8)>,
+        /// The outside prefix.
+        outside: Spanned<(IpAddr, u8)>,
+    },
+    /// `destination ADDRESS[:PORT]`
+    Destination(Spanned<(IpAddr, Option<u16>)>),
+    /// `hold-back TIME`, `slow-start TIME`, `stick source TIME`
+    Time(Spanned<Duration>),
+    /// `inbound WHAT`, `way WHAT`, `on-death WHAT`
+    Choice(Name),
+    /// `limit N[/s] [WHAT] [per source], …`
+    Limits(Vec<Limit>),
+    /// `count WHAT, … [per flow]`
+    Count {
+        /// `packets`, `bytes`, `flags`.
+        what: Vec<Name>,
+        /// Whether `per flow` was said.
+        per_flow: bool,
+    },
+    /// `report every TIME, on close`
+    Report {
+        /// `every TIME`, each with its keyword.
+        every: Vec<(Name, Spanned<Duration>)>,
+        /// `on WHAT`
+        on: Vec<Name>,
+    },
+}
+
+/// `N[/s] [WHAT] [per source]`
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// The number.
+    pub count: Spanned<u64>,
+    /// Whether it is one a second (`/s`).
+    pub rate: bool,
+    /// What is counted: `half-open`, `tuples`; nothing for new flows.
+    pub what: Option<Name>,
+    /// Whether it holds for each source.
+    pub per_source: bool,
+    /// All of it.
+    pub span: Span,
 }
 
 /// `cascade A > B > C`
@@ -238,7 +291,21 @@ pub struct TestItem {
 #[allow(missing_docs, reason = "each is its type")]
 pub enum TestClause {
     Send(SendClause),
+    Answer(AnswerClause),
     Expect(ExpectClause),
+}
+
+/// `send answer [FLAGS] on PORT [OPTION NUMBER]…`
+#[derive(Clone, Debug)]
+pub struct AnswerClause {
+    /// Flags of TCP.
+    pub flags: Vec<Name>,
+    /// The ingress port's name.
+    pub on: Name,
+    /// `ttl`, `payload`.
+    pub options: Vec<(Name, Spanned<u64>)>,
+    /// All of it.
+    pub span: Span,
 }
 
 /// `send PROTO [FLAGS] FROM -> TO on PORT [OPTION NUMBER]…`
@@ -276,8 +343,17 @@ pub enum ExpectBody {
     Drop(Option<Name>),
     /// `server [ADDRESS:PORT] in @POOL`
     Server(Option<Spanned<(IpAddr, Option<u16>)>>, Name),
-    /// `forward on PORT [to ADDRESS[:PORT]]`
-    Forward(Name, Option<Spanned<(IpAddr, Option<u16>)>>),
+    /// `forward on PORT [from ADDRESSES] [to ADDRESS[:PORT]]`
+    Forward {
+        /// The port's name.
+        on: Name,
+        /// An address, a range, a prefix or an endpoint; what else stands there is refused.
+        from: Option<Spanned<Value>>,
+        /// The destination.
+        to: Option<Spanned<(IpAddr, Option<u16>)>>,
+    },
+    /// `count by SERVICE`
+    Count(Name),
     /// `manager NAME`
     Manager(Name),
     /// `interest of SERVICE`

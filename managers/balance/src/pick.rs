@@ -1,5 +1,5 @@
-//! The schemes: each in turn, in proportion to weights, and by Maglev. Each is a function of its own
-//! state and the flow.
+//! The schemes: in turn by shares, the fewest flows for its share, and Maglev. Each is a function of its own
+//! state, the servers' shares and the flow.
 
 use std::net::IpAddr;
 
@@ -11,67 +11,77 @@ use crate::maglev::{Maglev, TABLE_SIZE};
 /// A scheme with its state.
 #[derive(Debug)]
 pub(crate) enum Picker {
-    /// The next server's number.
-    RoundRobin { next: usize, open: Vec<bool> },
-    /// Smooth weighted round robin: every turn each server gains its weight, the richest is chosen and
-    /// pays the sum. So no server gets its whole share in a row.
-    Weighted { weights: Vec<i64>, credit: Vec<i64> },
+    /// Smooth weighted round robin: every turn each server gains its share, the richest is chosen and
+    /// pays the sum. So no server gets its whole share in a row. With equal shares it is each in turn.
+    Turns { shares: Vec<i64>, credit: Vec<i64> },
+    /// The fewest flows for its share; of equal ones the first of the pool.
+    Fewest { shares: Vec<u32> },
     /// By the 5-tuple or by the source.
-    Maglev { by_source: bool, table: Maglev },
+    Maglev {
+        by_source: bool,
+        shares: Vec<u32>,
+        table: Maglev,
+    },
 }
 
 impl Picker {
-    pub fn new(pick: Pick, names: &[String], weights: &[u32]) -> Self {
-        let mut picker = match pick {
-            Pick::RoundRobin => Self::RoundRobin {
-                next: 0,
-                open: Vec::new(),
+    /// A scheme without servers.
+    pub fn new(pick: Pick) -> Self {
+        match pick {
+            Pick::RoundRobin | Pick::Weighted => Self::Turns {
+                shares: Vec::new(),
+                credit: Vec::new(),
             },
-            Pick::Weighted | Pick::LeastConnections => Self::Weighted {
-                weights: Vec::new(),
-                credit: vec![0; weights.len()],
-            },
+            Pick::LeastConnections => Self::Fewest { shares: Vec::new() },
             Pick::MaglevFlow | Pick::MaglevSource => Self::Maglev {
                 by_source: pick == Pick::MaglevSource,
+                shares: Vec::new(),
                 table: Maglev::new(&[], &[], TABLE_SIZE),
             },
-        };
-        picker.set_weights(names, weights);
-        picker
-    }
-
-    /// Servers with weight 0 get no new flows.
-    pub fn set_weights(&mut self, names: &[String], new: &[u32]) {
-        match self {
-            Self::RoundRobin { open, .. } => *open = new.iter().map(|w| *w > 0).collect(),
-            Self::Weighted { weights, credit } => {
-                *weights = new.iter().map(|w| i64::from(*w)).collect();
-                // Old debts would give a server that comes back a burst or a pause.
-                credit.iter_mut().for_each(|c| *c = 0);
-            }
-            Self::Maglev { table, .. } => *table = Maglev::new(names, new, TABLE_SIZE),
         }
     }
 
-    pub fn pick(&mut self, flow: &Tuple) -> Option<usize> {
+    /// Whether new shares cost a table.
+    pub fn has_table(&self) -> bool {
+        matches!(self, Self::Maglev { .. })
+    }
+
+    /// Servers with share 0 get no new flows. `names` tell servers apart for Maglev.
+    pub fn set_shares(&mut self, names: impl Fn() -> Vec<String>, new: &[u32]) {
         match self {
-            Self::RoundRobin { next, open } => {
-                let n = open.len();
-                let chosen = (0..n)
-                    .map(|i| (*next + i) % n)
-                    .find(|i| open.get(*i) == Some(&true))?;
-                *next = (chosen + 1) % n;
-                Some(chosen)
+            Self::Turns { shares, credit } => {
+                credit.resize(new.len(), 0);
+                for (n, (credit, share)) in credit.iter_mut().zip(new).enumerate() {
+                    // Old debts would give a server that comes back a burst or a pause.
+                    if *share == 0 || shares.get(n).is_none_or(|old| *old == 0) {
+                        *credit = 0;
+                    }
+                }
+                *shares = new.iter().map(|s| i64::from(*s)).collect();
+                settle(shares, credit);
             }
-            Self::Weighted { weights, credit } => {
-                let total: i64 = weights.iter().sum();
-                for (c, w) in credit.iter_mut().zip(weights.iter()) {
-                    *c += w;
+            Self::Fewest { shares } => *shares = new.to_vec(),
+            Self::Maglev { shares, table, .. } => {
+                if *shares != new {
+                    *table = Maglev::new(&names(), new, TABLE_SIZE);
+                    *shares = new.to_vec();
+                }
+            }
+        }
+    }
+
+    /// The server for a flow. `flows` says how many a server has.
+    pub fn pick(&mut self, flow: &Tuple, flows: impl Fn(usize) -> u64) -> Option<usize> {
+        match self {
+            Self::Turns { shares, credit } => {
+                let total: i64 = shares.iter().sum();
+                for (c, s) in credit.iter_mut().zip(shares.iter()) {
+                    *c += s;
                 }
                 // The first of the richest, so that the order is the policy's.
                 let mut chosen: Option<(usize, i64)> = None;
-                for (i, (c, w)) in credit.iter().zip(weights.iter()).enumerate() {
-                    if *w > 0 && chosen.is_none_or(|(_, most)| *c > most) {
+                for (i, (c, s)) in credit.iter().zip(shares.iter()).enumerate() {
+                    if *s > 0 && chosen.is_none_or(|(_, most)| *c > most) {
                         chosen = Some((i, *c));
                     }
                 }
@@ -81,8 +91,35 @@ impl Picker {
                 }
                 Some(chosen)
             }
-            Self::Maglev { by_source, table } => table.pick(&key(flow, *by_source)),
+            Self::Fewest { shares } => {
+                let mut best: Option<(usize, u128, u128)> = None;
+                for (n, share) in shares.iter().enumerate().filter(|(_, s)| **s > 0) {
+                    let (has, share) = (u128::from(flows(n)), u128::from(*share));
+                    // has / share < fewest / its share
+                    let fewer = |(_, fewest, its)| has * its < fewest * share;
+                    if best.is_none_or(fewer) {
+                        best = Some((n, has, share));
+                    }
+                }
+                best.map(|(n, ..)| n)
+            }
+            Self::Maglev {
+                by_source, table, ..
+            } => table.pick(&key(flow, *by_source)),
         }
+    }
+}
+
+/// Brings the credits of servers that take flows back to a sum near zero, and each within one round.
+fn settle(shares: &[i64], credit: &mut [i64]) {
+    let total: i64 = shares.iter().sum();
+    let open = shares.iter().filter(|s| **s > 0).count();
+    let Some(open) = i64::try_from(open).ok().filter(|n| *n > 0) else {
+        return;
+    };
+    let mean = credit.iter().sum::<i64>() / open;
+    for (credit, _) in credit.iter_mut().zip(shares).filter(|(_, s)| **s > 0) {
+        *credit = (*credit - mean).clamp(-total, total);
     }
 }
 

@@ -14,9 +14,12 @@ use signalbox_manager::{Counts, Input, Manager, Output};
 
 use crate::Balance;
 
+mod death;
 mod endpoints;
 mod restarts;
+mod servers;
 mod succession;
+mod ways;
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -31,6 +34,8 @@ struct Net {
     sessions: BTreeMap<(usize, u64), usize>,
     /// Servers that answer SYNs to them.
     alive: Vec<IpAddr>,
+    /// What they answer to a GET.
+    bodies: BTreeMap<IpAddr, &'static str>,
 }
 
 fn manager(plan: &Plan, epoch: u64) -> Manager {
@@ -58,6 +63,7 @@ impl Net {
             alive: (plan.services[0].balance.as_ref().unwrap().servers.iter())
                 .map(|s| s.address)
                 .collect(),
+            bodies: BTreeMap::new(),
         };
         net.start(manager(plan, 1), faults);
         net
@@ -188,13 +194,26 @@ impl Net {
             world.left = rest;
             for (port, frame) in checks {
                 let view = signalbox_agent::packet::view(&frame).unwrap();
-                if view.flags != flags::SYN || !self.alive.contains(&view.tuple.dst) {
+                if !self.alive.contains(&view.tuple.dst) {
                     continue;
                 }
+                let (flags, payload) = match view.flags {
+                    flags::SYN => (flags::SYN | flags::ACK, String::new()),
+                    flag if flag & flags::RST != 0 => continue,
+                    _ => match self.bodies.get(&view.tuple.dst) {
+                        Some(body) if frame[54..].starts_with(b"GET ") => (
+                            flags::FIN | flags::ACK,
+                            format!("HTTP/1.0 200 OK\r\n\r\n{body}"),
+                        ),
+                        _ => continue,
+                    },
+                };
                 any = true;
                 let seq = u32::from_be_bytes(frame[38..42].try_into().unwrap());
-                let answer = tcp(port, &view.tuple.reversed(), flags::SYN | flags::ACK, b"");
-                let mut answer = answer.to_vec();
+                let back = view.tuple.reversed();
+                let mut answer = tcp(port, &back, flags, payload.as_bytes()).to_vec();
+                // The SYN has number 0.
+                answer[38..42].copy_from_slice(&u32::from(!payload.is_empty()).to_be_bytes());
                 answer[42..46].copy_from_slice(&seq.wrapping_add(1).to_be_bytes());
                 world.receive(port, &answer.into());
             }
@@ -268,6 +287,7 @@ fn rough(seed: u64) -> Faults {
     }
 }
 
+// A6.5
 #[test]
 fn a6_1_one_decision_a_connection() {
     let mut net = calm(&plan(), 1);
@@ -429,6 +449,7 @@ fn a8_6_lost_doubled_and_late_messages_heal_by_themselves() {
     }
 }
 
+// A9.10
 #[test]
 fn a9_4_a9_8_a_managers_death_breaks_no_flow_and_its_return_decides_nothing_anew() {
     let plan = plan();

@@ -2,7 +2,10 @@
 //! lives.
 //!
 //! A server counts as up at the start: a service serves before the first check is through, and `fall`
-//! failed checks take the server out. Checks of many targets are spread over the period.
+//! failed checks take the server out. Checks of many targets are spread over the period. A check that asks
+//! for a server's load fails without a number that makes sense, as without an answer.
+
+mod answer;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,9 +16,8 @@ use signalbox_lower::plan::{CheckKind, CheckPlan, Plan};
 
 use crate::decide::Target;
 use crate::segment::{ACK, FIN, PSH, RST, SYN, Segment};
+use answer::Answer;
 
-/// Longest start of an answer that is kept.
-const ANSWER: usize = 64;
 /// A request is repeated so many times within the time-out.
 const SENDS: u32 = 3;
 
@@ -30,6 +32,13 @@ pub enum Verdict {
         target: usize,
         /// Whether it is up now.
         up: bool,
+    },
+    /// A target has reported another load than before.
+    Loaded {
+        /// Its number.
+        target: usize,
+        /// 0 to 100.
+        percent: u8,
     },
 }
 
@@ -57,6 +66,8 @@ struct Check {
     next_check: Duration,
     up: bool,
     streak: u32,
+    /// As last reported, in percent.
+    load: Option<u8>,
 }
 
 /// The checks of one service's targets.
@@ -88,6 +99,7 @@ impl Checker {
                     next_check: Duration::from_millis(share),
                     up: true,
                     streak: 0,
+                    load: None,
                 })
             })
             .collect();
@@ -97,18 +109,19 @@ impl Checker {
         }
     }
 
-    /// Says how a target stood with the checks before these.
-    pub fn carry(&mut self, target: usize, up: bool) {
-        if let Some(check) = self.checks.iter_mut().find(|c| c.number == target) {
-            check.up = up;
-        }
-    }
-
-    /// The first checks are due so long after `now`, spread over their period.
-    pub fn start_at(&mut self, now: Duration) {
+    /// Checks other targets from now on. One that was there before, by address and port, keeps its standing.
+    pub fn update(&mut self, plan: &Plan, targets: &[Target]) {
+        let former = std::mem::replace(&mut self.checks, Self::new(plan, targets, 0).checks);
         for check in &mut self.checks {
-            check.due += now;
-            check.next_check += now;
+            let same = |c: &&Check| c.server == check.server && c.own == check.own;
+            if let Some(before) = former.iter().find(same) {
+                check.up = before.up;
+                check.streak = before.streak;
+                check.load = before.load;
+                // A check that is under way is begun anew.
+                check.due = before.next_check.max(Duration::from_millis(1));
+                check.next_check = check.due;
+            }
         }
     }
 
@@ -192,18 +205,22 @@ impl Check {
     fn request(&self) -> Bytes {
         match &self.plan.kind {
             CheckKind::Tcp => Bytes::new(),
-            CheckKind::Http { path } | CheckKind::Load { path } => {
-                let host = match self.server.0 {
-                    IpAddr::V4(a) => a.to_string(),
-                    IpAddr::V6(a) => format!("[{a}]"),
-                };
-                format!(
-                    "GET {path} HTTP/1.1\r\nHost: {host}:{}\r\nUser-Agent: signalbox\r\nConnection: close\r\n\r\n",
-                    self.server.1
-                )
-                .into()
-            }
+            CheckKind::Http { path } => self.get(path, "1.1"),
+            // The body of an answer to HTTP/1.0 comes as it is, not in chunks (RFC 9112, section 6.1).
+            CheckKind::Load { path } => self.get(path, "1.0"),
         }
+    }
+
+    fn get(&self, path: &str, version: &str) -> Bytes {
+        let host = match self.server.0 {
+            IpAddr::V4(a) => a.to_string(),
+            IpAddr::V6(a) => format!("[{a}]"),
+        };
+        format!(
+            "GET {path} HTTP/{version}\r\nHost: {host}:{}\r\nUser-Agent: signalbox\r\nConnection: close\r\n\r\n",
+            self.server.1
+        )
+        .into()
     }
 
     fn send(&self, out: &mut Vec<Verdict>) {
@@ -255,26 +272,39 @@ impl Check {
                 if flags & RST != 0 {
                     return self.result(now, false, out);
                 }
-                if s.seq != self.ack {
-                    // Out of order or sent again: it will come again in order.
+                // What came before comes again, with or without more; what is ahead will come again in order.
+                let seen = usize::try_from(self.ack.wrapping_sub(s.seq)).unwrap_or(usize::MAX);
+                let Some(news) = s.payload.get(seen..) else {
                     return;
-                }
-                let room = ANSWER.saturating_sub(answer.len());
-                answer.extend(s.payload.iter().take(room));
-                let status = status_of(answer);
-                let end = s.flags & FIN != 0 || answer.len() >= ANSWER;
-                let length = u32::try_from(s.payload.len()).unwrap_or(0);
+                };
+                let room = answer::room(&self.plan.kind).saturating_sub(answer.len());
+                answer.extend(news.iter().take(room));
+                let said = answer::read(&self.plan.kind, answer, s.flags & FIN != 0);
+                let length = u32::try_from(news.len()).unwrap_or(0);
                 self.ack = self.ack.wrapping_add(length);
-                match status {
-                    Some(code) => {
+                match said {
+                    Answer::Good(load) => {
                         self.close(out);
-                        self.result(now, (100..400).contains(&code), out);
+                        if let Some(percent) = load.filter(|_| load != self.load) {
+                            self.load = load;
+                            let target = self.number;
+                            out.push(Verdict::Loaded { target, percent });
+                        }
+                        self.result(now, true, out);
                     }
-                    None if end => {
+                    Answer::Bad => {
                         self.close(out);
                         self.result(now, false, out);
                     }
-                    None => {}
+                    Answer::More
+                        if length > 0 && matches!(self.plan.kind, CheckKind::Load { .. }) =>
+                    {
+                        // The rest may wait for this.
+                        let asked = u32::try_from(self.request().len()).unwrap_or(0);
+                        let seq = self.seq.wrapping_add(1).wrapping_add(asked);
+                        out.push(self.emit(seq, ACK, Bytes::new()));
+                    }
+                    Answer::More => {}
                 }
             }
         }
@@ -298,14 +328,6 @@ impl Check {
             });
         }
     }
-}
-
-/// The status code of `HTTP/x.y NNN`, once enough of the line is there (RFC 9112, section 4).
-fn status_of(answer: &[u8]) -> Option<u16> {
-    let text = std::str::from_utf8(answer.get(..12)?).ok()?;
-    let (version, code) = text.split_once(' ')?;
-    version.starts_with("HTTP/").then_some(())?;
-    code.parse().ok()
 }
 
 /// The switch's own address on the port that leads to an address: connected networks and routes, longest

@@ -8,12 +8,15 @@ pub mod decide;
 pub mod health;
 pub mod manager;
 pub mod memory;
+mod react;
+pub mod record;
 pub mod segment;
 mod service;
 pub mod session;
 pub mod shell;
 pub mod state;
 
-pub use decide::{Choice, Decide, Decided, Opening, Target, TargetStatus};
+pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus};
 pub use manager::{Input, Manager, Output, ServiceStatus, Status};
+pub use record::{Record, Reported};
 pub use service::Counts;

@@ -3,22 +3,25 @@
 //! It keeps sessions and knows agents by their names, so that one that comes back is the same; what a service
 //! answers is in `service`. It does not know what the services do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use signalbox_agent::flow::Part;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
-    ToManager, Verdict,
+    AgentBody, CarriedState, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject,
+    ToAgent, ToManager, Verdict, Which,
 };
 use signalbox_lower::plan::Plan;
 
-use crate::decide::{Decide, TargetStatus};
+use crate::decide::{Decide, OutsideStatus, TargetStatus};
 use crate::health::{Checker, Verdict as Health};
-use crate::memory::{AgentId, Memory, Recipient};
-use crate::service::{Counts, Service, criteria_of};
+use crate::memory::{AgentId, Life, Memory, Recipient};
+use crate::react::{Ports, Reactions};
+use crate::record::{Record, Reported};
+use crate::service::{Counts, Reset, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
 
 mod succession;
@@ -54,6 +57,8 @@ pub enum Output {
     Close(SessionId),
     /// One line for the operator.
     Log(String),
+    /// Something that an agent has counted, to be kept for who wants to know.
+    Record(Record),
 }
 
 /// A service's state, for people.
@@ -69,6 +74,12 @@ pub struct ServiceStatus {
     pub counts: Counts,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Its outside addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<OutsideStatus>,
+    /// What it has counted itself, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<&'static str, u64>,
 }
 
 /// A manager's state, for people.
@@ -85,6 +96,7 @@ pub struct Status {
 /// A way to an agent.
 struct Way {
     session: Session,
+    since: Duration,
     /// Once the agent has said who it is: the agent, and which of its sessions this is.
     agent: Option<(AgentId, u64)>,
 }
@@ -94,6 +106,15 @@ struct Away {
     until: Duration,
     agent: AgentId,
     service: usize,
+}
+
+/// A question that cannot be answered yet.
+struct Waiting {
+    until: Duration,
+    way: SessionId,
+    service: usize,
+    to: Recipient,
+    interest: Interest,
 }
 
 /// A manager of one or more services.
@@ -110,14 +131,24 @@ pub struct Manager {
     /// Agents that have ever been there, by [`AgentId`].
     agents: Vec<Arc<str>>,
     away: Vec<Away>,
+    /// Agents that have listed what they hold of a service.
+    listed: BTreeSet<(AgentId, usize)>,
+    /// Questions that wait until every agent has.
+    waiting: VecDeque<Waiting>,
     /// Sessions that have been opened.
     opened: u64,
     injected: u64,
+    /// Installations and deletions that nobody asked for.
+    unasked: u64,
+    ports: Ports,
     out: Vec<Output>,
 }
 
 /// The share that a manager has of a service that is not divided.
 const WHOLE: u32 = 0;
+
+/// How long an agent that does not say who it is keeps a service from deciding.
+const WELCOME: Duration = Duration::from_secs(5);
 
 impl Manager {
     /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
@@ -137,8 +168,12 @@ impl Manager {
             ways: BTreeMap::new(),
             agents: Vec::new(),
             away: Vec::new(),
+            listed: BTreeSet::new(),
+            waiting: VecDeque::new(),
             opened: 0,
             injected: 0,
+            unasked: 0,
+            ports: Ports::new(plan),
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
@@ -179,19 +214,24 @@ impl Manager {
             criteria: criteria_of(s, &decide.needs()),
             beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
         });
-        let keep = keep(s.limits.idle_ms);
+        let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
         self.services.push(Service {
             checker: Checker::new(plan, &decide.targets(), index),
             limits: s.limits.clone(),
+            stage: s.stage,
             decide,
             memory: Memory::new(keep, first_number(epoch)),
             counts: Counts::default(),
+            reactions: Reactions::default(),
         });
     }
 
     /// Takes in what has happened and says what is to be done. `now` never goes back.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
+        for service in &mut self.services {
+            service.decide.tick(self.now);
+        }
         match input {
             Input::Connected(id) => {
                 self.disconnected(id);
@@ -200,6 +240,7 @@ impl Manager {
                 let session = Session::new(self.now, name, instance, hash, &self.offers);
                 let way = Way {
                     session,
+                    since: self.now,
                     agent: None,
                 };
                 self.ways.insert(id, way);
@@ -209,6 +250,10 @@ impl Manager {
             Input::Tick => {}
         }
         self.tick();
+        for (service, offer) in self.services.iter_mut().zip(&self.offers) {
+            let lines = service.decide.news().into_iter();
+            (self.out).extend(lines.map(|l| Output::Log(format!("{}: {l}", offer.service))));
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -221,7 +266,16 @@ impl Manager {
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
             .into_iter()
             .flatten();
-        sessions.chain(checks).chain(away).min()
+        let waiting = self.waiting.iter().map(|w| w.until);
+        let own = (self.services.iter())
+            .flat_map(|s| [s.decide.next(), s.reactions.next()])
+            .flatten();
+        sessions
+            .chain(checks)
+            .chain(away)
+            .chain(waiting)
+            .chain(own)
+            .min()
     }
 
     /// Its state, for people.
@@ -239,6 +293,8 @@ impl Manager {
                     flows: s.memory.len(),
                     counts: s.counts,
                     targets: s.decide.status(),
+                    outside: s.decide.outside(),
+                    counted: s.decide.counted(),
                 })
                 .collect(),
         }
@@ -262,9 +318,10 @@ impl Manager {
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
             self.lost(agent, service, u64::MAX);
         }
-        for service in &mut self.services {
-            service.memory.forget(now);
+        for index in 0..self.services.len() {
+            self.react(index);
         }
+        self.answer_waiting();
         let Some(speaker) = self.speaker() else {
             return;
         };
@@ -275,6 +332,33 @@ impl Manager {
             if service.checker.next().is_some_and(|at| at <= now) {
                 let steps = service.checker.tick(now);
                 self.checked(speaker, index, steps);
+            }
+        }
+    }
+
+    /// Ends flows of targets that have died, and forgets what is over.
+    fn react(&mut self, index: usize) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(index) else {
+            return;
+        };
+        service.memory.forget(now);
+        if service.reactions.next().is_none_or(|at| at > now) {
+            return;
+        }
+        for (agent, affinities) in service.react(now) {
+            let session = (self.ways.iter())
+                .find(|(_, w)| w.agent.is_some_and(|(a, _)| a == agent))
+                .map(|(id, _)| *id);
+            // One that is away is told when it is back.
+            if let Some(id) = session {
+                self.unasked += 1;
+                let request = self.unasked;
+                let body = ManagerBody::Install {
+                    request,
+                    affinities,
+                };
+                self.say(id, index, body);
             }
         }
     }
@@ -292,9 +376,17 @@ impl Manager {
                     };
                     self.say(id, index, ManagerBody::Inject(inject));
                 }
+                Health::Loaded { target, percent } => {
+                    if let Some(service) = self.services.get_mut(index) {
+                        service.decide.load(target, percent);
+                    }
+                }
                 Health::Changed { target, up } => {
                     if let Some(service) = self.services.get_mut(index) {
                         service.decide.health(target, up);
+                        if !up {
+                            service.died(self.now);
+                        }
                         let status = service.decide.status();
                         let name = status.get(target).map_or("", |t| t.name.as_str());
                         let word = if up { "up" } else { "down" };
@@ -347,6 +439,9 @@ impl Manager {
             return;
         }
         for (service, state) in self.services.iter().enumerate() {
+            if state.decide.hold_back().is_some() {
+                continue;
+            }
             self.away.push(Away {
                 until: self.now + keep(state.limits.idle_ms),
                 agent,
@@ -436,25 +531,43 @@ impl Manager {
             }
             AgentBody::Report(report) => {
                 let forward = report.forward.map(|d| d.tuple);
+                let number = service.memory.meant(agent, report.flow, forward);
                 if report.cause == ReportCause::Closed
-                    && let Some(number) = service.memory.meant(agent, report.flow, forward)
+                    && let Some(number) = number
                 {
                     service.memory.closed(number);
                 }
+                let closed = report.cause == ReportCause::Closed
+                    || number.and_then(|n| service.memory.life(n)) == Some(Life::Closed);
+                let of = Reported::Flow { report, closed };
+                self.record(agent, index, of);
+            }
+            AgentBody::CriterionReport(report) => {
+                self.record(agent, index, Reported::Criterion(report));
             }
             AgentBody::Expired(ended) | AgentBody::Deleted(ended) => {
                 if let Some(number) = service.memory.meant(agent, ended.flow, ended.forward)
                     && let Some(flow) = service.memory.ended(now, number, agent)
                 {
                     service.decide.ended(&flow.decided);
+                } else if let Some(stray) =
+                    (service.memory).stray_ended(agent, ended.flow, ended.forward)
+                {
+                    service.decide.ended(&stray);
                 }
             }
             AgentBody::Denied(denied) => {
                 service.counts.denied += 1;
                 if let Subject::Verdict(question) = denied.subject
-                    && let Some(decided) = service.memory.denied(now, id, question)
+                    && let Some((decided, never)) = service.memory.denied(now, id, question)
                 {
-                    service.decide.ended(&decided);
+                    // Of one that the switch refused it may hold a part for a moment yet.
+                    let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
+                    if never && !half {
+                        service.decide.refused(&decided);
+                    } else {
+                        service.decide.ended(&decided);
+                    }
                 }
                 let text = format!("{}: denied: {}", key.0, denied.text);
                 self.out.push(Output::Log(text));
@@ -466,29 +579,134 @@ impl Manager {
                     question: None,
                 };
                 for affinity in list {
-                    service.adopt(to, &affinity);
+                    service.adopt(now, to, &affinity);
                 }
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
+                    self.listed.insert((agent, index));
                 }
             }
             _ => {}
         }
     }
 
+    fn record(&mut self, agent: AgentId, index: usize, of: Reported) {
+        let (Some(agent), Some(offer), Some(service)) = (
+            self.agents.get(agent.0),
+            self.offers.get(index),
+            self.services.get(index),
+        ) else {
+            return;
+        };
+        self.out.push(Output::Record(Record {
+            agent: agent.clone(),
+            service: offer.service.clone(),
+            stage: service.stage,
+            of,
+        }));
+    }
+
     fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {
         let now = self.now;
+        let may_decide = self.may_decide(index);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
+        let Some(answer) = service.answer(now, to, interest, may_decide) else {
+            let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
+            if self.waiting.len() < bound {
+                self.waiting.push_back(Waiting {
+                    until: now + Duration::from_millis(service.limits.hold_ms),
+                    way: id,
+                    service: index,
+                    to,
+                    interest: interest.clone(),
+                });
+            }
+            return;
+        };
         service.counts.interest_packets += 1;
-        let (decision, affinities) = service.answer(now, to, interest);
         let verdict = Verdict {
             request: interest.request,
-            decision,
-            affinities,
+            decision: answer.decision,
+            affinities: answer.affinities,
         };
         self.say(id, index, ManagerBody::Verdict(verdict));
+        if let Some(reset) = answer.reset {
+            self.reset(id, index, interest, reset);
+        }
+    }
+
+    /// Answers for a target that has died: the RST takes the way that the target's own packets take, from
+    /// this service's reply part on, so that earlier services bring it back to what the client sees (A4.8).
+    fn reset(&mut self, id: SessionId, index: usize, interest: &Interest, reset: Reset) {
+        let flow = (self.services.get(index)).and_then(|s| s.memory.get(reset.number));
+        let port = flow.and_then(|f| self.ports.behind(&f.decided));
+        if let Some(packet) = reset.packet {
+            self.injected += 1;
+            let state = CarriedState {
+                ingress_port: port.unwrap_or(interest.state.ingress_port),
+                reply: true,
+                ..CarriedState::default()
+            };
+            let inject = Inject {
+                request: self.injected,
+                packet,
+                place: Place::Stage {
+                    stage: interest.stage,
+                    part: Part::Reply,
+                    state,
+                    answered: true,
+                },
+            };
+            self.say(id, index, ManagerBody::Inject(inject));
+        }
+        self.unasked += 1;
+        let delete = ManagerBody::Delete {
+            request: self.unasked,
+            which: Which::Match {
+                part: Part::Forward,
+                tuple: interest.flow,
+                kind: interest.kind,
+            },
+        };
+        self.say(id, index, delete);
+    }
+
+    /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists.
+    fn may_decide(&self, index: usize) -> bool {
+        (self.services.get(index)).is_none_or(|s| s.decide.hold_back().is_none())
+            || self.ways.values().all(|way| match way.agent {
+                Some((agent, _)) => self.listed.contains(&(agent, index)),
+                None => self.now >= way.since + WELCOME,
+            })
+    }
+
+    /// Answers questions that had to wait, but for those that their agents hold no more.
+    fn answer_waiting(&mut self) {
+        let now = self.now;
+        for _ in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.pop_front() else {
+                return;
+            };
+            let open = (self.ways.get(&waiting.way).and_then(|w| w.agent))
+                .is_some_and(|(_, session)| session == waiting.to.session);
+            if now >= waiting.until || !open {
+                continue;
+            }
+            if !self.may_decide(waiting.service) {
+                self.waiting.push_back(waiting);
+                continue;
+            }
+            let Waiting {
+                way,
+                service,
+                to,
+                interest,
+                ..
+            } = waiting;
+            self.interest(way, service, to, &interest);
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
+use signalbox_agent::packet::proto;
 
-use crate::decide::Decided;
+use crate::decide::{Decided, Reaction};
 use crate::session::SessionId;
 
 /// Names an agent, by whichever session it speaks.
@@ -56,6 +57,8 @@ pub struct Remembered {
     pub kind: PacketKind,
     /// Where it is in its life.
     pub life: Life,
+    /// How it ends, once its target has died. That is final: a target that comes back knows it no more.
+    pub doom: Option<Reaction>,
     holdings: Vec<Holding>,
     /// The question that it was decided for, if this manager decided it.
     origin: Option<(SessionId, u64)>,
@@ -66,11 +69,27 @@ impl Remembered {
     fn holding(&self, agent: AgentId) -> Option<&Holding> {
         self.holdings.iter().find(|h| h.to.agent == agent)
     }
+
+    /// The agents that hold it.
+    pub fn holders(&self) -> impl Iterator<Item = AgentId> {
+        self.holdings.iter().map(|h| h.to.agent)
+    }
+}
+
+/// What an agent carries out though it contradicts what is remembered.
+#[derive(Debug)]
+struct Stray {
+    agent: AgentId,
+    session: u64,
+    /// What the agent calls it.
+    called: u64,
+    decided: Decided,
 }
 
 /// Decisions by number and by tuple.
 #[derive(Debug)]
 pub struct Memory {
+    strays: Vec<Stray>,
     flows: FxHashMap<u64, Remembered>,
     by_tuple: FxHashMap<(Part, Tuple, PacketKind), u64>,
     by_question: FxHashMap<(SessionId, u64), u64>,
@@ -84,6 +103,7 @@ impl Memory {
     #[must_use]
     pub fn new(keep: Duration, first: u64) -> Self {
         Self {
+            strays: Vec::new(),
             flows: FxHashMap::default(),
             by_tuple: FxHashMap::default(),
             by_question: FxHashMap::default(),
@@ -98,11 +118,9 @@ impl Memory {
         self.next = self.next.max(first);
     }
 
-    /// Decisions that some agent holds, or did until its flow closed.
-    pub fn held(&self) -> impl Iterator<Item = &Decided> {
-        (self.flows.values())
-            .filter(|f| f.life != Life::Gone)
-            .map(|f| &f.decided)
+    /// Every decision, and where its flow is in its life.
+    pub fn decisions(&self) -> impl Iterator<Item = (Life, &Decided)> {
+        self.flows.values().map(|f| (f.life, &f.decided))
     }
 
     /// Flows that are remembered.
@@ -117,6 +135,32 @@ impl Memory {
         self.flows.is_empty()
     }
 
+    /// The flow with that number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Remembered> {
+        self.flows.get(&number)
+    }
+
+    /// The flows whose decision says so and that are not doomed yet, in order.
+    pub fn dead(&self, is_dead: impl Fn(&Decided) -> bool) -> Vec<u64> {
+        let mut numbers: Vec<u64> = (self.flows.iter())
+            .filter(|(_, f)| f.doom.is_none() && is_dead(&f.decided))
+            .map(|(number, _)| *number)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// A flow's target has died. Says whether an agent holds the flow and must be told.
+    pub fn doom(&mut self, number: u64, reaction: Reaction) -> bool {
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return false;
+        };
+        let tcp = flow.decided.forward.0.proto == proto::TCP;
+        flow.doom = Some(if tcp { reaction } else { Reaction::Drop });
+        !flow.holdings.is_empty()
+    }
+
     /// What was decided for this direction.
     #[must_use]
     pub fn find(&self, part: Part, tuple: Tuple, kind: PacketKind) -> Option<(u64, &Remembered)> {
@@ -129,6 +173,56 @@ impl Memory {
     pub fn taken(&self, reply: Tuple, forward: Tuple, kind: PacketKind) -> bool {
         (self.find(Part::Reply, reply, kind))
             .is_some_and(|(_, f)| f.life == Life::Live && f.decided.forward.0 != forward)
+    }
+
+    /// Whether a live flow has one of a decision's matches and not the other; `asked` is the direction that
+    /// the decision is about.
+    #[must_use]
+    pub fn in_the_way(&self, asked: Part, decided: &Decided, kind: PacketKind) -> bool {
+        let reply = decided.reply.as_ref().map(|(tuple, _)| *tuple);
+        let forward = decided.forward.0;
+        match asked {
+            Part::Forward => reply.is_some_and(|reply| self.taken(reply, forward, kind)),
+            Part::Reply => (self.find(Part::Forward, forward, kind)).is_some_and(|(_, f)| {
+                f.life == Life::Live && f.decided.reply.as_ref().map(|(t, _)| *t) != reply
+            }),
+        }
+    }
+
+    /// Whether some agent holds a flow with this reply match.
+    #[must_use]
+    pub fn held(&self, reply: Tuple, kind: PacketKind) -> bool {
+        (self.find(Part::Reply, reply, kind)).is_some_and(|(_, f)| f.life != Life::Gone)
+    }
+
+    /// Remembers that an agent carries out what contradicts the rest; says whether that is new.
+    pub fn astray(&mut self, to: Recipient, called: u64, decided: Decided) -> bool {
+        let known = (self.strays.iter_mut())
+            .find(|s| (s.agent, s.called) == (to.agent, called) && s.decided == decided);
+        if let Some(stray) = known {
+            stray.session = to.session;
+            return false;
+        }
+        self.strays.push(Stray {
+            agent: to.agent,
+            session: to.session,
+            called,
+            decided,
+        });
+        true
+    }
+
+    /// An agent has ended what contradicted the rest; that is returned.
+    pub fn stray_ended(
+        &mut self,
+        agent: AgentId,
+        called: u64,
+        forward: Option<Tuple>,
+    ) -> Option<Decided> {
+        let at = self.strays.iter().position(|s| {
+            (s.agent, s.called) == (agent, called) && Some(s.decided.forward.0) == forward
+        })?;
+        Some(self.strays.swap_remove(at).decided)
     }
 
     /// Remembers a decision; what was remembered of the same tuples gives way and is returned. `number` is
@@ -147,6 +241,19 @@ impl Memory {
                 former.extend(self.remove(number));
             }
         }
+        // Other agents that carry out the very same go on with it.
+        let holdings = (former.iter())
+            .filter(|f| f.decided.forward == decided.forward && f.decided.reply == decided.reply)
+            .flat_map(|f| &f.holdings)
+            .filter(|h| h.to.agent != to.agent)
+            .map(|held| Holding {
+                to: Recipient {
+                    question: None,
+                    ..held.to
+                },
+                ..*held
+            })
+            .collect();
         self.next += 1;
         let own = self.next;
         for key in keys.into_iter().flatten() {
@@ -158,7 +265,8 @@ impl Memory {
                 decided,
                 kind,
                 life: Life::Live,
-                holdings: Vec::new(),
+                doom: None,
+                holdings,
                 origin: to.question,
                 forget: Duration::MAX,
             },
@@ -203,6 +311,12 @@ impl Memory {
         (flow.holding(agent)?.number == called).then_some(number)
     }
 
+    /// Where a flow is in its life.
+    #[must_use]
+    pub fn life(&self, number: u64) -> Option<Life> {
+        self.flows.get(&number).map(|flow| flow.life)
+    }
+
     /// An agent has seen the flow close.
     pub fn closed(&mut self, number: u64) {
         if let Some(flow) = self.flows.get_mut(&number)
@@ -236,25 +350,35 @@ impl Memory {
             .filter(|(_, f)| f.holding(agent).is_some_and(|h| h.to.session < session))
             .map(|(number, _)| *number)
             .collect();
-        (numbers.into_iter())
-            .filter_map(|number| Some(self.ended(now, number, agent)?.decided.clone()))
-            .collect()
+        let strays = (self.strays).extract_if(.., |s| s.agent == agent && s.session < session);
+        let mut over: Vec<Decided> = strays.map(|s| s.decided).collect();
+        over.extend(
+            (numbers.into_iter())
+                .filter_map(|number| Some(self.ended(now, number, agent)?.decided.clone())),
+        );
+        over
     }
 
     /// An agent has refused what answered its question. A flow that was decided for it is forgotten; one
-    /// that this agent only got again it does not hold. Returns what had been alive, and is no more.
-    pub fn denied(&mut self, now: Duration, session: SessionId, question: u64) -> Option<Decided> {
+    /// that this agent only got again it does not hold. Returns what had been alive, and is no more, and
+    /// whether no agent has ever carried it out.
+    pub fn denied(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        question: u64,
+    ) -> Option<(Decided, bool)> {
         let question = (session, question);
         let number = self.by_question.get(&question).copied()?;
         let flow = self.flows.get(&number)?;
         let alone = flow.holdings.len() == 1;
         if flow.origin == Some(question) && alone {
             let flow = self.remove(number)?;
-            return (flow.life != Life::Gone).then_some(flow.decided);
+            return (flow.life != Life::Gone).then_some((flow.decided, true));
         }
         let holding = (flow.holdings.iter()).find(|h| h.to.question == Some(question))?;
         let agent = holding.to.agent;
-        Some(self.ended(now, number, agent)?.decided.clone())
+        Some((self.ended(now, number, agent)?.decided.clone(), false))
     }
 
     /// Forgets which questions a session had: they are not spoken of any more.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
-use signalbox_agent::flow::{Part, events};
+use signalbox_agent::flow::{PacketKind, Part, Tuple, events};
 use signalbox_agent::message::{
     Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
     InterestMask, Leases, StaticAction, Statistics,
@@ -11,9 +12,10 @@ use signalbox_agent::message::{
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
 
-use crate::decide::{Choice, Decide, Decided, Opening};
+use crate::decide::{Choice, Decide, Decided, Opening, Reaction};
 use crate::health::Checker;
-use crate::memory::{Life, Memory, Recipient};
+use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
+use crate::react::{self, Reactions};
 
 /// Set in the ids of fixed affinities' entries.
 const FIXED_ENTRY: u32 = 0x8000_0000;
@@ -37,27 +39,66 @@ pub struct Counts {
     pub notices: u64,
     /// Refusals by agents.
     pub denied: u64,
+    /// Live flows that ended because their target had died.
+    pub doomed: u64,
+    /// Of all such flows' packets, those that were answered with a RST.
+    pub resets: u64,
+}
+
+/// What becomes of a packet that an agent holds.
+pub(crate) struct Answer {
+    pub decision: Decision,
+    /// What the agent is to install.
+    pub affinities: Vec<FixedAffinity>,
+    /// The flow is over: this is sent back, and its affinities are deleted.
+    pub reset: Option<Reset>,
+}
+
+/// The end of a flow whose target has died.
+pub(crate) struct Reset {
+    /// A RST from the service's address, from its IP header on; none where the client has sent one.
+    pub packet: Option<Bytes>,
+    /// The flow.
+    pub number: u64,
+}
+
+impl Answer {
+    fn new(decision: Decision, affinities: Vec<FixedAffinity>) -> Self {
+        Self {
+            decision,
+            affinities,
+            reset: None,
+        }
+    }
 }
 
 pub(crate) struct Service {
     pub limits: Limits,
+    /// Its place in the cascade.
+    pub stage: u8,
     pub decide: Box<dyn Decide>,
     pub memory: Memory,
     pub checker: Checker,
     pub counts: Counts,
+    pub reactions: Reactions,
 }
 
 impl Service {
-    /// What becomes of a packet that an agent holds, and what it is to install.
+    /// What becomes of a packet that an agent holds, and what it is to install. `None` where that takes a
+    /// new decision, and none may be made yet.
     pub fn answer(
         &mut self,
         now: Duration,
         to: Recipient,
         interest: &Interest,
-    ) -> (Decision, Vec<FixedAffinity>) {
+        may_decide: bool,
+    ) -> Option<Answer> {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let tcp = interest.flow.proto == proto::TCP;
-        let opens = interest.part == Part::Forward && (!tcp || flags == events::SYN);
+        // What quotes a flow, or is a piece of a packet, is no flow's first packet.
+        let opens = interest.kind == PacketKind::Whole
+            && (interest.part == Part::Forward || self.decide.opens_inbound())
+            && (!tcp || flags == events::SYN || self.decide.opens_in_mid_flow());
         if let Some(number) = self.standing(interest, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
@@ -65,16 +106,21 @@ impl Service {
             } else {
                 self.counts.mid_flow_known += 1;
             }
+            if let Some(answer) = self.doomed(now, number, to, interest) {
+                return Some(answer);
+            }
             if let Some(flow) = self.memory.given(number, to, number) {
                 self.decide.adopted(&flow.decided);
             }
-            let affinities = self.affinities(number, interest);
-            return (Decision::Resume, affinities);
+            return Some(Answer::new(Decision::Resume, self.affinities(number)));
         }
         if !opens {
             // What the policy wants of it; never a server that knows nothing of the flow.
             self.counts.mid_flow_unknown += 1;
-            return (Decision::Fallback, Vec::new());
+            return Some(Answer::new(Decision::Fallback, Vec::new()));
+        }
+        if !may_decide {
+            return None;
         }
         let opening = Opening {
             flow: interest.flow,
@@ -84,18 +130,18 @@ impl Service {
         };
         let memory = &self.memory;
         let taken = |reply: &_| memory.taken(*reply, interest.flow, interest.kind);
-        let mut choice = self.decide.decide(now, &opening, &taken);
+        let mut choice = match interest.part {
+            Part::Forward => self.decide.decide(now, &opening, &taken),
+            Part::Reply => self.decide.decide_inbound(now, &opening),
+        };
         if let Choice::Install(decided) = &choice
-            && decided
-                .reply
-                .as_ref()
-                .is_some_and(|(reply, _)| taken(reply))
+            && memory.in_the_way(interest.part, decided, interest.kind)
         {
             // A new flow must never end one that is alive.
-            self.decide.ended(decided);
+            self.decide.refused(decided);
             choice = Choice::Fallback;
         }
-        match choice {
+        Some(match choice {
             Choice::Install(decided) => {
                 self.counts.decided += 1;
                 let (number, former) = self.memory.remember(decided, interest.kind, to, None);
@@ -104,66 +150,159 @@ impl Service {
                         self.decide.ended(&flow.decided);
                     }
                 }
-                (Decision::Resume, self.affinities(number, interest))
+                Answer::new(Decision::Resume, self.affinities(number))
             }
             Choice::Drop => {
                 self.counts.no_choice += 1;
-                (Decision::Drop, Vec::new())
+                Answer::new(Decision::Drop, Vec::new())
             }
             Choice::Fallback => {
                 self.counts.no_choice += 1;
-                (Decision::Fallback, Vec::new())
+                Answer::new(Decision::Fallback, Vec::new())
+            }
+        })
+    }
+
+    /// What becomes of a packet of a flow whose target has died; `None` if it has not.
+    fn doomed(
+        &mut self,
+        now: Duration,
+        number: u64,
+        to: Recipient,
+        interest: &Interest,
+    ) -> Option<Answer> {
+        let flow = self.memory.get(number)?;
+        let reaction = flow.doom?;
+        if reaction == Reaction::Drop || interest.part == Part::Reply {
+            // What no agent holds is not installed for its end.
+            let install = reaction == Reaction::Drop && flow.life != Life::Gone;
+            let affinities = if install {
+                self.memory.given(number, to, number);
+                self.affinities(number)
+            } else {
+                Vec::new()
+            };
+            return Some(Answer::new(Decision::Drop, affinities));
+        }
+        let mut answer = Answer::new(Decision::Consume, Vec::new());
+        if interest.events & events::RST != 0 {
+            let packet = None;
+            answer.reset = Some(Reset { packet, number });
+        } else if let Some(packet) = react::reset(&interest.flow, &interest.packet)
+            && self.reactions.may_reset(now)
+        {
+            self.counts.resets += 1;
+            let packet = Some(packet);
+            answer.reset = Some(Reset { packet, number });
+        }
+        Some(answer)
+    }
+
+    /// A target has gone down: its flows end as the service wants.
+    pub fn died(&mut self, now: Duration) {
+        if self.decide.reaction().is_none() {
+            return;
+        }
+        let decide = &self.decide;
+        for number in self.memory.dead(|decided| decide.is_dead(decided)) {
+            self.doom(now, number);
+        }
+    }
+
+    fn doom(&mut self, now: Duration, number: u64) {
+        if let Some(reaction) = self.decide.reaction()
+            && self.memory.doom(number, reaction)
+        {
+            self.counts.doomed += 1;
+            self.reactions.add(now, number);
+        }
+    }
+
+    /// What agents are to be told of doomed flows now.
+    pub fn react(&mut self, now: Duration) -> Vec<(AgentId, Vec<FixedAffinity>)> {
+        let mut list = Vec::new();
+        for number in self.reactions.due(now) {
+            if let Some(flow) = self.memory.get(number) {
+                for agent in flow.holders() {
+                    list.push((agent, self.affinities(number)));
+                }
             }
         }
+        list
     }
 
     /// The flow whose decision this packet gets, if one was made that still holds.
     fn standing(&self, interest: &Interest, opens: bool, tcp: bool) -> Option<u64> {
         let (number, flow) = (self.memory).find(interest.part, interest.flow, interest.kind)?;
         let gone = flow.life == Life::Gone;
-        // An entry diverts an opening packet itself only once its flow has closed.
+        if gone && self.decide.hold_back().is_some() && !self.decide.stands(&flow.decided) {
+            // What it had may be another flow's by now.
+            return None;
+        }
+        // An entry diverts an opening packet itself only once its flow has closed or is doomed.
         let closed = interest.state.entry & FIXED_ENTRY != 0;
         let afresh = if tcp {
-            closed || flow.life != Life::Live
+            closed || flow.life != Life::Live || flow.doom.is_some()
         } else {
             // A packet does not tell whether it opens a flow or goes on with it.
-            gone && !self.decide.stands(&flow.decided)
+            gone && (flow.doom.is_some() || !self.decide.stands(&flow.decided))
         };
         (!(opens && afresh)).then_some(number)
     }
 
     /// A remembered decision as an agent wants it.
-    fn affinities(&self, number: u64, interest: &Interest) -> Vec<FixedAffinity> {
-        let Some((_, flow)) = (self.memory)
-            .find(interest.part, interest.flow, interest.kind)
-            .filter(|(n, _)| *n == number)
-        else {
-            return Vec::new();
-        };
+    fn affinities(&self, number: u64) -> Vec<FixedAffinity> {
+        (self.memory.get(number)).map_or_else(Vec::new, |flow| self.rendered(number, flow))
+    }
+
+    fn rendered(&self, number: u64, flow: &Remembered) -> Vec<FixedAffinity> {
         let decided = &flow.decided;
         let reply = decided.reply.as_ref();
-        let make = |part, tuple, actions: &Vec<_>, partner| FixedAffinity {
-            part,
-            tuple,
-            kind: flow.kind,
-            actions: actions.clone(),
-            flow: number,
-            partner,
-            cookie: decided.cookie.clone(),
-            leases: Leases {
+        let is_tcp = decided.forward.0.proto == proto::TCP;
+        let make = |part, tuple: Tuple, actions: &[Action], partner| {
+            let drop = flow.doom == Some(Reaction::Drop);
+            let actions = if drop { &[Action::Drop][..] } else { actions };
+            let packet_events = match (flow.doom, part) {
+                (Some(Reaction::Reset), Part::Forward) => events::ALL,
+                _ => 0,
+            };
+            let leases = decided.leases.unwrap_or(Leases {
                 half_open_ms: Some(self.limits.half_open_ms),
                 idle_ms: Some(self.limits.idle_ms),
                 closed_ms: Some(self.limits.closed_ms),
                 hard_ms: None,
-            },
-            interest: InterestMask::default(),
-            track_close: tuple.proto == proto::TCP,
-            statistics: Statistics {
-                count: true,
-                every_ms: None,
-                on_close: true,
-                flags: false,
-            },
+            });
+            FixedAffinity {
+                part,
+                tuple,
+                kind: flow.kind,
+                actions: actions.to_vec(),
+                flow: number,
+                partner,
+                cookie: decided.cookie.clone(),
+                leases: Leases {
+                    // Without a way back nobody sees the answer.
+                    half_open_ms: leases.half_open_ms.filter(|_| reply.is_some() && !drop),
+                    // What is dropped need not be kept for long: the manager remembers it.
+                    idle_ms: if drop {
+                        leases.closed_ms
+                    } else {
+                        leases.idle_ms
+                    },
+                    ..leases
+                },
+                interest: InterestMask {
+                    packet_events,
+                    notice_events: 0,
+                },
+                track_close: is_tcp,
+                statistics: decided.statistics.unwrap_or(Statistics {
+                    count: true,
+                    every_ms: None,
+                    on_close: true,
+                    flags: false,
+                }),
+            }
         };
         let (forward, actions) = &decided.forward;
         let mut list = Vec::with_capacity(2);
@@ -176,7 +315,7 @@ impl Service {
     }
 
     /// Learns a decision that an agent holds already.
-    pub fn adopt(&mut self, to: Recipient, installed: &InstalledAffinity) {
+    pub fn adopt(&mut self, now: Duration, to: Recipient, installed: &InstalledAffinity) {
         let a = &installed.affinity;
         if a.part != Part::Forward {
             return;
@@ -184,8 +323,17 @@ impl Service {
         let known = (self.memory.find(a.part, a.tuple, a.kind))
             // What nobody holds gives way to what an agent carries out.
             .filter(|(_, f)| f.life != Life::Gone || f.decided.forward.1 == a.actions)
-            .map(|(number, _)| number);
-        if let Some(number) = known {
+            .map(|(number, f)| (number, f.decided.forward.1 == a.actions, f.doom.is_some()));
+        let others = self.decide.hold_back().is_some()
+            && match known {
+                Some((_, same, _)) => !same,
+                None => (a.partner).is_some_and(|r| self.memory.held(r, a.kind)),
+            };
+        if let Some((number, _, doomed)) = known.filter(|_| !others) {
+            if doomed {
+                // It may not have heard while it was away.
+                self.reactions.add(now, number);
+            }
             if let Some(flow) = self.memory.given(number, to, a.flow) {
                 self.decide.adopted(&flow.decided);
             }
@@ -198,10 +346,27 @@ impl Service {
         let decided = Decided {
             forward: (a.tuple, a.actions.clone()),
             reply,
+            leases: Some(a.leases),
+            statistics: Some(a.statistics),
             cookie: a.cookie.clone(),
         };
+        if others {
+            // Two agents carry out what contradicts itself. The first one's stands; what the other's has
+            // taken is nobody else's until it is over.
+            if self.memory.astray(to, a.flow, decided.clone()) {
+                self.decide.adopted(&decided);
+            }
+            return;
+        }
         self.decide.adopted(&decided);
         let (number, former) = self.memory.remember(decided, a.kind, to, Some(a.flow));
+        let dead = (self.memory.get(number)).is_some_and(|f| self.decide.is_dead(&f.decided));
+        if a.actions.contains(&Action::Drop) {
+            // Its target died under the manager before this one.
+            self.memory.doom(number, Reaction::Drop);
+        } else if dead {
+            self.doom(now, number);
+        }
         for flow in former {
             if flow.life != Life::Gone {
                 self.decide.ended(&flow.decided);

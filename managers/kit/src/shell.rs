@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::decide::Decide;
 use crate::manager::{Input, Manager, Output, Status};
+use crate::record::Record;
 use crate::session::SessionId;
 
 /// How a session has ended.
@@ -85,9 +86,18 @@ impl Handle {
     }
 }
 
+/// Takes what a manager was told of counts. It must not wait: what it cannot take at once it counts as lost.
+pub type Tap = Box<dyn FnMut(Record) + Send>;
+
 /// Starts a manager on a tokio runtime. Aborting the task is a manager's sudden death: it says no goodbye.
 #[must_use]
 pub fn start(manager: Manager) -> (Handle, tokio::task::JoinHandle<()>) {
+    start_tapped(manager, Box::new(drop))
+}
+
+/// The same for a manager whose records somebody wants.
+#[must_use]
+pub fn start_tapped(manager: Manager, tap: Tap) -> (Handle, tokio::task::JoinHandle<()>) {
     let (events_tx, events) = mpsc::unbounded_channel();
     let (alive, gone) = watch::channel(());
     let handle = Handle {
@@ -96,6 +106,7 @@ pub fn start(manager: Manager) -> (Handle, tokio::task::JoinHandle<()>) {
     };
     let shell = Shell {
         manager,
+        tap,
         start: Instant::now(),
         events_tx,
         agents: BTreeMap::new(),
@@ -106,6 +117,7 @@ pub fn start(manager: Manager) -> (Handle, tokio::task::JoinHandle<()>) {
 
 struct Shell {
     manager: Manager,
+    tap: Tap,
     start: Instant,
     events_tx: mpsc::UnboundedSender<Event>,
     agents: BTreeMap<SessionId, Agent>,
@@ -217,6 +229,7 @@ impl Shell {
                 } => self.ended(session, End::Refused(reason, text)),
                 Output::Close(id) => self.ended(id, End::Replanned),
                 Output::Log(line) => tracing::info!("{line}"),
+                Output::Record(record) => (self.tap)(record),
             }
         }
     }

@@ -122,12 +122,19 @@ impl Encoder {
                         ("port", Value::from(*port)),
                         ("src", Value::from(*src_mac)),
                         ("dst", Value::from(*dst_mac)),
+                        ("mtu", Value::from(self.mtu(*port))),
                     ],
                 )
                 .build(),
             Entry::Static(planned) => self.planned(planned),
             Entry::Ready => self.planned(&self.plan.ready_entry()),
         }
+    }
+
+    /// Longest IP packet that leaves by a port; a port that the plan does not know has no bound.
+    fn mtu(&self, port: u16) -> u16 {
+        let port = self.plan.ports.iter().find(|p| p.number == port);
+        port.map_or(u16::MAX, |p| p.mtu)
     }
 
     fn fixed(&self, e: &FixedEntry) -> Result<TableEntry, CatalogError> {

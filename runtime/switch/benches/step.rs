@@ -105,7 +105,7 @@ fn switch(json: &str, program: u64, flows: u64) -> Switch {
             hop,
             0,
             "Ingress.send",
-            &[port, port, 100 + port],
+            &[port, port, 100 + port, 1500],
         );
     }
     for (value, prefix_len, hop) in [

@@ -19,6 +19,7 @@ fn applied(p4: &str) -> Vec<&str> {
         .collect()
 }
 
+// A4.1, A4.8
 #[test]
 fn the_reply_part_runs_backwards_and_the_forward_part_in_cascade_order() {
     let got = lowered(&cascade(Families::V4));
@@ -44,7 +45,7 @@ fn an_empty_cascade_is_a_router() {
     assert_eq!(applied(&got.p4), ["admission", "routing", "finish"]);
     assert!(
         !got.sources.contains_key("signalbox/filter.p4")
-            && !got.sources.contains_key("signalbox/balance.p4")
+            && !got.sources.contains_key("signalbox/translate.p4")
     );
     let tables: Vec<_> = got
         .plan

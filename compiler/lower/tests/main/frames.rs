@@ -77,6 +77,26 @@ pub fn icmp(port: u16, src: &str, dst: &str, kind: u8, ttl: u8, payload: &[u8]) 
     out
 }
 
+/// An echo reply with an identifier; sequence 1.
+pub fn pong(port: u16, src: &str, dst: &str, identifier: u16, payload: &[u8]) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2(HOST, mac(port));
+    let mut out = Vec::new();
+    match (ip(src), ip(dst)) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => {
+            let step = ethernet.ipv4(s.octets(), d.octets(), 64);
+            let step = step.icmpv4_raw(0, 0, word(identifier, 1));
+            step.write(&mut out, payload).unwrap();
+        }
+        (IpAddr::V6(s), IpAddr::V6(d)) => {
+            let step = ethernet.ipv6(s.octets(), d.octets(), 64);
+            let step = step.icmpv6_raw(129, 0, word(identifier, 1));
+            step.write(&mut out, payload).unwrap();
+        }
+        _ => panic!("families mixed"),
+    }
+    out
+}
+
 fn word(a: u16, b: u16) -> [u8; 4] {
     let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
     [a, b, c, d]

@@ -62,6 +62,7 @@ fn rig() -> Rig {
     rig
 }
 
+// A10.8
 #[test]
 fn a_new_flow_asks_and_an_established_one_is_translated() {
     let mut rig = rig();
@@ -86,6 +87,7 @@ fn a_new_flow_asks_and_an_established_one_is_translated() {
     assert_eq!(look(&rig.forwarded(2, &back, 1)).from, (ip(SERVICE), 53));
 }
 
+// A10.8
 #[test]
 fn up_to_four_extension_headers_are_passed_over() {
     let mut rig = rig();
@@ -114,6 +116,7 @@ fn up_to_four_extension_headers_are_passed_over() {
 }
 
 /// What is behind more headers, a very long one, or encryption has no ports for us.
+// A10.8
 #[test]
 fn what_cannot_be_seen_through_is_matched_by_its_addresses() {
     let mut rig = rig();
@@ -243,6 +246,7 @@ fn malformed_and_mapped_packets_are_dropped() {
     }
 }
 
+// A10.8
 #[test]
 fn ipv4_is_the_same_in_a_dual_stack_policy() {
     let flow = tuple("203.0.113.9", 40_000, "203.0.113.80", 80, 6);

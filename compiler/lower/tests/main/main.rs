@@ -10,12 +10,18 @@
 )]
 
 mod admission;
+mod cascade;
 mod frames;
 mod interface;
 mod ipv6;
+mod kinds;
+mod nat;
+mod observe;
+mod programs;
 mod rewriting;
 mod rig;
 mod stages;
+mod tunnels;
 
 /// Two services over IPv4 in front of two racks.
 const WEB: &str = "

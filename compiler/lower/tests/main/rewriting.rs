@@ -8,7 +8,7 @@ const CLIENT: &str = "203.0.113.9";
 const SERVER: &str = "10.0.1.10";
 
 /// Numbers that look random and are always the same.
-fn numbers() -> impl Iterator<Item = u32> {
+pub fn numbers() -> impl Iterator<Item = u32> {
     let mut x = 0x9e37_79b9u32;
     std::iter::repeat_with(move || {
         x ^= x << 13;
@@ -67,18 +67,21 @@ fn check(policy: &str, proto: u8) {
     }
 }
 
+// A2.7
 #[test]
 fn tcp_checksums_are_right_after_translation() {
     check(WEB, 6);
     check(DUAL, 6);
 }
 
+// A2.7
 #[test]
 fn udp_checksums_are_right_after_translation() {
     check(WEB, 17);
     check(DUAL, 17);
 }
 
+// A2.8
 #[test]
 fn an_echos_identifier_is_translated_with_its_checksum() {
     let (mut rig, flows) = translating(WEB, 1, 100);
@@ -96,6 +99,7 @@ fn an_echos_identifier_is_translated_with_its_checksum() {
     }
 }
 
+// A2.7
 #[test]
 fn a_udp_checksum_of_zero_stays_zero() {
     let mut rig = Rig::new(WEB);
@@ -115,6 +119,7 @@ fn a_udp_checksum_of_zero_stays_zero() {
     );
 }
 
+// A2.7
 #[test]
 fn a_udp_checksum_that_comes_to_zero_is_sent_as_ones() {
     let mut rig = Rig::new(WEB);
@@ -141,6 +146,7 @@ fn a_udp_checksum_that_comes_to_zero_is_sent_as_ones() {
 }
 
 /// Every checksum that a header can have comes out right when the TTL goes down by one.
+// A2.7
 #[test]
 fn the_ipv4_checksum_follows_the_ttl_for_every_identification() {
     let mut rig = Rig::new(WEB);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use signalbox_lower::Lowered;
 use signalbox_lower::entries::{Match as Planned, PlannedEntry, Value, prefix_number};
 use signalbox_lower::plan::{CriterionAction, Plan};
 use signalbox_p4::{Image, Options, source::MapSources};
@@ -123,6 +124,19 @@ pub fn checked(text: &str) -> Policy {
         .unwrap_or_else(|| panic!("{:#?}", checked.diagnostics))
 }
 
+/// What our compiler makes of a program, without a word.
+pub fn compiled(lowered: &Lowered) -> Image {
+    let mut sources = MapSources::new().with("test.p4", lowered.p4.as_str());
+    for (name, text) in &lowered.sources {
+        sources.insert(name.as_str(), text.as_str());
+    }
+    let compiled = signalbox_p4::compile(&sources, "test.p4", &Options::default())
+        .unwrap_or_else(|e| panic!("{}", e.diagnostics.render(&e.sources, false)));
+    let warnings = compiled.diagnostics.render(&compiled.sources, false);
+    assert!(compiled.diagnostics.is_empty(), "{warnings}");
+    compiled.image
+}
+
 /// The switch and its plan.
 pub struct Rig {
     pub plan: Plan,
@@ -140,19 +154,12 @@ impl Rig {
     /// The same for a policy that no text says.
     pub fn load(policy: &Policy) -> Rig {
         let lowered = signalbox_lower::lower(policy).unwrap();
-        let mut sources = MapSources::new().with("test.p4", lowered.p4.as_str());
-        for (name, text) in &lowered.sources {
-            sources.insert(name.as_str(), text.as_str());
-        }
-        let compiled = signalbox_p4::compile(&sources, "test.p4", &Options::default())
-            .unwrap_or_else(|e| panic!("{}", e.diagnostics.render(&e.sources, false)));
-        let warnings = compiled.diagnostics.render(&compiled.sources, false);
-        assert!(compiled.diagnostics.is_empty(), "{warnings}");
+        let image = compiled(&lowered);
         let mut switch = Switch::new(Config {
             cpu_port: Some(CPU_PORT),
             ..Config::default()
         });
-        switch.load(&compiled.image.json).unwrap();
+        switch.load(&image.json).unwrap();
         let replicas = vec![Replica {
             port: CPU_PORT,
             instance: 1,
@@ -166,7 +173,7 @@ impl Rig {
             .unwrap();
         Rig {
             plan: lowered.plan,
-            image: compiled.image,
+            image,
             switch,
             out: Output::new(),
         }
@@ -175,6 +182,14 @@ impl Rig {
     /// With the static entries, the managers' criteria (entry 77), and ready.
     pub fn new(policy: &str) -> Rig {
         Rig::bare(policy).started()
+    }
+
+    /// Loaded and ready, with no manager: only what the agent installs itself.
+    pub fn unmanaged(policy: &Policy) -> Rig {
+        let mut rig = Rig::load(policy);
+        rig.install_static();
+        rig.insert(&rig.plan.ready_entry());
+        rig
     }
 
     /// The same for one that is loaded.
@@ -344,6 +359,11 @@ impl Rig {
     /// A route, and the neighbour it leads to.
     pub fn route(&mut self, prefix: &str, id: u16, port: u16) {
         self.route_only(prefix, id);
+        self.next_hop(id, port, 1500);
+    }
+
+    /// A neighbour on a port whose link takes IP packets so long.
+    pub fn next_hop(&mut self, id: u16, port: u16, mtu: u16) {
         self.insert(&PlannedEntry {
             table: "Ingress.next_hop".into(),
             matches: vec![("next_hop", Planned::Exact(bits(id, 16)))],
@@ -353,6 +373,7 @@ impl Rig {
                 ("port", bits(port, 9)),
                 ("src", bits(0x0253_4200_0000_u64 + u64::from(port), 48)),
                 ("dst", bits(0x02aa_0000_0000_u64 + u64::from(id), 48)),
+                ("mtu", bits(mtu, 16)),
             ],
         });
     }
@@ -404,8 +425,14 @@ impl Rig {
 
     /// Packets in a counter's cell.
     pub fn counted(&self, counter: &str, cell: usize) -> u64 {
+        self.totals(counter, cell).0
+    }
+
+    /// Packets and bytes in a counter's cell.
+    pub fn totals(&self, counter: &str, cell: usize) -> (u64, u64) {
         let id = self.switch.schema().counter(counter).unwrap();
-        self.switch.counter_read(id, cell).unwrap().packets
+        let cell = self.switch.counter_read(id, cell).unwrap();
+        (cell.packets, cell.bytes)
     }
 
     /// The frame is dropped, and counted for this reason only.

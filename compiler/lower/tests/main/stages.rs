@@ -36,6 +36,7 @@ fn routed() -> Rig {
     rig
 }
 
+// A4.3
 #[test]
 fn a_rule_drops_and_counts_and_the_default_lets_pass() {
     let mut rig = routed();
@@ -54,6 +55,7 @@ fn a_rule_drops_and_counts_and_the_default_lets_pass() {
     assert_eq!(rig.counted("Cascade.guard.stats", 2), 1);
 }
 
+// A4.4
 #[test]
 fn a_packet_resumes_where_it_left_and_no_earlier_stage_acts_twice() {
     let mut rig = routed();
@@ -100,6 +102,7 @@ fn a_packet_resumes_where_it_left_and_no_earlier_stage_acts_twice() {
     assert_eq!(rig.counted("Cascade.web_lb.stats", 5000), 1);
 }
 
+// A4.4
 #[test]
 fn an_answered_packet_without_an_entry_leaves_the_stage_only() {
     let mut rig = routed();
@@ -118,6 +121,7 @@ fn an_answered_packet_without_an_entry_leaves_the_stage_only() {
     assert_eq!(rig.drops(9), 1);
 }
 
+// A6.17
 #[test]
 fn an_established_flow_passes_in_both_directions() {
     let mut rig = routed();
@@ -205,7 +209,9 @@ fn data_is_an_event_only_where_there_are_bytes() {
     assert_eq!(rig.diverted(1, &client(40_000, 16, b"x")).0.entry, 5);
 }
 
+// A10.3
 /// A notice is the packet as it arrived, cut short; the packet itself goes on.
+// A10.3
 #[test]
 fn a_notice_is_a_cut_copy_and_the_packet_goes_on() {
     let mut rig = routed();
@@ -279,6 +285,7 @@ fn a_notice_keeps_its_place_while_its_packet_waits_for_a_neighbour() {
     assert!(out.iter().any(|o| matches!(o, Out::Port(2, _))));
 }
 
+// A10.4
 #[test]
 fn fixed_actions_do_what_they_say() {
     let mut rig = routed();

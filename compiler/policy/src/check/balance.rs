@@ -4,16 +4,28 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Checker;
+use super::clauses::{LONGEST, Limits, SHORTEST, Seen};
 use super::criteria::Scope;
 use super::network::usable_unicast;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    Balance, Bounds, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, MAX_CUBES,
+    Balance, Criteria, Cube, Destination, Fallback, Family, HashBy, Keep, MAX_CUBES, Network,
     OnDeath, Pick, Pool, PoolIndex, ServiceKind, Span, Way,
 };
-use crate::tree::{ClauseBody, Expr, Name, ServiceItem, Spanned};
+use crate::tree::{ClauseBody, Expr, Name, ServiceItem};
 
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const TCP: u8 = 6;
+const WAYS: [(&str, Way); 4] = [
+    ("translate", Way::Translate),
+    ("mac", Way::Mac),
+    ("ipip", Way::Ipip),
+    ("gue", Way::Gue),
+];
+const ON_DEATH: [(&str, OnDeath); 3] = [
+    ("keep", OnDeath::Keep),
+    ("drop", OnDeath::Drop),
+    ("reset", OnDeath::Reset),
+];
 
 impl Checker<'_> {
     pub(super) fn balance(
@@ -23,82 +35,182 @@ impl Checker<'_> {
         item: &ServiceItem,
     ) -> Option<ServiceKind> {
         let mut matches: Vec<&Expr> = Vec::new();
-        let mut picked: Option<(Option<PoolIndex>, Option<Pick>, Span)> = None;
-        let mut keep: Option<(Keep, Span)> = None;
-        let mut fallback: Option<(Fallback, Span)> = None;
+        let mut picked: Option<(Option<PoolIndex>, Option<Pick>)> = None;
+        let mut keep = Keep::default();
+        let mut half_open: Option<Span> = None;
+        let mut fallback = Fallback::Drop;
+        let (mut stick, mut slow_start) = (None, Duration::ZERO);
+        let (mut way, mut on_death) = (Way::default(), OnDeath::default());
+        let mut limits = Limits::default();
+        let mut seen = Seen::default();
         for clause in &item.clauses {
-            let again = |first: Span| (clause.keyword.value.as_str(), clause.span, first);
-            let repeated = match (&clause.body, &picked, &keep, &fallback) {
-                (ClauseBody::Pick { .. }, Some((.., first)), ..) => Some(again(*first)),
-                (ClauseBody::Keep(_), _, Some((_, first)), _) => Some(again(*first)),
-                (ClauseBody::Fallback(_), .., Some((_, first))) => Some(again(*first)),
-                _ => None,
-            };
-            if let Some((what, span, first)) = repeated {
-                self.repeated(what, span, first);
-            }
-            match &clause.body {
-                ClauseBody::Match(expr) => matches.push(expr),
-                ClauseBody::Pick {
-                    pool,
-                    method,
-                    argument,
-                } => {
+            self.once(&mut seen, clause);
+            match (&clause.body, clause.keyword.value.as_str()) {
+                (ClauseBody::Match(expr), _) => matches.push(expr),
+                (
+                    ClauseBody::Pick {
+                        pool,
+                        method,
+                        argument,
+                    },
+                    _,
+                ) => {
                     let found = self.pool_named(pools, pool);
-                    let pick = self.pick(method, argument.as_ref());
-                    picked = Some((found, pick, clause.span));
+                    picked = Some((found, self.pick(method, argument.as_ref())));
                 }
-                ClauseBody::Keep(times) => keep = Some((self.keep(times), clause.span)),
-                ClauseBody::Fallback(word) => {
-                    let value = match word.value.as_str() {
-                        "route" => Fallback::Route,
-                        "drop" => Fallback::Drop,
-                        _ => {
-                            self.unknown_word("a fallback", word, &["drop", "route"]);
-                            Fallback::Drop
-                        }
-                    };
-                    fallback = Some((value, clause.span));
+                (ClauseBody::Keep(times), _) => {
+                    let said = self.times(times, ["idle", "closed", "half-open"]);
+                    let [idle, closed, open] = said;
+                    keep.idle = idle.unwrap_or(keep.idle);
+                    keep.closed = closed.unwrap_or(keep.closed);
+                    keep.half_open = open.unwrap_or(keep.half_open);
+                    half_open = open.map(|_| clause.span);
                 }
-                _ => self.misplaced(clause, "balance", "`match`, `pick`, `keep` or `fallback`"),
+                (ClauseBody::Fallback(word), _) => fallback = self.fallback(word),
+                (ClauseBody::Time(time), "stick") => {
+                    stick = Some(self.time(time.span, time.value, SHORTEST, LONGEST));
+                }
+                (ClauseBody::Time(time), "slow-start") => {
+                    slow_start = self.time(time.span, time.value, Duration::ZERO, LONGEST);
+                }
+                (ClauseBody::Choice(word), "way") => {
+                    way = self.choice("a way to a server", word, &WAYS).unwrap_or(way);
+                }
+                (ClauseBody::Choice(word), "on-death") => {
+                    let what = "what becomes of a dead server's flows";
+                    on_death = self.choice(what, word, &ON_DEATH).unwrap_or(on_death);
+                }
+                (ClauseBody::Limits(list), _) => self.limits(list, false, &mut limits),
+                _ => self.misplaced(
+                    clause,
+                    "balance",
+                    "`match`, `pick`, `keep`, `stick`, `slow-start`, `way`, `on-death`, `limit` or \
+                     `fallback`",
+                ),
             }
         }
         let unread = !self.parse.errors.is_empty();
         if matches.is_empty() && !unread {
-            self.missing(&item.name, "match", "match tcp.dst 203.0.113.80:443");
+            self.missing(
+                "balance",
+                &item.name,
+                "`match`",
+                "match tcp.dst 203.0.113.80:443",
+            );
         }
         if picked.is_none() && !unread {
-            self.missing(&item.name, "pick", "pick from @web by maglev(flow)");
+            self.missing(
+                "balance",
+                &item.name,
+                "`pick`",
+                "pick from @web by maglev(flow)",
+            );
         }
         let criteria = self.criteria(scope, &matches);
-        let (pool, pick, _) = picked?;
+        let (pool, pick) = picked?;
         let (criteria, pool, pick) = (criteria?, pool?, pick?);
-        let family = Family::of(pools.get(pool.0)?.servers.first()?.address);
+        let servers = pools.get(pool.0)?;
+        let family = Family::of(servers.servers.first()?.address);
         let destinations = self.destinations(&criteria, family)?;
-        Some(ServiceKind::Balance(Balance {
+        let balance = Balance {
             criteria,
             destinations,
             pool,
             pick,
-            keep: keep.map_or_else(Keep::default, |k| k.0),
-            fallback: fallback.map_or(Fallback::Drop, |f| f.0),
-            stick: None,
-            slow_start: std::time::Duration::ZERO,
-            way: Way::default(),
-            on_death: OnDeath::default(),
-            bounds: Bounds::default(),
-        }))
+            keep,
+            fallback,
+            stick,
+            slow_start,
+            way,
+            on_death,
+            bounds: limits.bounds,
+        };
+        if let Some(at) = seen.get("way") {
+            let bounded = [half_open, limits.half_open()].into_iter().flatten();
+            self.dispatch(scope.network, &balance, servers, at, bounded);
+        }
+        if let (OnDeath::Reset, Some(at)) = (on_death, seen.get("on-death"))
+            && balance.destinations.iter().all(|d| d.proto != TCP)
+        {
+            self.report(
+                Diagnostic::error("no-tcp", at, "only TCP connections can be reset")
+                    .related(balance.criteria.span, "matches UDP only")
+                    .help("write `on-death drop` or `on-death keep`"),
+            );
+        }
+        Some(ServiceKind::Balance(balance))
     }
 
-    fn missing(&mut self, service: &Name, clause: &str, example: &str) {
-        self.report(
-            Diagnostic::error(
-                "missing-clause",
-                service.span,
-                format!("balance service `{}` has no `{clause}`", service.value),
-            )
-            .help(format!("add one, such as `{example}`")),
-        );
+    /// What holds only of a service that leaves its packets as they are.
+    fn dispatch(
+        &mut self,
+        network: &Network,
+        balance: &Balance,
+        pool: &Pool,
+        at: Span,
+        half_open: impl Iterator<Item = Span>,
+    ) {
+        if balance.way == Way::Translate {
+            return;
+        }
+        for span in half_open {
+            self.report(
+                Diagnostic::error(
+                    "no-half-open",
+                    span,
+                    "with direct return the switch does not see whether a server has answered",
+                )
+                .related(at, "servers answer clients directly")
+                .help("leave `half-open` out; limit the rate instead, as `limit 1000/s`"),
+            );
+        }
+        let mut ports: Vec<u16> = balance.destinations.iter().map(|d| d.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if let [first, second, ..] = ports.as_slice() {
+            self.report(
+                Diagnostic::error(
+                    "port-translation",
+                    balance.criteria.span,
+                    "this matches several ports, and a server has one",
+                )
+                .label(format!("matches {first} and {second}"))
+                .related(at, "leaves the port as it is")
+                .help("make a service and a pool for each port, or use `way translate`"),
+            );
+            return;
+        }
+        for server in &pool.servers {
+            if let Some(port) = ports.first().filter(|p| **p != server.port) {
+                self.report(
+                    Diagnostic::error(
+                        "port-translation",
+                        at,
+                        format!(
+                            "packets keep port {port}, and server `{}` has port {}",
+                            server.name, server.port
+                        ),
+                    )
+                    .related(server.span, "the server")
+                    .help(format!(
+                        "write `{}` in the pool, or use `way translate`",
+                        std::net::SocketAddr::new(server.address, *port)
+                    )),
+                );
+            }
+            if balance.way == Way::Mac && network.port_of(server.address).is_none() {
+                self.report(
+                    Diagnostic::error(
+                        "unreachable",
+                        at,
+                        format!("server `{}` is behind a router", server.name),
+                    )
+                    .label("`mac` reaches only servers in connected subnets")
+                    .related(server.span, "the server")
+                    .help("use `way ipip` or `way gue`"),
+                );
+            }
+        }
     }
 
     /// The pool of that name.
@@ -120,7 +232,8 @@ impl Checker<'_> {
         let pick = match (method.value.as_str(), argument) {
             ("round-robin", None) => Pick::RoundRobin,
             ("weighted", None) => Pick::Weighted,
-            ("round-robin" | "weighted", Some(argument)) => {
+            ("least-connections", None) => Pick::LeastConnections,
+            ("round-robin" | "weighted" | "least-connections", Some(argument)) => {
                 self.error(
                     "no-value",
                     argument.span,
@@ -147,39 +260,27 @@ impl Checker<'_> {
                     return None;
                 }
             },
-            ("least-connections" | "sticky", _) => {
-                self.unsupported(method.span, &format!("`{}`", method.value));
+            ("sticky", _) => {
+                self.report(
+                    Diagnostic::error(
+                        "unknown-word",
+                        method.span,
+                        "stickiness is a clause of its own",
+                    )
+                    .help("pick by another method, and add `stick source 10m`"),
+                );
                 return None;
             }
             _ => {
                 self.unknown_word(
                     "a way to pick",
                     method,
-                    &["round-robin", "weighted", "maglev"],
+                    &["round-robin", "weighted", "least-connections", "maglev"],
                 );
                 return None;
             }
         };
         Some(pick)
-    }
-
-    fn keep(&mut self, times: &[(Name, Spanned<Duration>)]) -> Keep {
-        let mut keep = Keep::default();
-        let mut seen: Vec<&Name> = Vec::new();
-        for (name, time) in times {
-            if let Some(first) = seen.iter().find(|n| n.value == name.value) {
-                self.repeated(&name.value, name.span, first.span);
-            }
-            seen.push(name);
-            let value = self.time(time.span, time.value, Duration::from_secs(1), LONGEST);
-            match name.value.as_str() {
-                "idle" => keep.idle = value,
-                "closed" => keep.closed = value,
-                "half-open" => keep.half_open = value,
-                _ => self.unknown_word("a time to keep", name, &["idle", "closed", "half-open"]),
-            }
-        }
-        keep
     }
 
     /// The addresses and ports a service stands for; reports a condition that leaves them open.
@@ -213,14 +314,7 @@ impl Checker<'_> {
                 return None;
             };
             if !cube.tcp_flags.is_any() {
-                self.report(
-                    Diagnostic::error(
-                        "flags-in-match",
-                        criteria.span,
-                        "a balance service matches whole connections, not single packets",
-                    )
-                    .help("leave the TCP flags out"),
-                );
+                self.flags_in_match(criteria.span, "a balance");
                 return None;
             }
             let bad = found

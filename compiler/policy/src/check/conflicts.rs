@@ -1,12 +1,14 @@
 //! What no clause shows by itself: services that claim the same packets, addresses that are another's,
 //! declarations that nothing uses. What rules of one filter are to each other is in `rules`.
 
+use std::net::IpAddr;
+
 use signalbox_proofs::{Bdds, Cube, PacketSets, Set, Ternary};
 
 use super::Checker;
 use super::witness::{describe, wishes};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Balance, Network, Policy, Service, ServiceKind, address_bits};
+use crate::model::{Balance, Criteria, Network, Policy, Service, ServiceKind, Span, address_bits};
 
 /// The packets that can come in, and how to show one of them.
 pub(super) struct Proofs<'p> {
@@ -46,6 +48,23 @@ impl<'p> Proofs<'p> {
         let packet = self.sets.witness_like(&both, &wishes(self.network))?;
         Some(describe(&packet, self.network))
     }
+
+    /// A packet of both unions that can come in, in words.
+    pub fn overlap(&self, one: &[Cube], two: &[Cube]) -> Option<String> {
+        let meet = one
+            .iter()
+            .any(|a| two.iter().any(|b| a.intersect(b).is_some()));
+        if !meet {
+            return None;
+        }
+        self.in_both(&self.sets.union_of(one), &self.sets.union_of(two))
+    }
+
+    /// A packet that can come in and is of the first union only, in words.
+    pub fn left_out(&self, one: &[Cube], two: &[Cube]) -> Option<String> {
+        let (one, two) = (self.sets.union_of(one), self.sets.union_of(two));
+        self.in_both(&one, &self.sets.complement(&two))
+    }
 }
 
 impl Checker<'_> {
@@ -53,46 +72,56 @@ impl Checker<'_> {
         if policy.network.ports.is_empty() {
             return;
         }
-        self.host_routes(policy);
+        if self.few_addresses(policy) {
+            self.host_routes(policy);
+        }
         let proofs = Proofs::new(policy);
         for service in &policy.services {
             match &service.kind {
                 ServiceKind::Filter(filter) => self.filter_rules(&proofs, filter),
-                ServiceKind::Balance(balance) => self.own_addresses(policy, service, balance),
-                ServiceKind::Nat(_) | ServiceKind::Observe(_) => {}
+                ServiceKind::Balance(balance) => {
+                    for address in service.addresses() {
+                        let range = (address, address);
+                        self.own_addresses(policy, service, balance.criteria.span, range);
+                    }
+                }
+                ServiceKind::Nat(nat) => self.nat_by_itself(&proofs, policy, service, nat),
+                ServiceKind::Observe(_) => {}
             }
         }
-        let balances: Vec<(&Service, &Balance)> = policy
-            .services
-            .iter()
-            .filter_map(|s| match &s.kind {
-                ServiceKind::Balance(b) => Some((s, b)),
-                ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
-            })
-            .collect();
-        for (i, later) in balances.iter().enumerate() {
-            for earlier in balances.iter().take(i) {
-                self.same_packets(&proofs, policy, *earlier, *later);
+        for (i, later) in policy.services.iter().enumerate() {
+            for earlier in policy.services.iter().take(i) {
+                match (&earlier.kind, &later.kind) {
+                    (ServiceKind::Balance(one), ServiceKind::Balance(two)) => {
+                        self.balances(&proofs, policy, (earlier, one), (later, two));
+                    }
+                    (ServiceKind::Nat(_), ServiceKind::Nat(_) | ServiceKind::Balance(_))
+                    | (ServiceKind::Balance(_), ServiceKind::Nat(_)) => {
+                        self.with_nat(&proofs, policy, earlier, later);
+                    }
+                    _ => {}
+                }
             }
         }
         let first_translating = policy.services.iter().find(|s| s.translates());
         if let Some(above) = first_translating {
-            for below in policy
-                .services
-                .iter()
-                .filter(|s| s.index > above.index && !s.translates())
-            {
+            for below in policy.services.iter().filter(|s| s.index > above.index) {
+                let kind = match below.kind {
+                    ServiceKind::Filter(_) => "filter",
+                    ServiceKind::Observe(_) => "observe",
+                    ServiceKind::Balance(_) | ServiceKind::Nat(_) => continue,
+                };
                 self.report(
                     Diagnostic::warning(
                         "below-translation",
                         below.span,
                         format!(
-                            "filter `{}` stands below `{}`, which translates",
+                            "{kind} `{}` stands below `{}`, which translates",
                             below.name, above.name
                         ),
                     )
                     .label(
-                        "requests come here with the server's address, replies with the service's",
+                        "requests come here translated, replies as they looked before translation",
                     )
                     .related(above.span, "translates")
                     .help(format!(
@@ -129,102 +158,86 @@ impl Checker<'_> {
         }
     }
 
-    /// A service's address is neither the switch's nor a server's, nor out of reach of its port.
-    fn own_addresses(&mut self, policy: &Policy, service: &Service, balance: &Balance) {
-        let mut told = Vec::new();
-        for destination in &balance.destinations {
-            let ip = destination.address;
-            if told.contains(&ip) {
-                continue;
+    /// A service's addresses are neither the switch's nor anybody else's who is known.
+    pub(super) fn own_addresses(
+        &mut self,
+        policy: &Policy,
+        service: &Service,
+        at: Span,
+        (first, last): (IpAddr, IpAddr),
+    ) {
+        let network = &policy.network;
+        let within = |ip: IpAddr| {
+            ip.is_ipv4() == first.is_ipv4()
+                && (address_bits(first)..=address_bits(last)).contains(&address_bits(ip))
+        };
+        let subnets = network.ports.iter().flat_map(|p| &p.addresses);
+        let edges = subnets.flat_map(|s| [s.network(), s.broadcast()]);
+        for edge in edges.filter(|e| within(*e)) {
+            if self.reserved_address(network, at, edge) {
+                return;
             }
-            told.push(ip);
-            if self.reserved_address(&policy.network, balance.criteria.span, ip) {
-                continue;
-            }
-            let port = policy
-                .network
-                .ports
-                .iter()
-                .find(|p| p.addresses.iter().any(|a| a.addr() == ip));
-            if let Some(port) = port {
+        }
+        for port in &network.ports {
+            if let Some(own) = port.addresses.iter().map(|a| a.addr()).find(|a| within(*a)) {
                 self.report(
                     Diagnostic::error(
                         "own-address",
-                        balance.criteria.span,
-                        format!("`{ip}` is the switch's own address on `{}`", port.name),
+                        at,
+                        format!("`{own}` is the switch's own address on `{}`", port.name),
                     )
                     .related(port.span, "declared here")
                     .help("give the service an address of its own"),
                 );
             }
-            for pool in &policy.pools {
-                if let Some(server) = pool.servers.iter().find(|s| s.address == ip) {
-                    self.report(
-                        Diagnostic::error(
-                            "service-is-server",
-                            balance.criteria.span,
-                            format!(
-                                "`{ip}` is the address of `{}` and of a server",
-                                service.name
-                            ),
-                        )
-                        .related(server.span, "the server"),
-                    );
-                }
-            }
-            if let Some(neighbour) = policy.network.neighbours.iter().find(|n| n.address == ip) {
+        }
+        for pool in &policy.pools {
+            if let Some(server) = pool.servers.iter().find(|s| within(s.address)) {
                 self.report(
                     Diagnostic::error(
-                        "own-address",
-                        balance.criteria.span,
+                        "service-is-server",
+                        at,
                         format!(
-                            "`{ip}` is the address of `{}` and of a neighbour",
-                            service.name
+                            "`{}` is the address of `{}` and of a server",
+                            server.address, service.name
                         ),
                     )
-                    .related(neighbour.span, "the neighbour"),
+                    .related(server.span, "the server"),
                 );
             }
         }
+        let neighbours = network
+            .neighbours
+            .iter()
+            .map(|n| (n.address, n.span, "neighbour"));
+        let routers = network.routes.iter().map(|r| (r.via, r.span, "next hop"));
+        if let Some((ip, span, what)) = neighbours.chain(routers).find(|(ip, ..)| within(*ip)) {
+            self.report(
+                Diagnostic::error(
+                    "own-address",
+                    at,
+                    format!(
+                        "`{ip}` is the address of `{}` and of a {what}",
+                        service.name
+                    ),
+                )
+                .related(span, format!("the {what}")),
+            );
+        }
     }
 
-    fn same_packets(
+    /// Two balance services: neither claims the other's packets, nor the other's replies.
+    fn balances(
         &mut self,
         proofs: &Proofs<'_>,
         policy: &Policy,
         (first, one): (&Service, &Balance),
         (second, two): (&Service, &Balance),
     ) {
-        let overlap = one
-            .criteria
-            .cubes
-            .iter()
-            .any(|a| two.criteria.cubes.iter().any(|b| a.intersect(b).is_some()));
-        let witness = if overlap {
-            proofs.in_both(
-                &proofs.sets.union_of(&one.criteria.cubes),
-                &proofs.sets.union_of(&two.criteria.cubes),
-            )
-        } else {
-            None
-        };
-        if let Some(packet) = witness {
-            self.report(
-                Diagnostic::error(
-                    "same-packets",
-                    two.criteria.span,
-                    format!(
-                        "`{}` and `{}` claim the same packets",
-                        first.name, second.name
-                    ),
-                )
-                .related(
-                    one.criteria.span,
-                    format!("`{}` matches them too", first.name),
-                )
-                .note(format!("both match {packet}"))
-                .help("take the overlap out of one, with `and not …`"),
-            );
+        self.same_packets(proofs, (first, &one.criteria), (second, &two.criteria));
+        // With direct return the switch has no part in a reply.
+        if !first.translates() || !second.translates() {
+            return;
         }
         // A reply is told by its source alone, so no two services may expect it of one server.
         let protos = |b: &Balance| b.destinations.iter().map(|d| d.proto).collect::<Vec<_>>();
@@ -254,6 +267,30 @@ impl Checker<'_> {
                 )
                 .related(again.span, "the server")
                 .help("let the server listen on a port for each service, or let one service match both addresses"),
+            );
+        }
+    }
+
+    /// Reports packets that two services of one purpose match.
+    pub(super) fn same_packets(
+        &mut self,
+        proofs: &Proofs<'_>,
+        (first, one): (&Service, &Criteria),
+        (second, two): (&Service, &Criteria),
+    ) {
+        if let Some(packet) = proofs.overlap(&one.cubes, &two.cubes) {
+            self.report(
+                Diagnostic::error(
+                    "same-packets",
+                    two.span,
+                    format!(
+                        "`{}` and `{}` claim the same packets",
+                        first.name, second.name
+                    ),
+                )
+                .related(one.span, format!("`{}` matches them too", first.name))
+                .note(format!("both match {packet}"))
+                .help("take the overlap out of one, with `and not …`"),
             );
         }
     }

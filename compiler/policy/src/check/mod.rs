@@ -4,12 +4,16 @@
 //! one part of a policy.
 
 mod balance;
+mod clauses;
 mod conflicts;
 mod criteria;
 mod filter;
 mod formula;
 mod managers;
+mod nat;
+mod nat_conflicts;
 mod network;
+mod observe;
 mod pools;
 mod predicate;
 mod rules;

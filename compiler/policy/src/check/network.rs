@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::Checker;
 use crate::diagnostic::Diagnostic;
-use crate::model::{MAX_PORT, Mac, Neighbour, Network, Port, Route, Span, reserved_in};
+use crate::model::{Families, MAX_PORT, Mac, Neighbour, Network, Port, Route, Span, reserved_in};
 use crate::tree::{Item, Name, NetworkClause, PortClause, Spanned};
 
 impl Checker<'_> {
@@ -107,6 +107,7 @@ impl Checker<'_> {
             span,
         };
         let mut refused = false;
+        let mut mtu: Option<Span> = None;
         for clause in clauses {
             match clause {
                 PortClause::Address(address) => match self.interface(network, &port, address) {
@@ -119,6 +120,13 @@ impl Checker<'_> {
                         self.repeated("mac", mac.span, span);
                     }
                     port.mac_given = Some(mac.value);
+                }
+                PortClause::Mtu(bytes) => {
+                    if let Some(first) = mtu {
+                        self.repeated("mtu", bytes.span, first);
+                    }
+                    mtu = Some(bytes.span);
+                    port.mtu = self.mtu(bytes);
                 }
                 PortClause::Vlan(span) => self.report(
                     Diagnostic::error("unsupported", *span, "this version cannot do VLANs")
@@ -193,6 +201,32 @@ impl Checker<'_> {
             return None;
         }
         Some(net)
+    }
+
+    /// The longest IP packet of a link: RFC 791 asks for 68 bytes, RFC 8200, section 5, for 1280.
+    fn mtu(&mut self, bytes: &Spanned<u64>) -> u16 {
+        let (low, why) = match self.families {
+            Families::V4 => (68, "every IPv4 link carries that"),
+            Families::Dual => (
+                1_280,
+                "the policy speaks IPv6, and every IPv6 link carries that",
+            ),
+        };
+        match u16::try_from(bytes.value) {
+            Ok(n) if n >= low => n,
+            _ => {
+                self.report(
+                    Diagnostic::error(
+                        "out-of-range",
+                        bytes.span,
+                        format!("`{}` is no MTU", bytes.value),
+                    )
+                    .label(format!("expected {low} to 65535 bytes"))
+                    .note(why),
+                );
+                1_500
+            }
+        }
     }
 
     fn unicast_mac(&mut self, mac: &Spanned<Mac>) {

@@ -243,17 +243,22 @@ impl Checker<'_> {
             ("http", None) => CheckKind::Http {
                 path: "/".to_owned(),
             },
-            ("http", Some(path)) => {
-                let printable = path.value.bytes().all(|b| b.is_ascii_graphic());
-                if !path.value.starts_with('/') || !printable {
-                    self.report(
-                        Diagnostic::error("bad-path", path.span, "this is not a path")
-                            .label("expected `/` first, then printable characters without blanks"),
-                    );
-                }
-                CheckKind::Http {
-                    path: path.value.clone(),
-                }
+            ("http", Some(path)) => CheckKind::Http {
+                path: self.path(path),
+            },
+            ("load", Some(path)) => CheckKind::Load {
+                path: self.path(path),
+            },
+            ("load", None) => {
+                self.report(
+                    Diagnostic::error(
+                        "missing-argument",
+                        kind.span,
+                        "it is not said where a server tells its load",
+                    )
+                    .help("write the path: `check load \"/load\"`"),
+                );
+                return None;
             }
             (other, _) => {
                 let mut d = Diagnostic::error(
@@ -261,8 +266,8 @@ impl Checker<'_> {
                     kind.span,
                     format!("`{other}` is not a kind of health check"),
                 )
-                .label("expected `tcp` or `http`");
-                if let Some(meant) = did_you_mean(other, ["tcp", "http"]) {
+                .label("expected `tcp`, `http` or `load`");
+                if let Some(meant) = did_you_mean(other, ["tcp", "http", "load"]) {
                     d = d.help(format!("did you mean `{meant}`?"));
                 }
                 self.report(d);
@@ -327,6 +332,17 @@ impl Checker<'_> {
         Some(check)
     }
 
+    fn path(&mut self, path: &Spanned<String>) -> String {
+        let printable = path.value.bytes().all(|b| b.is_ascii_graphic());
+        if !path.value.starts_with('/') || !printable {
+            self.report(
+                Diagnostic::error("bad-path", path.span, "this is not a path")
+                    .label("expected `/` first, then printable characters without blanks"),
+            );
+        }
+        path.value.clone()
+    }
+
     /// A time within bounds; reports if it is not.
     pub(super) fn time(
         &mut self,
@@ -348,7 +364,7 @@ impl Checker<'_> {
         t
     }
 
-    fn count(&mut self, span: Span, n: u64, most: u32) -> u32 {
+    pub(super) fn count(&mut self, span: Span, n: u64, most: u32) -> u32 {
         match u32::try_from(n) {
             Ok(n) if (1..=most).contains(&n) => n,
             _ => {

@@ -95,6 +95,8 @@ impl Checker<'_> {
             let kind = match item.kind.value.as_str() {
                 "balance" => self.balance(scope, pools, item),
                 "filter" => self.filter(scope, item),
+                "nat" => self.nat(scope, item),
+                "observe" => self.observe(scope, item),
                 other => {
                     self.kind(item, other);
                     None
@@ -130,9 +132,7 @@ impl Checker<'_> {
                     start,
                     "the policy has no service, and only routes",
                 )
-                .help(
-                    "declare one: `service NAME : filter { … }` or `service NAME : balance { … }`",
-                ),
+                .help("declare one, such as `service NAME : filter { … }`"),
             );
         }
         self.cascade(services, &declared)
@@ -188,7 +188,7 @@ impl Checker<'_> {
             span,
             format!("`{kind}` is not a kind of service"),
         )
-        .label("expected `balance` or `filter`");
+        .label("expected `balance`, `filter`, `nat` or `observe`");
         if let Some(meant) = did_you_mean(kind, KINDS) {
             d = d.help(format!("did you mean `{meant}`?"));
         }

@@ -2,10 +2,17 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::Checker;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Expect, Policy, SendPacket, ServiceKind, Step, TestCase, Transport};
-use crate::tree::{ExpectBody, Item, Name, SendClause, Spanned, TestClause, TestItem};
+use crate::model::{
+    Ends, Expect, Family, Policy, Send, SendPacket, ServiceKind, Step, TestCase, Transport,
+    address_bits,
+};
+use crate::tree::{
+    AnswerClause, ExpectBody, Item, Name, SendClause, Spanned, TestClause, TestItem, Value,
+};
 
 impl Checker<'_> {
     pub(super) fn tests(&mut self, policy: &Policy) -> Vec<TestCase> {
@@ -43,9 +50,30 @@ impl Checker<'_> {
                     sent = true;
                     if let Some(packet) = self.send(policy, send) {
                         steps.push(Step {
-                            send: packet,
+                            send: Send::Packet(packet),
                             expect: Vec::new(),
                             span: send.span,
+                        });
+                    }
+                }
+                TestClause::Answer(answer) => {
+                    self.nothing_expected(&steps);
+                    if !sent && self.parse.errors.is_empty() {
+                        self.report(
+                            Diagnostic::error(
+                                "nothing-sent",
+                                answer.span,
+                                "something is answered before anything is sent",
+                            )
+                            .help("put a `send` of a packet before it"),
+                        );
+                    }
+                    sent = true;
+                    if let Some(send) = self.answer(policy, answer) {
+                        steps.push(Step {
+                            send,
+                            expect: Vec::new(),
+                            span: answer.span,
                         });
                     }
                 }
@@ -112,22 +140,7 @@ impl Checker<'_> {
         };
         let mut identifier = 1;
         for (name, value) in &send.options {
-            let (low, high) = match name.value.as_str() {
-                "ttl" => (1, 255),
-                "payload" => (0, 1_400),
-                _ => (0, 65_535),
-            };
-            if value.value < low || value.value > high {
-                self.report(
-                    Diagnostic::error(
-                        "out-of-range",
-                        value.span,
-                        format!("`{}` is out of range", value.value),
-                    )
-                    .label(format!("expected {low} to {high}")),
-                );
-            }
-            let number = value.value.min(high) as u16;
+            let number = self.option(name, value);
             match name.value.as_str() {
                 "ttl" => packet.ttl = number as u8,
                 "payload" => packet.payload = number,
@@ -164,6 +177,49 @@ impl Checker<'_> {
         };
         packet.port = port?;
         Some(packet)
+    }
+
+    /// The number of an option; reports one out of range.
+    fn option(&mut self, name: &Name, value: &Spanned<u64>) -> u16 {
+        let (low, high) = match name.value.as_str() {
+            "ttl" => (1, 255),
+            "payload" => (0, 1_400),
+            _ => (0, 65_535),
+        };
+        if value.value < low || value.value > high {
+            self.report(
+                Diagnostic::error(
+                    "out-of-range",
+                    value.span,
+                    format!("`{}` is out of range", value.value),
+                )
+                .label(format!("expected {low} to {high}")),
+            );
+        }
+        value.value.min(high) as u16
+    }
+
+    fn answer(&mut self, policy: &Policy, answer: &AnswerClause) -> Option<Send> {
+        let port = self.port_named(policy, &answer.on);
+        let flags = if answer.flags.is_empty() {
+            None
+        } else {
+            Some(self.flag_bits(&answer.flags)?)
+        };
+        let (mut ttl, mut payload) = (64, 0);
+        for (name, value) in &answer.options {
+            let number = self.option(name, value);
+            match name.value.as_str() {
+                "ttl" => ttl = number as u8,
+                _ => payload = number,
+            }
+        }
+        Some(Send::Answer {
+            port: port?,
+            flags,
+            ttl,
+            payload,
+        })
     }
 
     fn echo(&mut self, send: &SendClause) -> Option<()> {
@@ -243,8 +299,13 @@ impl Checker<'_> {
                     self.unknown_service(&policy.services, name);
                 }
                 let service = service?;
-                if matches!(service.kind, ServiceKind::Filter(_)) {
-                    let message = format!("`{}` is a filter, and asks no manager", name.value);
+                let why = match &service.kind {
+                    ServiceKind::Filter(_) => Some("is a filter"),
+                    ServiceKind::Observe(o) if !o.per_flow => Some("does not count flows"),
+                    _ => None,
+                };
+                if let Some(why) = why {
+                    let message = format!("`{}` {why}, and asks no manager", name.value);
                     self.error("needs-no-manager", name.span, message);
                     return None;
                 }
@@ -288,10 +349,68 @@ impl Checker<'_> {
                     server,
                 }
             }
-            ExpectBody::Forward(port, to) => Expect::Forward {
-                port: self.port_named(policy, port)?,
-                to: to.as_ref().map(|t| t.value),
-            },
+            ExpectBody::Forward { on, from, to } => {
+                let port = self.port_named(policy, on);
+                let from = match from {
+                    Some(from) => Some(self.ends(from)?),
+                    None => None,
+                };
+                Expect::Forward {
+                    port: port?,
+                    from,
+                    to: to.as_ref().map(|t| t.value),
+                }
+            }
+            ExpectBody::Count(name) => {
+                let service = policy.service_named(&name.value);
+                if service.is_none() {
+                    self.unknown_service(&policy.services, name);
+                }
+                let service = service?;
+                if !matches!(service.kind, ServiceKind::Observe(_)) {
+                    let message = format!("`{}` counts no packets by itself", name.value);
+                    self.report(
+                        Diagnostic::error("counts-nothing", name.span, message)
+                            .label("expected an observe service"),
+                    );
+                    return None;
+                }
+                Expect::Count {
+                    service: service.index,
+                }
+            }
         })
+    }
+
+    /// The sources that an `expect forward … from` allows.
+    fn ends(&mut self, from: &Spanned<Value>) -> Option<Ends> {
+        let (first, last, port) = match &from.value {
+            Value::Address(a) => (*a, *a, None),
+            Value::Endpoint(a, port) => (*a, *a, Some(*port)),
+            Value::AddressRange(low, high) if low.is_ipv4() == high.is_ipv4() && low <= high => {
+                (*low, *high, None)
+            }
+            Value::Prefix(a, length) => {
+                let net = IpNet::new(*a, *length).ok()?;
+                let family = Family::of(*a);
+                let mask = signalbox_proofs::prefix_mask(family.bits(), (*length).into());
+                let first = address_bits(net.network());
+                let last = first | (family.full_mask() & !mask);
+                (family.address(first), family.address(last), None)
+            }
+            _ => {
+                let written = self.slice(from.span).to_owned();
+                self.report(
+                    Diagnostic::error(
+                        "wrong-value",
+                        from.span,
+                        format!("`{written}` is not a source"),
+                    )
+                    .label("expected an address, a range, a prefix or ADDRESS:PORT"),
+                );
+                return None;
+            }
+        };
+        Some(Ends { first, last, port })
     }
 }

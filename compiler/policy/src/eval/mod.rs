@@ -3,19 +3,23 @@
 //! It mirrors the generated pipeline and the entries that a plan installs, and knows nothing of P4,
 //! agents or time. The decisions made so far (fixed affinities) and the neighbours known are its
 //! state; everything else comes from the policy. A differential test compares it with the switch.
+//!
+//! What it leaves out: the MTU of ports (a packet that is too big leaves all the same), and the outer
+//! headers of tunnels (it tells what goes into which tunnel, see [`Outcome::Tunnelled`]).
 
+mod cascade;
 mod packet;
 mod rewrite;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use signalbox_proofs::{Family, Header, PacketKind};
+use signalbox_proofs::{Cube, Family, PacketKind};
 
 use crate::model::{
-    Balance, Fallback, Families, FilterVerdict, Mac, Policy, ServiceIndex, ServiceKind,
-    address_bits,
+    Families, Inbound, Mac, NatSource, Policy, Service, ServiceIndex, ServiceKind, Way,
 };
+use cascade::{MIDDLE, Packet};
 pub(crate) use packet::sum as ones_complement_sum;
 use packet::{Class, Flow, Parsed, parse};
 
@@ -40,6 +44,8 @@ pub enum Outcome {
         stage: Option<(ServiceIndex, Part)>,
         /// Whether a reply part has translated it.
         reply: bool,
+        /// The next hop that a stage has chosen.
+        dispatch: Option<Dispatch>,
         /// The packet as the stage found it.
         packet: Vec<u8>,
     },
@@ -50,6 +56,35 @@ pub enum Outcome {
         /// The frame as it leaves.
         packet: Vec<u8>,
     },
+    /// It leaves in a tunnel.
+    Tunnelled {
+        /// The port's number.
+        port: u16,
+        /// The kind of tunnel.
+        tunnel: Tunnel,
+        /// The tunnel's other end.
+        to: IpAddr,
+        /// What goes into the tunnel, in the Ethernet frame in which the tunnel's packet leaves.
+        packet: Vec<u8>,
+    },
+}
+
+/// A next hop that a stage has chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dispatch {
+    /// The server.
+    pub next_hop: IpAddr,
+    /// The tunnel to it; `None` for its Ethernet address.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A kind of tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tunnel {
+    /// IP in IP (RFC 2003, RFC 2473).
+    Ipip,
+    /// Generic UDP Encapsulation, version 0.
+    Gue,
 }
 
 /// Why a packet was dropped; the numbers are the cells of the counter `drops`.
@@ -122,6 +157,19 @@ pub struct FlowKey {
     pub dport: u16,
 }
 
+impl FlowKey {
+    /// The key of the answers.
+    pub fn reversed(self) -> FlowKey {
+        FlowKey {
+            src: self.dst,
+            dst: self.src,
+            proto: self.proto,
+            sport: self.dport,
+            dport: self.sport,
+        }
+    }
+}
+
 /// What a fixed affinity does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FixedAction {
@@ -129,6 +177,8 @@ pub enum FixedAction {
     Forward,
     /// The whole new tuple; of the key's protocol.
     Translate(FlowKey),
+    /// Unchanged, to this next hop.
+    Dispatch(Dispatch),
     /// Dropped.
     Discard,
 }
@@ -146,10 +196,9 @@ pub struct Resume {
     pub reply: bool,
     /// Whether that service's manager has answered: it diverts no more.
     pub answered: bool,
+    /// The next hop that had been chosen.
+    pub dispatch: Option<Dispatch>,
 }
-
-/// Packets from here on in the cascade; see `place` in p4/lib/types.p4.
-const MIDDLE: usize = 64;
 
 /// A policy's meaning, with the decisions made so far.
 #[derive(Clone, Debug)]
@@ -158,18 +207,19 @@ pub struct Evaluator<'p> {
     fixed: BTreeMap<(ServiceIndex, Part, FlowKey), FixedAction>,
     neighbours: BTreeMap<IpAddr, (u16, Mac)>,
     silent: Vec<ServiceIndex>,
+    /// By service.
+    replies: Vec<Option<Replies>>,
 }
 
-/// A packet on its way through the stages.
-struct Way<'f> {
-    frame: &'f [u8],
-    parsed: Parsed,
-    flow: Flow,
-    in_port: u16,
-    place: usize,
-    answered_at: Option<usize>,
-    reply: bool,
-    translated: bool,
+/// The criteria of a translating service's reply part.
+#[derive(Clone, Debug)]
+struct Replies {
+    /// What is left to the forward part: one end of a hairpin.
+    pass: Vec<Cube>,
+    /// What comes back.
+    of: Vec<Cube>,
+    /// Whether the manager is asked about what has no fixed affinity; else it is dropped.
+    asks: bool,
 }
 
 impl<'p> Evaluator<'p> {
@@ -186,6 +236,7 @@ impl<'p> Evaluator<'p> {
             fixed: BTreeMap::new(),
             neighbours,
             silent: Vec::new(),
+            replies: policy.services.iter().map(|s| replies(policy, s)).collect(),
         }
     }
 
@@ -215,7 +266,8 @@ impl<'p> Evaluator<'p> {
 
     /// Installs a balance service's decision: both directions of the flow. `false`, and nothing is
     /// installed, when the server's packets to this client and to another flow of it would look the
-    /// same: the other flow lives on, and this one needs another server.
+    /// same: the other flow lives on, and this one needs another server. Of a service that dispatches
+    /// one direction is installed, and the port stays.
     #[must_use]
     pub fn balance(
         &mut self,
@@ -224,31 +276,61 @@ impl<'p> Evaluator<'p> {
         server: IpAddr,
         port: u16,
     ) -> bool {
-        let there = FlowKey {
+        let kind = self.policy.service(service).map(|s| &s.kind);
+        let tunnel = match kind {
+            Some(ServiceKind::Balance(b)) => match b.way {
+                Way::Translate => None,
+                Way::Mac => Some(None),
+                Way::Ipip => Some(Some(Tunnel::Ipip)),
+                Way::Gue => Some(Some(Tunnel::Gue)),
+            },
+            _ => None,
+        };
+        if let Some(tunnel) = tunnel {
+            let to = Dispatch {
+                next_hop: server,
+                tunnel,
+            };
+            self.install(service, Part::Forward, flow, FixedAction::Dispatch(to));
+            return true;
+        }
+        let to = FlowKey {
             dst: server,
             dport: port,
             ..flow
         };
-        let back = FlowKey {
-            src: server,
-            sport: port,
-            dst: flow.src,
-            dport: flow.sport,
-            ..flow
+        self.translate(service, Part::Forward, flow, to)
+    }
+
+    /// Installs a translation: packets of the flow become `to`, and answers become the flow's. `part` is
+    /// where its first packet came: `Forward` from inside, `Reply` from outside. A hairpin is one
+    /// translation of both ends. `false`, and nothing is installed, when the answers are another flow's.
+    #[must_use]
+    pub fn translate(
+        &mut self,
+        service: ServiceIndex,
+        part: Part,
+        flow: FlowKey,
+        to: FlowKey,
+    ) -> bool {
+        let other = match part {
+            Part::Reply => Part::Forward,
+            Part::Forward => Part::Reply,
         };
-        let home = FlowKey {
-            src: flow.dst,
-            sport: flow.dport,
-            ..back
-        };
-        let home = FixedAction::Translate(home);
-        let held = self.fixed.get(&(service, Part::Reply, back));
-        if held.is_some_and(|other| *other != home) {
+        let back = to.reversed();
+        let home = FixedAction::Translate(flow.reversed());
+        let held = self.fixed.get(&(service, other, back));
+        if held.is_some_and(|action| *action != home) {
             return false;
         }
-        self.install(service, Part::Reply, back, home);
-        self.install(service, Part::Forward, flow, FixedAction::Translate(there));
+        self.install(service, other, back, home);
+        self.install(service, part, flow, FixedAction::Translate(to));
         true
+    }
+
+    /// Installs an observe service's decision: one direction of a flow is counted by itself.
+    pub fn observe(&mut self, service: ServiceIndex, flow: FlowKey) {
+        self.install(service, Part::Forward, flow, FixedAction::Forward);
     }
 
     /// The flow of a frame: its key and, of TCP, its flags. `None` if it is not sound IP.
@@ -260,6 +342,18 @@ impl<'p> Evaluator<'p> {
 
     /// What becomes of a frame that comes in by a port.
     pub fn receive(&self, port: u16, frame: &[u8]) -> Outcome {
+        self.receive_counted(port, frame).0
+    }
+
+    /// The same, and the observe services that count it on this pass.
+    pub fn receive_counted(&self, port: u16, frame: &[u8]) -> (Outcome, Vec<ServiceIndex>) {
+        let mut packet = Packet::new(frame, parse(frame, self.dual()), port);
+        let outcome = self.enter(&mut packet);
+        (outcome, packet.counted)
+    }
+
+    fn enter(&self, way: &mut Packet<'_>) -> Outcome {
+        let (port, frame) = (way.in_port, way.frame);
         let drop = |reason| Outcome::Drop {
             reason,
             service: None,
@@ -267,8 +361,6 @@ impl<'p> Evaluator<'p> {
         let Some(own) = self.policy.network.port(port) else {
             return drop(DropReason::UnknownPort);
         };
-        let parsed = parse(frame, self.dual());
-        let mut way = Way::new(frame, parsed, port);
         let to_us = frame.get(..6) == Some(&own.mac().0[..]);
         match way.parsed.class {
             Class::Arp => return way.to_agent(Message::Arp, None, self.dual()),
@@ -279,7 +371,7 @@ impl<'p> Evaluator<'p> {
             Class::Ip => {}
         }
         let for_agent = match way.flow.kind {
-            _ if self.is_local(&way) => Some(Message::Local),
+            _ if self.is_local(way) => Some(Message::Local),
             _ if way.parsed.ttl <= 1 => Some(Message::Ttl),
             PacketKind::IcmpError => Some(Message::IcmpError),
             PacketKind::FirstFragment | PacketKind::LaterFragment => Some(Message::Fragment),
@@ -287,28 +379,36 @@ impl<'p> Evaluator<'p> {
         };
         match for_agent {
             Some(message) => way.to_agent(message, None, self.dual()),
-            None => self.cascade(&mut way),
+            None => self.cascade(way),
         }
     }
 
     /// What becomes of a frame that the agent hands back.
     pub fn resume(&self, frame: &[u8], from: Resume) -> Outcome {
+        self.resume_counted(frame, from).0
+    }
+
+    /// The same, and the observe services that count it on this pass.
+    pub fn resume_counted(&self, frame: &[u8], from: Resume) -> (Outcome, Vec<ServiceIndex>) {
         let parsed = parse(frame, self.dual());
         if parsed.class != Class::Ip || parsed.parser_error {
-            return Outcome::Drop {
+            let drop = Outcome::Drop {
                 reason: DropReason::BadPacketOut,
                 service: None,
             };
+            return (drop, Vec::new());
         }
-        let mut way = Way::new(frame, parsed, from.port);
+        let mut way = Packet::new(frame, parsed, from.port);
         let stage = from.service.0 + 1;
         way.place = match from.part {
             Part::Reply => MIDDLE - stage.min(MIDDLE),
             Part::Forward => MIDDLE + stage,
         };
         way.reply = from.reply;
+        way.dispatch = from.dispatch;
         way.answered_at = from.answered.then_some(way.place);
-        self.cascade(&mut way)
+        let outcome = self.cascade(&mut way);
+        (outcome, way.counted)
     }
 
     fn dual(&self) -> bool {
@@ -316,7 +416,7 @@ impl<'p> Evaluator<'p> {
     }
 
     /// Echo to any address of ours, and the agent's own connections.
-    fn is_local(&self, way: &Way<'_>) -> bool {
+    fn is_local(&self, way: &Packet<'_>) -> bool {
         let family = way.family();
         let dst = family.address(way.flow.dst);
         let icmp = if family == Family::V4 {
@@ -337,234 +437,27 @@ impl<'p> Evaluator<'p> {
     }
 
     fn is_service(&self, address: IpAddr) -> bool {
-        self.policy.services.iter().any(|s| match &s.kind {
-            ServiceKind::Balance(b) => b.destinations.iter().any(|d| d.address == address),
-            ServiceKind::Filter(_) | ServiceKind::Nat(_) | ServiceKind::Observe(_) => false,
-        })
-    }
-
-    /// Reply part, forward part, route.
-    fn cascade(&self, way: &mut Way<'_>) -> Outcome {
-        for service in self.policy.services.iter().rev() {
-            let here = MIDDLE - (service.index.0 + 1).min(MIDDLE);
-            if let ServiceKind::Balance(balance) = &service.kind
-                && way.place <= here
-                && let Some(end) = self.reply_stage(way, service.index, balance, here)
-            {
-                return end;
-            }
-        }
-        for service in &self.policy.services {
-            let here = MIDDLE + service.index.0 + 1;
-            if way.place > here {
-                continue;
-            }
-            let end = match &service.kind {
-                ServiceKind::Filter(filter) => {
-                    let header = way.header();
-                    let rule = filter.rules.iter().find(|r| r.criteria.matches(&header));
-                    let verdict = rule.map_or(filter.default, |r| r.verdict);
-                    (verdict == FilterVerdict::Deny).then(|| dropped(service.index))
-                }
-                ServiceKind::Balance(_) if way.reply => None,
-                ServiceKind::Nat(_) | ServiceKind::Observe(_) => None,
-                ServiceKind::Balance(balance) => {
-                    self.forward_stage(way, service.index, balance, here)
-                }
-            };
-            if let Some(end) = end {
-                return end;
-            }
-        }
-        self.route(way)
-    }
-
-    fn reply_stage(
-        &self,
-        way: &mut Way<'_>,
-        service: ServiceIndex,
-        balance: &Balance,
-        here: usize,
-    ) -> Option<Outcome> {
-        match self.exact(way, service, Part::Reply) {
-            Some(action) => self.fixed_action(way, service, Part::Reply, action),
-            None => {
-                let pool = self.policy.pool(balance.pool)?;
-                let header = way.header();
-                let matches = balance.reply_cubes(pool).iter().any(|c| c.matches(&header));
-                let part = Part::Reply;
-                if matches {
-                    self.ask(way, service, part, balance, here)
-                } else {
-                    None
-                }
-            }
-        }
-    }
-
-    fn forward_stage(
-        &self,
-        way: &mut Way<'_>,
-        service: ServiceIndex,
-        balance: &Balance,
-        here: usize,
-    ) -> Option<Outcome> {
-        match self.exact(way, service, Part::Forward) {
-            Some(action) => self.fixed_action(way, service, Part::Forward, action),
-            None if balance.criteria.matches(&way.header()) => {
-                self.ask(way, service, Part::Forward, balance, here)
-            }
-            None => None,
-        }
-    }
-
-    fn exact(&self, way: &Way<'_>, service: ServiceIndex, part: Part) -> Option<FixedAction> {
-        // Affinities are those of whole packets.
-        let whole = way.flow.kind == PacketKind::Whole;
-        let key = key(&way.parsed, &way.flow);
-        whole
-            .then(|| self.fixed.get(&(service, part, key)).copied())
-            .flatten()
-    }
-
-    fn fixed_action(
-        &self,
-        way: &mut Way<'_>,
-        service: ServiceIndex,
-        part: Part,
-        action: FixedAction,
-    ) -> Option<Outcome> {
-        match action {
-            FixedAction::Forward => None,
-            FixedAction::Discard => Some(dropped(service)),
-            FixedAction::Translate(to) => {
-                way.flow.src = address_bits(to.src);
-                way.flow.dst = address_bits(to.dst);
-                way.flow.sport = to.sport;
-                way.flow.dport = to.dport;
-                way.translated = true;
-                way.reply |= part == Part::Reply;
-                None
-            }
-        }
-    }
-
-    /// The manager's criteria if they are there, else the floor.
-    fn ask(
-        &self,
-        way: &Way<'_>,
-        service: ServiceIndex,
-        part: Part,
-        balance: &Balance,
-        here: usize,
-    ) -> Option<Outcome> {
-        let managed = self.policy.manager_of(service).is_some() && !self.silent.contains(&service);
-        if managed {
-            // What the manager has answered for goes on to the next stage.
-            return (way.answered_at != Some(here))
-                .then(|| way.to_agent(Message::Interest, Some((service, part)), self.dual()));
-        }
-        match balance.fallback {
-            Fallback::Drop => Some(dropped(service)),
-            Fallback::Route => None,
-        }
-    }
-
-    fn route(&self, way: &Way<'_>) -> Outcome {
-        let drop = |reason| Outcome::Drop {
-            reason,
-            service: None,
-        };
-        let network = &self.policy.network;
-        let dst = way.family().address(way.flow.dst);
-        let own = network
-            .ports
-            .iter()
-            .any(|p| p.addresses.iter().any(|a| a.addr() == dst));
-        if own || self.is_service(dst) {
-            return drop(DropReason::NotServed);
-        }
-        let (neighbour, missing) = match (self.neighbours.get(&dst), network.next_hop(dst)) {
-            // A known neighbour's own address is as long a prefix as there can be.
-            (Some(known), _) => (Some(known), Message::Glean),
-            (None, Some((via, _))) if via == dst => (None, Message::Glean),
-            (None, Some((via, _))) => (self.neighbours.get(&via), Message::Unresolved),
-            (None, None) => return drop(DropReason::NoRoute),
-        };
-        let Some((number, mac)) = neighbour else {
-            return way.to_agent(missing, None, self.dual());
-        };
-        let Some(port) = network.port(*number) else {
-            return drop(DropReason::NoRoute);
-        };
-        let mut packet = way.frame.to_vec();
-        rewrite::spend_ttl(&mut packet, way.parsed.v6);
-        rewrite::ethernet(&mut packet, mac.0, port.mac().0);
-        if way.translated {
-            rewrite::rewrite(&mut packet, &way.parsed, &way.flow, self.dual());
-        }
-        Outcome::Forward {
-            port: *number,
-            packet,
-        }
+        self.policy.services.iter().any(|s| s.owns(address))
     }
 }
 
-impl<'f> Way<'f> {
-    fn new(frame: &'f [u8], parsed: Parsed, in_port: u16) -> Way<'f> {
-        let flow = parsed.flow;
-        Way {
-            frame,
-            parsed,
-            flow,
-            in_port,
-            place: 0,
-            answered_at: None,
-            reply: false,
-            translated: false,
+/// What a service's reply part matches, if it has one.
+fn replies(policy: &Policy, service: &Service) -> Option<Replies> {
+    match &service.kind {
+        ServiceKind::Balance(balance) if service.translates() => Some(Replies {
+            pass: Vec::new(),
+            of: balance.reply_cubes(policy.pool(balance.pool)?),
+            asks: true,
+        }),
+        ServiceKind::Nat(nat) => {
+            let pairs = matches!(nat.source, Some(NatSource::OneToOne { .. }));
+            Some(Replies {
+                pass: nat.hairpin_cubes(),
+                of: nat.reply_cubes(),
+                asks: pairs || nat.inbound == Inbound::Mapped,
+            })
         }
-    }
-
-    fn family(&self) -> Family {
-        if self.parsed.v6 {
-            Family::V6
-        } else {
-            Family::V4
-        }
-    }
-
-    /// The packet as criteria see it now.
-    fn header(&self) -> Header {
-        Header {
-            family: self.family(),
-            in_port: self.in_port,
-            src: self.flow.src,
-            dst: self.flow.dst,
-            proto: self.flow.proto,
-            kind: self.flow.kind,
-            src_port: self.flow.sport,
-            dst_port: self.flow.dport,
-            tcp_flags: self.flow.flags,
-            icmp_type: self.flow.icmp,
-        }
-    }
-
-    fn to_agent(
-        &self,
-        message: Message,
-        stage: Option<(ServiceIndex, Part)>,
-        dual: bool,
-    ) -> Outcome {
-        let mut packet = self.frame.to_vec();
-        if self.translated {
-            rewrite::rewrite(&mut packet, &self.parsed, &self.flow, dual);
-        }
-        Outcome::ToAgent {
-            message,
-            stage,
-            reply: self.reply,
-            packet,
-        }
+        _ => None,
     }
 }
 
@@ -576,12 +469,5 @@ fn key(parsed: &Parsed, flow: &Flow) -> FlowKey {
         proto: flow.proto,
         sport: flow.sport,
         dport: flow.dport,
-    }
-}
-
-fn dropped(service: ServiceIndex) -> Outcome {
-    Outcome::Drop {
-        reason: DropReason::Service,
-        service: Some(service),
     }
 }

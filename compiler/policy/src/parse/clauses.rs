@@ -5,28 +5,26 @@ use std::time::Duration;
 
 use super::{Parsed, Parser};
 use crate::lex::{Punct, TokenKind};
+use crate::model::Span;
 use crate::tree::*;
 
 pub(super) const NETWORK_WORDS: [&str; 3] = ["port", "route", "neighbour"];
-const PORT_WORDS: [&str; 2] = ["address", "mac"];
+const PORT_WORDS: [&str; 3] = ["address", "mac", "mtu"];
 /// Others begin a server.
 pub(super) const POOL_WORDS: [&str; 1] = ["check"];
-pub(super) const SERVICE_WORDS: [&str; 7] = [
-    "match", "allow", "deny", "pick", "keep", "fallback", "default",
-];
 /// All begin with a name.
 pub(super) const MANAGER_WORDS: [&str; 0] = [];
 pub(super) const TEST_WORDS: [&str; 2] = ["send", "expect"];
 
 impl Parser<'_> {
-    fn address(&mut self, what: &str) -> Parsed<Spanned<IpAddr>> {
+    pub(super) fn address(&mut self, what: &str) -> Parsed<Spanned<IpAddr>> {
         self.literal(what, |k| match k {
             TokenKind::Address(a) => Some(*a),
             _ => None,
         })
     }
 
-    fn prefix(&mut self, what: &str) -> Parsed<Spanned<(IpAddr, u8)>> {
+    pub(super) fn prefix(&mut self, what: &str) -> Parsed<Spanned<(IpAddr, u8)>> {
         self.literal(what, |k| match k {
             TokenKind::Prefix(a, length) => Some((*a, *length)),
             _ => None,
@@ -34,7 +32,7 @@ impl Parser<'_> {
     }
 
     /// `ADDRESS[:PORT]`
-    fn endpoint(&mut self, what: &str) -> Parsed<Spanned<(IpAddr, Option<u16>)>> {
+    pub(super) fn endpoint(&mut self, what: &str) -> Parsed<Spanned<(IpAddr, Option<u16>)>> {
         self.literal(what, |k| match k {
             TokenKind::Endpoint(a, port) => Some((*a, Some(*port))),
             TokenKind::Address(a) => Some((*a, None)),
@@ -42,14 +40,14 @@ impl Parser<'_> {
         })
     }
 
-    fn duration(&mut self) -> Parsed<Spanned<Duration>> {
+    pub(super) fn duration(&mut self) -> Parsed<Spanned<Duration>> {
         self.literal("a time such as `10s`", |k| match k {
             TokenKind::Duration(d) => Some(*d),
             _ => None,
         })
     }
 
-    fn set_name(&mut self, what: &str) -> Parsed<Name> {
+    pub(super) fn set_name(&mut self, what: &str) -> Parsed<Name> {
         let span = self.span();
         if *self.kind() != TokenKind::At {
             return self.expected(what);
@@ -118,6 +116,10 @@ impl Parser<'_> {
                 self.bump();
                 Ok(PortClause::Mac(self.mac()?))
             }
+            Some("mtu") => {
+                self.bump();
+                Ok(PortClause::Mtu(self.number("a number of bytes")?))
+            }
             Some("vlan") => {
                 self.bump();
                 self.number("a VLAN's number")?;
@@ -130,7 +132,7 @@ impl Parser<'_> {
     pub(super) fn pool_clause(&mut self) -> Parsed<PoolClause> {
         let span = self.span();
         if self.eat_word("check") {
-            let kind = self.name("`tcp` or `http`")?;
+            let kind = self.name("`tcp`, `http` or `load`")?;
             let path = match self.kind() {
                 TokenKind::Text(text) => {
                     let path = Spanned {
@@ -173,52 +175,6 @@ impl Parser<'_> {
             name,
             endpoint,
             weight,
-        })
-    }
-
-    pub(super) fn service_clause(&mut self) -> Parsed<ServiceClause> {
-        let span = self.span();
-        let Some(word) = self.word().filter(|w| SERVICE_WORDS.contains(w)) else {
-            return self.expected_word("a clause of a service", &SERVICE_WORDS);
-        };
-        let keyword = self.name("a clause")?;
-        let body = match word {
-            "match" => ClauseBody::Match(self.expr()?),
-            "pick" => {
-                self.expect_word("from")?;
-                let pool = self.set_name("a pool as @NAME")?;
-                self.expect_word("by")?;
-                let method = self.name("`round-robin`, `weighted` or `maglev(flow)`")?;
-                let mut argument = None;
-                if self.eat(Punct::OpenParen) {
-                    argument = Some(self.name("`flow` or `source`")?);
-                    self.expect(Punct::CloseParen)?;
-                }
-                ClauseBody::Pick {
-                    pool,
-                    method,
-                    argument,
-                }
-            }
-            "keep" => {
-                let mut times = Vec::new();
-                loop {
-                    let name = self.name("`idle`, `closed` or `half-open`")?;
-                    times.push((name, self.duration()?));
-                    if !self.eat(Punct::Comma) {
-                        break;
-                    }
-                }
-                ClauseBody::Keep(times)
-            }
-            "fallback" => ClauseBody::Fallback(self.name("`drop` or `route`")?),
-            "default" => ClauseBody::Default(self.any_name("`allow` or `deny`")?),
-            _ => ClauseBody::Rule(self.expr()?),
-        };
-        Ok(ServiceClause {
-            keyword,
-            span: self.span_since(span),
-            body,
         })
     }
 
@@ -273,8 +229,12 @@ impl Parser<'_> {
         let start = self.span();
         self.expect_word("send")?;
         let proto = match self.word() {
+            Some("answer") => return self.answer(start),
             Some("tcp" | "udp" | "icmp") => self.name("a protocol")?,
-            _ => return self.expected_word("a protocol to send", &["tcp", "udp", "icmp"]),
+            _ => {
+                let known = ["tcp", "udp", "icmp", "answer"];
+                return self.expected_word("what can be sent", &known);
+            }
         };
         let mut words = Vec::new();
         if *self.kind() == TokenKind::Word {
@@ -302,10 +262,34 @@ impl Parser<'_> {
         }))
     }
 
+    /// `answer [FLAGS] on PORT [OPTION NUMBER]…`
+    fn answer(&mut self, start: Span) -> Parsed<TestClause> {
+        self.expect_word("answer")?;
+        let mut flags = Vec::new();
+        if *self.kind() == TokenKind::Word && !self.is_word("on") {
+            flags = self.flags()?;
+        }
+        self.expect_word("on")?;
+        let on = self.name("a port's name")?;
+        let mut options = Vec::new();
+        while let Some("ttl" | "payload") = self.word() {
+            let name = self.name("an option")?;
+            options.push((name, self.number("a number")?));
+        }
+        Ok(TestClause::Answer(AnswerClause {
+            flags,
+            on,
+            options,
+            span: self.span_since(start),
+        }))
+    }
+
     fn expectation(&mut self) -> Parsed<TestClause> {
         let start = self.span();
         self.expect_word("expect")?;
-        let kinds = ["drop", "server", "forward", "manager", "interest", "reply"];
+        let kinds = [
+            "drop", "server", "forward", "count", "manager", "interest", "reply",
+        ];
         let Some(word) = self.word().filter(|w| kinds.contains(w)) else {
             return self.expected_word("something to expect", &kinds);
         };
@@ -330,13 +314,22 @@ impl Parser<'_> {
             }
             "forward" => {
                 self.expect_word("on")?;
-                let port = self.name("a port's name")?;
+                let on = self.name("a port's name")?;
+                let from = if self.eat_word("from") {
+                    Some(self.simple_value("an address, a range, a prefix or ADDRESS:PORT")?)
+                } else {
+                    None
+                };
                 let to = if self.eat_word("to") {
                     Some(self.endpoint("an address")?)
                 } else {
                     None
                 };
-                ExpectBody::Forward(port, to)
+                ExpectBody::Forward { on, from, to }
+            }
+            "count" => {
+                self.expect_word("by")?;
+                ExpectBody::Count(self.name("a service's name")?)
             }
             "manager" => ExpectBody::Manager(self.name("a manager's name")?),
             "interest" => {

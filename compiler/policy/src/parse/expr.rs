@@ -139,7 +139,7 @@ impl Parser<'_> {
     }
 
     /// A number, an address, a prefix, a range, an endpoint or a set's name.
-    fn simple_value(&mut self, what: &str) -> Parsed<Spanned<Value>> {
+    pub(super) fn simple_value(&mut self, what: &str) -> Parsed<Spanned<Value>> {
         let start = self.span();
         let value = match self.kind() {
             TokenKind::Number(low) => {

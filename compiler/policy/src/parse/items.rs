@@ -1,13 +1,11 @@
 //! Items: `network`, `set`, `pool`, `service`, `cascade`, `managers`, `test`.
 
-use super::clauses::{MANAGER_WORDS, NETWORK_WORDS, POOL_WORDS, SERVICE_WORDS, TEST_WORDS};
+use super::clauses::{MANAGER_WORDS, NETWORK_WORDS, POOL_WORDS, TEST_WORDS};
+use super::services::{SERVICE_WORDS, clauses_of};
 use super::{ITEM_WORDS, Parsed, Parser, Recover};
 use crate::diagnostic::Diagnostic;
 use crate::lex::{Punct, TokenKind};
 use crate::tree::*;
-
-/// The kinds whose clauses this version reads.
-const READ_KINDS: [&str; 2] = ["balance", "filter"];
 
 impl Parser<'_> {
     pub(super) fn file(&mut self) -> File {
@@ -101,8 +99,8 @@ impl Parser<'_> {
         let name = self.name("the service's name")?;
         self.expect(Punct::Colon)?;
         let kind = self.name("the service's kind")?;
-        if READ_KINDS.contains(&kind.value.as_str()) {
-            let clauses = self.block(&SERVICE_WORDS, Self::service_clause)?;
+        if let Some(words) = clauses_of(&kind.value) {
+            let clauses = self.block(&SERVICE_WORDS, |p| p.service_clause(words))?;
             return Ok(Item::Service(ServiceItem {
                 name,
                 kind,

@@ -7,6 +7,7 @@
 mod clauses;
 mod expr;
 mod items;
+mod services;
 
 use crate::diagnostic::{Diagnostic, did_you_mean, one_of};
 use crate::lex::{self, Comment, Punct, Token, TokenKind};

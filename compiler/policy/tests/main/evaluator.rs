@@ -60,11 +60,13 @@ fn a_new_connection_goes_to_the_manager_as_it_came() {
         message: Message::Interest,
         stage: Some((LB, Part::Forward)),
         reply: false,
+        dispatch: None,
         packet: frame.clone(),
     };
     assert_eq!(e.receive(1, &frame), expected);
 }
 
+// A6.17
 #[test]
 fn a_decided_flow_goes_to_its_server_and_its_replies_come_from_the_service() {
     let policy = web();
@@ -109,6 +111,7 @@ fn a_decided_flow_goes_to_its_server_and_its_replies_come_from_the_service() {
     sound(&out);
 }
 
+// A4.4
 #[test]
 fn a_packet_handed_back_goes_on_where_it_was() {
     let policy = web();
@@ -119,6 +122,7 @@ fn a_packet_handed_back_goes_on_where_it_was() {
         service,
         reply: false,
         answered,
+        dispatch: None,
     };
     // A blocked source: had it to pass the guard again, it would be dropped there.
     let frame = tcp(
@@ -183,6 +187,7 @@ fn a_server_packet_of_no_known_flow_is_asked_about_in_the_reply_part() {
     assert_eq!(forwarded(e.receive(2, &frame)).0, 1);
 }
 
+// A9.10
 #[test]
 fn without_a_manager_the_floor_acts() {
     let policy = web();
@@ -206,6 +211,7 @@ fn without_a_manager_the_floor_acts() {
     assert_eq!(message(&e.receive(1, &frame)), Some(Message::Interest));
 }
 
+// A4.5, A4.8
 #[test]
 fn a_filter_meets_replies_as_the_client_sees_them() {
     // The guard drops what goes to 198.51.100.9; a reply to it is dropped, though its source is a server.
@@ -370,6 +376,7 @@ fn unknown_neighbours_are_asked_for_and_own_addresses_go_nowhere() {
     assert_eq!(forwarded(e.receive(2, &to("8.8.8.8"))).0, 1);
 }
 
+// A10.8
 #[test]
 fn an_ipv6_flow_is_translated_both_ways() {
     let text = format!(
@@ -448,6 +455,7 @@ fn translated(udp_packet: bool, from: u32, sport: u16, payload: &[u8], zero: boo
 }
 
 proptest! {
+    // A2.7
     #[test]
     fn checksums_stay_right(
         udp_packet in any::<bool>(),
@@ -481,7 +489,7 @@ proptest! {
             let e = Evaluator::new(policy);
             let _ = e.receive(port, &frame);
             let _ = e.flow(&frame);
-            let resume = Resume { port, part: Part::Forward, service: ServiceIndex(0), reply: false, answered: true };
+            let resume = Resume { port, part: Part::Forward, service: ServiceIndex(0), reply: false, answered: true, dispatch: None };
             let _ = e.resume(&frame, resume);
         }
     }

@@ -80,6 +80,50 @@ service f : filter {
 }
 
 #[test]
+fn clauses_of_nat_observe_and_balance_are_spaced_as_they_are_read() {
+    becomes(
+        "service n:nat{match ip.src in 10.0.0.0/8;source 203.0.113.100 .. 203.0.113.103,203.0.113.120 ports 1024 .. 65535\nkeep established 2h4m,udp 5m\nhold-back 120s;inbound mapped\nlimit 1000/s,64 tuples per source}service p:nat{match ip.src in 10.0.0.0/28;one-to-one 10.0.0.0/28=203.0.113.96/28}service o:observe{match ip;count packets,bytes,flags per flow;report every 10s,on close}service b:balance{match tcp.dst 203.0.113.80:80;pick from @web by least-connections;stick source 10m;slow-start 30s;way gue;on-death reset}test \"t\"{send tcp syn 10.0.0.1:1->192.0.2.9:80 on a\nexpect forward on b from 203.0.113.100 .. 203.0.113.103 to 192.0.2.9:80\nsend answer syn+ack on b ttl 9\nexpect count by o}",
+        "\
+service n : nat {
+  match ip.src in 10.0.0.0/8
+  source 203.0.113.100..203.0.113.103, 203.0.113.120 ports 1024..65535
+  keep established 2h4m, udp 5m
+  hold-back 120s
+  inbound mapped
+  limit 1000/s, 64 tuples per source
+}
+
+service p : nat {
+  match ip.src in 10.0.0.0/28
+  one-to-one 10.0.0.0/28 = 203.0.113.96/28
+}
+
+service o : observe {
+  match ip
+  count packets, bytes, flags per flow
+  report every 10s, on close
+}
+
+service b : balance {
+  match tcp.dst 203.0.113.80:80
+  pick from @web by least-connections
+  stick source 10m
+  slow-start 30s
+  way gue
+  on-death reset
+}
+
+test \"t\" {
+  send tcp syn 10.0.0.1:1 -> 192.0.2.9:80 on a
+  expect forward on b from 203.0.113.100..203.0.113.103 to 192.0.2.9:80
+  send answer syn+ack on b ttl 9
+  expect count by o
+}
+",
+    );
+}
+
+#[test]
 fn long_conditions_break_before_and_and_or() {
     becomes(
         "service f:filter{deny ip.src in 198.51.100.0/24 and not tcp.dst in{80,443}or(udp.dst 53 and ip.dst 192.0.2.53)or tcp.flags syn/syn+ack}",
@@ -115,12 +159,14 @@ fn a_text_with_syntax_errors_is_left_alone() {
 }
 
 /// Items in forms that a formatter can get wrong.
-const PIECES: [&str; 8] = [
+const PIECES: [&str; 10] = [
     "set s={10.0.0.0/8,192.0.2.1..192.0.2.9}",
     "service f:filter{deny ip.src in @s and not(tcp.dst 80 or udp) # why\n deny tcp.flags syn/syn+ack and ip.dst 203.0.113.7;}",
     "cascade f>web-lb",
     "test \"a\" {\n send tcp syn 192.0.2.1:4000->203.0.113.80:443 on clients ttl 9 payload 3\n expect drop by f }",
     "service g : filter { default deny }\n\n\n# note\n",
+    "service n:nat{match ip.src in 10.0.0.0/8 # why\nsource 203.0.113.100..203.0.113.103 ports 1024 .. 65535;limit 5/s,\n64 tuples per source}",
+    "service o : observe { match ip;count packets , bytes\nreport every 10s }",
     NETWORK,
     POOL,
     BALANCE,
@@ -128,7 +174,7 @@ const PIECES: [&str; 8] = [
 
 proptest! {
     #[test]
-    fn a_formatted_policy_means_the_same(order in Just(PIECES.to_vec()).prop_shuffle(), take in 0usize..=8) {
+    fn a_formatted_policy_means_the_same(order in Just(PIECES.to_vec()).prop_shuffle(), take in 0usize..=10) {
         let text = order.into_iter().take(take).collect::<Vec<_>>().join("\n");
         let formed = fmt(&text);
         prop_assert_eq!(&fmt(&formed), &formed);
@@ -167,6 +213,38 @@ proptest! {
         let checked = check(&text, "t.policy");
         for format in [signalbox_policy::render::Format::Human { colour: true }, signalbox_policy::render::Format::Json] {
             let _ = signalbox_policy::render::render(&checked.diagnostics, &text, "t.policy", format);
+        }
+        let formed = fmt(&text);
+        prop_assert_eq!(fmt(&formed), formed);
+    }
+
+    #[test]
+    fn no_mangled_service_makes_the_checker_panic_or_dwell(
+        kind in prop_oneof![Just("nat"), Just("observe"), Just("balance")],
+        clauses in proptest::collection::vec(
+            prop_oneof![
+                Just("match ip"), Just("match tcp.dst 203.0.113.80:443"), Just("match ip.dst in 0.0.0.0..255.255.255.255"),
+                Just("match ip.src in 10.0.0.0/8 or ipv6"), Just("match udp.dst { 53, 203.0.113.80:1 }"),
+                Just("source 203.0.113.100..203.0.113.103, 2001:db8::/96"), Just("source 0.0.0.0..255.255.255.255"),
+                Just("source ::/0"), Just("source 203.0.113.0/25 ports 3..60001"), Just("source 203.0.113.100"),
+                Just("one-to-one 10.0.0.0/8 = 11.0.0.0/8"), Just("one-to-one 10.0.0.0/24 = 203.0.113.0/24"),
+                Just("one-to-one ::/0 = ::/0"), Just("one-to-one 10.0.0.5 = 203.0.113.5"), Just("destination 10.0.1.10:80"),
+                Just("destination 10.0.1.1"), Just("destination [::1]:0"), Just("keep udp 1s, idle 1s"), Just("hold-back 0s"),
+                Just("limit 1/s, 5 tuples per source, 9 half-open"), Just("limit 99999999999"), Just("inbound mapped"),
+                Just("count packets, bytes"), Just("count packets, bytes, flags per flow"), Just("report every 1s, on close"),
+                Just("pick from @web by least-connections"), Just("way gue"), Just("way mac"), Just("on-death reset"),
+                Just("stick source 1h"), Just("fallback route"), Just("limit"), Just("source"), Just("report on"),
+            ],
+            0..8,
+        )
+    ) {
+        let text = format!(
+            "{NETWORK}{POOL}{BALANCE}service x : {kind} {{\n{}\n}}\ncascade web-lb > x\ntest \"t\" {{\nsend answer on clients\nexpect forward on clients from 0.0.0.0/0\nexpect count by x\n}}\n",
+            clauses.join("\n")
+        );
+        let checked = check(&text, "t.policy");
+        if let Some(policy) = checked.policy {
+            let _ = signalbox_policy::testing::run(&policy);
         }
         let formed = fmt(&text);
         prop_assert_eq!(fmt(&formed), formed);
@@ -231,8 +309,8 @@ proptest! {
     }
 
     #[test]
-    fn a_policy_cut_anywhere_is_still_read(at in 0usize..900) {
-        let text = format!("{NETWORK}{POOL}{BALANCE}{}", PIECES[3]);
+    fn a_policy_cut_anywhere_is_still_read(at in 0usize..1200) {
+        let text = format!("{NETWORK}{POOL}{BALANCE}{}{}{}", PIECES[3], PIECES[5], PIECES[6]);
         let cut: String = text.chars().take(at).collect();
         let _ = check(&cut, "t.policy");
     }

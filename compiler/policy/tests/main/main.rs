@@ -15,6 +15,8 @@ mod documents;
 mod evaluator;
 mod formatting;
 mod frames;
+mod kinds;
 mod large;
+mod nat_criteria;
 mod policy_tests;
 mod texts;

@@ -1,5 +1,6 @@
 //! A policy's own tests: one that should pass does, and one that should fail does.
 
+use signalbox_policy::model::Send;
 use signalbox_policy::testing::run;
 
 use crate::texts::{BALANCE, NETWORK, POOL, policy};
@@ -33,6 +34,7 @@ fn expectations_that_hold_pass() {
     }
 }
 
+// A8.4
 #[test]
 fn a_flow_is_remembered_within_a_test() {
     let later = "send tcp ack 192.0.2.1:4000 -> 203.0.113.80:443 on clients payload 9\n\
@@ -100,7 +102,10 @@ fn sent_frames_are_sound() {
     );
     let policy = policy(&text);
     for step in &policy.tests[0].steps {
-        crate::frames::sound(&signalbox_policy::testing::packet(&policy, &step.send));
+        let Send::Packet(send) = &step.send else {
+            panic!("{step:?}");
+        };
+        crate::frames::sound(&signalbox_policy::testing::packet(&policy, send));
     }
 }
 

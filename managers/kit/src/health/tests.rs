@@ -32,7 +32,7 @@ fn sent(verdicts: &[Verdict]) -> Vec<Segment> {
     (verdicts.iter())
         .filter_map(|v| match v {
             Verdict::Send(ip) => Segment::parse(ip),
-            Verdict::Changed { .. } => None,
+            Verdict::Changed { .. } | Verdict::Loaded { .. } => None,
         })
         .collect()
 }
@@ -41,7 +41,7 @@ fn changes(verdicts: &[Verdict]) -> Vec<bool> {
     (verdicts.iter())
         .filter_map(|v| match v {
             Verdict::Changed { up, .. } => Some(*up),
-            Verdict::Send(_) => None,
+            Verdict::Send(_) | Verdict::Loaded { .. } => None,
         })
         .collect()
 }
@@ -201,4 +201,133 @@ fn a_server_without_a_way_to_it_is_not_checked() {
         },
     };
     assert_eq!(Checker::new(&plan, &[target], 0).next(), None);
+}
+
+fn loads(verdicts: &[Verdict]) -> Vec<u8> {
+    (verdicts.iter())
+        .filter_map(|v| match v {
+            Verdict::Loaded { percent, .. } => Some(*percent),
+            _ => None,
+        })
+        .collect()
+}
+
+/// One load check, whose answer comes in these pieces.
+fn ask_load(c: &mut Checker, start: Duration, pieces: &[(u8, &[u8])]) -> Vec<Verdict> {
+    let syn = sent(&c.tick(start)).remove(0);
+    let get = sent(&c.arrived(start, &answer(&syn, SYN | ACK, 99, b""))).remove(0);
+    assert!(get.payload.starts_with(b"GET /load HTTP/1.0\r\n"));
+    let mut seq = 100;
+    let mut out = Vec::new();
+    for (flags, piece) in pieces {
+        out.extend(c.arrived(start, &answer(&get, *flags, seq, piece)));
+        seq += piece.len() as u32;
+    }
+    out
+}
+
+// A6.12
+#[test]
+fn a_load_report_is_told_when_it_changes() {
+    let path = "/load".to_owned();
+    let mut c = checker(CheckKind::Load { path });
+    for (n, (body, told)) in [("20", vec![20]), ("20", vec![]), ("95", vec![95])]
+        .into_iter()
+        .enumerate()
+    {
+        let head = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+        let pieces = [(ACK, &head[..]), (ACK | PSH, body.as_bytes()), (FIN, b"")];
+        let out = ask_load(&mut c, at(n as u64 * 1000), &pieces);
+        assert_eq!(loads(&out), told);
+        assert!(changes(&out).is_empty());
+        let said = sent(&out);
+        assert_eq!(said[0].flags, ACK, "what is there is acknowledged");
+        assert_eq!(said[0].ack, 100 + head.len() as u32);
+        assert_eq!(said.last().unwrap().flags, RST | ACK);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_again_with_more_is_read_on() {
+    let path = "/load".to_owned();
+    let mut c = checker(CheckKind::Load { path });
+    let syn = sent(&c.tick(at(0))).remove(0);
+    let get = sent(&c.arrived(at(0), &answer(&syn, SYN | ACK, 99, b""))).remove(0);
+    let whole = b"HTTP/1.0 200 OK\r\n\r\n77\n";
+    c.arrived(at(1), &answer(&get, ACK, 100, &whole[..14]));
+    // What is ahead of a gap does not count.
+    let out = c.arrived(
+        at(1),
+        &answer(&get, ACK, 120, b"HTTP/1.0 200 OK\r\n\r\n5\n"),
+    );
+    assert!(out.is_empty());
+    let out = c.arrived(at(2), &answer(&get, ACK, 100, whole));
+    assert_eq!(loads(&out), [77]);
+}
+
+// A6.13
+#[test]
+fn a_server_whose_report_makes_no_sense_or_does_not_end_is_taken_out() {
+    let head = &b"HTTP/1.0 200 OK\r\n\r\n"[..];
+    for body in [&b"high"[..], b"101", b""] {
+        let path = "/load".to_owned();
+        let mut c = checker(CheckKind::Load { path });
+        let mut out = Vec::new();
+        for n in 0..3 {
+            let pieces = [(ACK, head), (ACK | FIN, body)];
+            out.extend(ask_load(&mut c, at(n * 1000), &pieces));
+        }
+        assert_eq!(changes(&out), [false], "{body:?}");
+        assert!(loads(&out).is_empty());
+    }
+    // One that begins to answer and falls silent.
+    let path = "/load".to_owned();
+    let mut c = checker(CheckKind::Load { path });
+    let mut out = Vec::new();
+    for n in 0..3 {
+        out.extend(ask_load(&mut c, at(n * 1000), &[(ACK, head), (ACK, b"5")]));
+        out.extend(c.tick(at(n * 1000 + 300)));
+    }
+    assert_eq!(changes(&out), [false]);
+    assert!(loads(&out).is_empty());
+}
+
+#[test]
+fn changed_targets_keep_their_standing_and_new_ones_start_up() {
+    let mut c = checker(CheckKind::Tcp);
+    for _ in 0..3 {
+        round(&mut c, false);
+    }
+    let plan = signalbox_agent::testing::plan();
+    let check = CheckPlan {
+        kind: CheckKind::Tcp,
+        every_ms: 1000,
+        timeout_ms: 300,
+        rise: 1,
+        fall: 3,
+    };
+    let target = |host| Target {
+        address: IpAddr::from([10, 0, 1, host]),
+        port: 8080,
+        check: check.clone(),
+    };
+    c.update(&plan, &[target(11), target(10)]);
+    let start = c.next().unwrap().max(at(5000));
+    let syns = sent(&c.tick(start));
+    assert_eq!(syns.len(), 2);
+    let mut told = Vec::new();
+    for syn in &syns {
+        told.extend(c.arrived(start, &answer(syn, SYN | ACK, 9, b"")));
+    }
+    // The old one had been down: one success brings it back, under its new number.
+    let changed: Vec<_> = (told.iter())
+        .filter(|v| matches!(v, Verdict::Changed { .. }))
+        .collect();
+    assert_eq!(
+        changed,
+        [&Verdict::Changed {
+            target: 1,
+            up: true
+        }]
+    );
 }

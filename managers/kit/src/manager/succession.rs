@@ -14,7 +14,9 @@ use signalbox_lower::plan::{Plan, ServicePlan};
 
 use super::{Away, Manager, Output, first_number};
 use crate::decide::Decide;
-use crate::service::Service;
+use crate::memory::Life;
+use crate::react::Ports;
+use crate::service::{Service, criteria_of};
 use crate::session::{Offer, SessionId};
 
 impl Manager {
@@ -42,9 +44,9 @@ impl Manager {
         }
     }
 
-    /// Another plan, with the decisions of each service that the manager serves by it. Sessions are closed,
-    /// to be opened with the new plan. What was decided is remembered; a service of which the plan says what
-    /// it said before goes on as it is.
+    /// Another plan, with decisions for each service that the manager serves by it. Sessions are closed, to
+    /// be opened with the new plan. What was decided is remembered, and a service whose decisions can take
+    /// over its new plan keeps them.
     pub fn replan(
         &mut self,
         now: Duration,
@@ -57,9 +59,13 @@ impl Manager {
             self.disconnected(id);
             self.out.push(Output::Close(id));
         }
-        let former = std::mem::replace(&mut self.plan, plan.clone());
+        self.plan = plan.clone();
         self.plan_hash = signalbox_agent::plan_hash(plan);
+        self.ports = Ports::new(plan);
         self.by_name.clear();
+        // Agents list what they hold when they are back, and their questions come again.
+        self.listed.clear();
+        self.waiting.clear();
         let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())
             .zip(std::mem::take(&mut self.services))
             .map(Some)
@@ -74,54 +80,48 @@ impl Manager {
                 continue;
             };
             let index = self.services.len();
-            let version = offer.version + 1;
-            let same = is_same(&former, plan, &name);
-            self.add(&name, offer.epoch, offer.learns, version, decide);
-            if let Some(new) = self.services.get_mut(index) {
-                if same {
-                    *new = service;
-                } else {
-                    succeed(new, service, self.now);
-                }
-                let of_it = away.iter().filter(|a| a.service == place);
-                self.away.extend(of_it.map(|a| Away {
-                    service: index,
-                    ..*a
-                }));
+            self.add(&name, offer.epoch, offer.learns, offer.version + 1, decide);
+            let service_plan = plan.services.iter().find(|s| s.name == name);
+            if let (Some(new), Some(service_plan)) = (self.services.get_mut(index), service_plan) {
+                succeed(new, service, service_plan, plan, self.now);
             }
+            // What its criteria need may be another thing now.
+            if let (Some(offer), Some(service), Some(service_plan)) = (
+                self.offers.get_mut(index),
+                self.services.get(index),
+                service_plan,
+            ) {
+                offer.criteria = criteria_of(service_plan, &service.decide.needs());
+            }
+            let of_it = away.iter().filter(|a| a.service == place);
+            self.away.extend(of_it.map(|a| Away {
+                service: index,
+                ..*a
+            }));
         }
         std::mem::take(&mut self.out)
     }
 }
 
-/// Whether two plans say the same of a service, as far as its manager is concerned.
-fn is_same(old: &Plan, new: &Plan, name: &str) -> bool {
-    let of = |plan: &Plan| -> Option<ServicePlan> {
-        let service = plan.services.iter().find(|s| s.name == name)?;
-        Some(ServicePlan {
-            stage: 0,
-            ..service.clone()
-        })
-    };
-    // Checks are sent from the ports' addresses.
-    of(old) == of(new) && old.ports == new.ports && old.routes == new.routes
-}
-
-/// Gives a service with new decisions what the former ones have left.
-fn succeed(new: &mut Service, old: Service, now: Duration) {
-    new.checker.start_at(now);
-    let (targets, stood) = (old.decide.targets(), old.decide.status());
-    for (number, target) in new.decide.targets().iter().enumerate() {
-        let same = |t: &crate::decide::Target| (t.address, t.port) == (target.address, target.port);
-        let was = (targets.iter().position(same)).and_then(|at| stood.get(at));
-        if was.is_some_and(|s| !s.up) {
-            new.decide.health(number, false);
-            new.checker.carry(number, false);
-        }
-    }
+/// Gives a service of another plan what the former one has: its memory, its counts, and its decisions if they
+/// take the plan over. Others are told of every flow that is remembered.
+fn succeed(new: &mut Service, mut old: Service, of: &ServicePlan, plan: &Plan, now: Duration) {
     new.counts = old.counts;
     new.memory = old.memory;
-    for decided in new.memory.held() {
+    new.reactions = old.reactions;
+    old.decide.tick(now);
+    if old.decide.update(of) {
+        new.decide = old.decide;
+        new.checker = old.checker;
+        new.checker.update(plan, &new.decide.targets());
+        return;
+    }
+    new.decide.tick(now);
+    for (life, decided) in new.memory.decisions() {
         new.decide.adopted(decided);
+        if life == Life::Gone {
+            // What such a flow has had rests for a while.
+            new.decide.ended(decided);
+        }
     }
 }

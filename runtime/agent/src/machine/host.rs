@@ -8,7 +8,7 @@ use super::shares::Share;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_out};
-use crate::flow::PacketKind;
+use crate::flow::{PacketKind, Part};
 use crate::message::{AgentBody, Inject, Place, Reason, Subject};
 use crate::packet::{self, ETHERNET, View, proto};
 
@@ -105,7 +105,8 @@ impl Agent {
                 let mac = port_mac(ingress_port)?;
                 let at = (self.plan.services.iter().position(|s| s.stage == stage))
                     .and_then(|at| u8::try_from(at).ok())
-                    .filter(|at| self.part_plan(*at, part).is_some());
+                    // Where a reply part would be, one may answer for a server that answers directly.
+                    .filter(|at| part == Part::Reply || self.part_plan(*at, part).is_some());
                 let Some(at) = at else {
                     let text = format!("no service has that part at stage {stage}");
                     return Err((Reason::Malformed, text));

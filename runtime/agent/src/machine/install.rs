@@ -439,6 +439,7 @@ impl Agent {
         flow.active = now;
         flow.number = wanted.first.flow;
         flow.cookie = wanted.first.cookie.clone();
+        let leases_differ = flow.leases != wanted.first.leases;
         flow.leases = wanted.first.leases;
         flow.statistics = wanted.first.statistics;
         let mut changed = Vec::new();
@@ -455,6 +456,9 @@ impl Agent {
         }
         for part in changed {
             self.modify_direction(at, part);
+        }
+        if leases_differ {
+            self.look_later(at);
         }
     }
 

@@ -192,16 +192,19 @@ fn check(mut switch: Switch, steps: Vec<Step>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    // A10.1
     #[test]
     fn exact_tables_agree_with_a_scan(steps in steps(["exact", "exact", "exact"], false)) {
         check(switch("exact", ["exact"; 3]), steps)?;
     }
 
+    // A10.1
     #[test]
     fn lpm_tables_agree_with_a_scan(steps in steps(["exact", "exact", "lpm"], false)) {
         check(switch("lpm", ["exact", "exact", "lpm"]), steps)?;
     }
 
+    // A10.1
     #[test]
     fn ternary_tables_agree_with_a_scan(steps in steps(["ternary", "exact", "lpm"], true)) {
         check(switch("ternary", ["ternary", "exact", "lpm"]), steps)?;

@@ -4,7 +4,10 @@ use signalbox_policy::diagnostic::Severity;
 use signalbox_policy::render::{Format, render};
 
 mod follow_ups;
+mod nat;
+mod observe;
 mod services;
+mod ways;
 
 use crate::texts::{BALANCE, NETWORK, POOL};
 

@@ -137,6 +137,7 @@ fn a9_9_criteria_of_an_older_epoch_ask_whoever_has_the_newer_one() {
     assert_eq!(asked(&w), [(OTHER, 0, 2)]);
 }
 
+// A9.3
 #[test]
 fn a9_1_one_that_stands_by_is_asked_nothing_while_the_first_one_lives() {
     let mut w = served_with(two_managers());

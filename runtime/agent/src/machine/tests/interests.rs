@@ -5,6 +5,7 @@ use crate::counters::Drop;
 use crate::entry::{Change, Entry};
 use crate::flow::events;
 
+// A4.8, A6.17
 #[test]
 fn a6_1_the_first_packet_meets_the_manager_and_later_ones_do_not() {
     let mut w = served();

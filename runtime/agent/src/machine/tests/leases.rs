@@ -2,9 +2,9 @@
 
 use super::*;
 
+// A9.4, A9.10
 #[test]
 fn criteria_end_with_their_lease_and_fixed_affinities_live_on() {
-    // A9.4
     let mut w = served();
     let flow = connect(&mut w, 1000);
     w.take_left();
@@ -92,6 +92,7 @@ fn a_flow_is_idle_only_when_both_directions_are() {
     assert!(w.agent.flows().is_empty(), "one and a half leases are");
 }
 
+// A1.6
 #[test]
 fn a_closed_flow_ends_with_the_closed_lease() {
     let mut w = served();
@@ -133,6 +134,7 @@ fn a6_15_a_syn_on_a_closed_tuple_is_asked_afresh_and_one_on_a_live_tuple_is_not(
     assert_eq!(w.switch.fixed.len(), 2);
 }
 
+// A1.5
 #[test]
 fn a_hard_lease_ends_a_busy_flow() {
     let mut w = served();

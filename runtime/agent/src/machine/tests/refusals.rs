@@ -120,6 +120,7 @@ fn a_slot_whose_last_count_could_not_be_read_is_not_given_out_with_a_stale_base(
     assert_eq!(w.agent.flows()[0].forward.packets, 0);
 }
 
+// A1.2
 #[test]
 fn free_slots_count_from_nothing_after_the_switch_has_started_afresh() {
     let mut p = plan();

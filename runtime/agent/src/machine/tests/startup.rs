@@ -14,6 +14,7 @@ fn the_pipeline_is_opened_last_of_all() {
     assert_eq!(w.switch.log.last().unwrap().entry, Entry::Ready);
 }
 
+// A1.7
 #[test]
 fn state_outlives_the_switchs_absence_and_totals_go_on() {
     let mut w = served();

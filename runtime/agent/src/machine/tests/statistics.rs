@@ -19,6 +19,7 @@ fn a1_2_counts_equal_what_passed_to_the_packet_and_the_byte() {
     assert_eq!(w.agent.counters().hits, 11);
 }
 
+// A1.2
 #[test]
 fn the_packet_out_header_that_bmv2_counts_along_is_taken_off() {
     let mut w = World::down(plan(), Target::simple_switch_grpc());
@@ -71,6 +72,7 @@ fn a1_4_a_final_report_comes_on_delete_after_the_pipeline_has_drained() {
     assert!(w.said.iter().any(|(_, m)| deleted(&m.body)));
 }
 
+// A1.2
 #[test]
 fn a_reused_slot_starts_from_what_it_holds() {
     let mut p = plan();
