@@ -44,6 +44,13 @@ pub enum Input {
 pub enum Output {
     /// Say something to an agent.
     Message(SessionId, ToAgent),
+    /// An agent has said who it is: its session is open.
+    Opened {
+        /// The session.
+        session: SessionId,
+        /// The agent's name.
+        agent: Arc<str>,
+    },
     /// The agent will not have this manager; the session is over.
     Refused {
         /// The session.
@@ -278,6 +285,12 @@ impl Manager {
             .min()
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its state, for people.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -484,10 +497,10 @@ impl Manager {
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
-            self.out.push(Output::Log(format!(
-                "{}: agent `{name}` is there",
-                self.name
-            )));
+            self.out.push(Output::Opened {
+                session: id,
+                agent: name.clone(),
+            });
             let twin = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent.0);
             if self.ways.values().any(twin) {
                 let text = format!(

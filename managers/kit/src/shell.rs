@@ -227,6 +227,9 @@ impl Shell {
                     reason,
                     text,
                 } => self.ended(session, End::Refused(reason, text)),
+                Output::Opened { agent, .. } => {
+                    tracing::info!("{}: agent `{agent}` is there", self.manager.name());
+                }
                 Output::Close(id) => self.ended(id, End::Replanned),
                 Output::Log(line) => tracing::info!("{line}"),
                 Output::Record(record) => (self.tap)(record),
