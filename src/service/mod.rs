@@ -252,10 +252,13 @@ impl Service {
     /// Waits until the service cannot go on, and says why.
     pub async fn failed(&mut self) -> Failure {
         let agent = self.view.agent().clone();
+        // A device that somebody else keeps running may come back, and an agent by itself waits for it: its
+        // managers and what it knows of flows are not to go for that.
+        let waits = self.door.is_some() && self.target.is_remote();
         tokio::select! {
             result = &mut self.agent_task => return ended(result),
             what = self.target.ended() => return Failure::Failed(what),
-            () = agent.lost() => {}
+            () = agent.lost(), if !waits => {}
         }
         // Who knows more than that may be about to say it.
         tokio::select! {

@@ -315,6 +315,7 @@ fn a_manager_finds_its_agent_again_when_that_is_back() {
     assert_eq!(said.matches("no agent answers").count(), 1, "{said}");
 }
 
+// A9.4, A9.11
 #[test]
 fn each_process_may_die_and_established_flows_go_on() {
     if !has(
@@ -383,13 +384,13 @@ fn a_change_of_entries_loses_not_one_packet_of_a_download() {
     let before = place.lost();
     let changed = place::POLICY
         .replace("  10.0.1.10:8080 weight 1\n", "  10.0.1.10:8080 weight 2\n  10.0.1.12:8080\n")
-        .replace("  deny udp\n", "  deny udp\n  deny tcp.dport in 2000..3000\n")
+        .replace("  deny udp\n", "  deny udp\n  deny tcp.dst in 2000..3000\n")
         .replace("}\n\npool web", "  route 198.51.100.0/24 via 10.0.1.12\n  neighbour 10.0.1.12 at 02:00:00:00:00:12 on rack-a\n}\n\npool web");
     let said = place.apply(&changed);
     for line in [
         "+ route 198.51.100.0/24",
         "+ neighbour 10.0.1.12",
-        "+ guard: criterion deny tcp.dport",
+        "+ guard: criterion deny tcp.dst",
         "server 10.0.1.10:8080: weight 1 -> weight 2",
         "the P4 program stays",
         " 0 have ended",
@@ -405,6 +406,7 @@ fn a_change_of_entries_loses_not_one_packet_of_a_download() {
     assert_eq!(place.lost(), before, "segments sent again, packets dropped");
 }
 
+// A4.6
 #[test]
 fn a_connection_lives_through_a_change_of_the_program() {
     if !has(
