@@ -380,8 +380,9 @@ fn a_change_of_entries_loses_not_one_packet_of_a_download() {
         return;
     }
     let place = Place::start(false);
+    place.offloads_off();
+    let mut captures = place.watch();
     let mut download = place.download(80);
-    let before = place.lost();
     let changed = place::POLICY
         .replace("  10.0.1.10:8080 weight 1\n", "  10.0.1.10:8080 weight 2\n  10.0.1.12:8080\n")
         .replace("  deny udp\n", "  deny udp\n  deny tcp.dst in 2000..3000\n")
@@ -403,7 +404,9 @@ fn a_change_of_entries_loses_not_one_packet_of_a_download() {
     assert_eq!(place.fetch(80, 10), "200", "new connections find a manager");
     assert!(download.is_running(), "the changes came while it ran");
     download.assert_whole();
-    assert_eq!(place.lost(), before, "segments sent again, packets dropped");
+    let [clients, rack] = place::counted(&mut captures);
+    assert_eq!(clients, rack, "packets there and back at the two ports");
+    assert!(clients.1 > 2_000, "{clients:?}");
 }
 
 // A4.6

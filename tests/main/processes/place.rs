@@ -13,9 +13,12 @@ use crate::SIGNALBOX;
 use crate::commands::text;
 use crate::lab::{Lab, Space};
 use crate::process::{Folder, Process, wait_until};
+use crate::programs::capture::Capture;
 
 /// What it needs of the machine.
-pub const NEEDS: [&str; 7] = ["root", "ip", "curl", "python3", "sysctl", "kill", "cat"];
+pub const NEEDS: [&str; 9] = [
+    "root", "ip", "curl", "python3", "sysctl", "kill", "cat", "tcpdump", "ethtool",
+];
 
 /// Two services, a manager each. Leases are short, so that their ends can be waited for.
 pub const POLICY: &str = "\
@@ -56,6 +59,9 @@ managers {
   lb-2 serves web-two
 }
 ";
+
+/// The client's port of a download from the service at port 80.
+const DOWNLOADER: u16 = 40_000;
 
 /// Size of a download in bytes, and of a second of it.
 const BIG: usize = 4_000_000;
@@ -208,6 +214,9 @@ impl Place {
             .args(["-sS", "-f", "-m", "120", "--limit-rate", RATE, "-o"])
             .arg(&file)
             .arg(format!("http://203.0.113.80:{port}/big"));
+        if port == 80 {
+            command.args(["--local-port", &DOWNLOADER.to_string()]);
+        }
         let server = if port == 80 { "one" } else { "two" };
         let download = Download {
             process: Process::start(&format!("curl-{port}"), command, &self.folder),
@@ -238,32 +247,32 @@ impl Place {
         printed(&apply(&path, &controls, &[]))
     }
 
-    /// TCP segments that any host has sent again, and packets that the switch has not sent on; ARP and
-    /// the like do not count among them.
-    pub fn lost(&self) -> Vec<u64> {
+    /// Starts to count what of the download passes the switch's ports to clients and to its server.
+    pub fn watch(&self) -> [Capture; 2] {
+        let filter = format!("tcp port {DOWNLOADER}");
+        ["port1", "port2"]
+            .map(|port| Capture::start(&self.switch_space, port, &filter, &self.folder))
+    }
+
+    /// Has every segment be a packet of its own, so that packets can be counted.
+    pub fn offloads_off(&self) {
         let hosts =
             std::iter::once(&self.client).chain(self.servers.iter().map(|(space, _)| space));
-        let mut lost: Vec<u64> = hosts.map(segments_sent_again).collect();
-        let status = ask(&["status"], &self.controls["agent"]);
-        let number = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        lost.extend([
-            number("/switch/undelivered"),
-            number("/agent/counters/drops/no_switch"),
-            number("/agent/counters/drops/unresolved"),
-        ]);
-        lost
+        hosts.for_each(|host| host.offloads_off("eth0"));
     }
 }
 
-/// `RetransSegs` of RFC 4022, as Linux lists it.
-fn segments_sent_again(host: &Space) -> u64 {
-    let output = host.run(&["cat", "/proc/net/snmp"]);
-    let table = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut rows = table.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
-    let place = names.split_whitespace().position(|n| n == "RetransSegs");
-    let value = values.split_whitespace().nth(place.unwrap()).unwrap();
-    value.parse().unwrap()
+/// Packets of the download towards its server and back, at the port to clients and at that to the server.
+pub fn counted(captures: &mut [Capture; 2]) -> [(u64, u64); 2] {
+    let [clients, rack] = captures;
+    let (clients, rack) = (clients.stop(), rack.stop());
+    let (there, back) = clients.by_client_port[&DOWNLOADER];
+    // The reading takes everything for an answer that is not for the service's own address.
+    let at_rack = |port| rack.by_client_port[&port].1.packets;
+    [
+        (there.packets, back.packets),
+        (at_rack(8080), at_rack(DOWNLOADER)),
+    ]
 }
 
 /// A curl that runs beside the test.
