@@ -5,6 +5,8 @@
 //! decides anything.
 
 mod changes;
+#[cfg(test)]
+mod host_tests;
 mod links;
 mod manager_process;
 mod managers;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use signalbox_agent::flow::PacketKind;
+use signalbox_agent::packet;
 use signalbox_policy::eval::{DropReason, Message};
 use signalbox_policy::model::{Policy, ServiceIndex};
 use signalbox_policy::testing::{DroppedBy, End, Fate, Target};
@@ -128,6 +130,9 @@ impl OnSwitch {
             match running.seen.recv_timeout(left) {
                 Ok(Seen::Left { port, frame }) => {
                     let end = match last {
+                        // What the agent tells a sender of a packet that ends here is no answer to it.
+                        Some(Way::Agent(Message::Ttl)) => End::AtAgent(Message::Ttl),
+                        Some(Way::Local) if is_icmp_error(&frame) => End::AtAgent(Message::Local),
                         Some(Way::Local) => End::Replied,
                         _ => End::Forwarded { port, frame },
                     };
@@ -272,6 +277,10 @@ impl OnSwitch {
             })
             .map(ServiceIndex)
     }
+}
+
+fn is_icmp_error(frame: &[u8]) -> bool {
+    packet::view(frame).is_some_and(|view| view.kind == PacketKind::IcmpError)
 }
 
 /// Where one pass took a packet.

@@ -305,7 +305,9 @@ impl ServicePlan {
             .filter(|c| c.action != CriterionAction::Pass)
             .flat_map(|c| &c.cubes)
             .any(|cube| {
-                cube.dst.is_none_or(|dst| dst.covers(address))
+                cube.src
+                    .is_none_or(|src| src.value.is_ipv4() == address.is_ipv4())
+                    && cube.dst.is_none_or(|dst| dst.covers(address))
                     && cube.proto.is_none_or(|m| proto & m.mask == m.value)
                     && cube.icmp.is_none_or(|m| icmp & m.mask == m.value)
             })

@@ -209,9 +209,7 @@ impl Tables<'_> {
         }
         let (label, action) = match nat.source {
             // Nobody may come in who was not called.
-            Some(model::NatSource::Ports { .. }) if nat.inbound == model::Inbound::Answers => {
-                ("unasked from outside", CriterionAction::Discard)
-            }
+            _ if !nat.asks_about_replies() => ("unasked from outside", CriterionAction::Discard),
             Some(_) => ("from outside", ASK),
             None => ("replies of the new destination", ASK),
         };

@@ -90,7 +90,8 @@ struct Stray {
 #[derive(Debug)]
 pub struct Memory {
     strays: Vec<Stray>,
-    flows: FxHashMap<u64, Remembered>,
+    /// Boxed, so that the map's empty places cost little: there may be a million.
+    flows: FxHashMap<u64, Box<Remembered>>,
     by_tuple: FxHashMap<(Part, Tuple, PacketKind), u64>,
     by_question: FxHashMap<(SessionId, u64), u64>,
     gone: VecDeque<(Duration, u64)>,
@@ -138,7 +139,7 @@ impl Memory {
     /// The flow with that number.
     #[must_use]
     pub fn get(&self, number: u64) -> Option<&Remembered> {
-        self.flows.get(&number)
+        self.flows.get(&number).map(Box::as_ref)
     }
 
     /// The flows whose decision says so and that are not doomed yet, in order.
@@ -165,7 +166,7 @@ impl Memory {
     #[must_use]
     pub fn find(&self, part: Part, tuple: Tuple, kind: PacketKind) -> Option<(u64, &Remembered)> {
         let number = *self.by_tuple.get(&(part, tuple, kind))?;
-        Some((number, self.flows.get(&number)?))
+        Some((number, &**self.flows.get(&number)?))
     }
 
     /// Whether another live flow than that of `forward` has this reply match.
@@ -261,7 +262,7 @@ impl Memory {
         }
         self.flows.insert(
             own,
-            Remembered {
+            Box::new(Remembered {
                 decided,
                 kind,
                 life: Life::Live,
@@ -269,7 +270,7 @@ impl Memory {
                 holdings,
                 origin: to.question,
                 forget: Duration::MAX,
-            },
+            }),
         );
         self.given(own, to, number.unwrap_or(own));
         (own, former)
@@ -287,7 +288,11 @@ impl Memory {
                 }
                 *held = holding;
             }
-            None => flow.holdings.push(holding),
+            None => {
+                // Mostly it is the only one.
+                flow.holdings.reserve_exact(1);
+                flow.holdings.push(holding);
+            }
         }
         if let Some(question) = to.question {
             self.by_question.insert(question, number);
@@ -409,7 +414,7 @@ impl Memory {
         for question in flow.holdings.iter().filter_map(|h| h.to.question) {
             self.by_question.remove(&question);
         }
-        Some(flow)
+        Some(*flow)
     }
 }
 

@@ -32,7 +32,7 @@ use outside::{Claim, End, Outside, Protocol, Refusal};
 use ports::Range;
 
 /// Between two lines that say that no tuple of a protocol is left.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// Lines for the operator that wait at most.
 const MAX_NEWS: usize = 8;
 

@@ -52,10 +52,26 @@ pub enum Drop {
     NeighbourQueueFull,
     /// TTL or hop limit has run out.
     Ttl,
-    /// A fragment.
+    /// A static rule of a service.
+    Service,
+    /// Longer than the next hop's link takes.
+    TooBig,
+    /// A fragment for the agent itself, or of a datagram whose first fragment was for it.
     Fragment,
-    /// An ICMP error.
+    /// A fragment that the switch has had already.
+    FragmentDuplicate,
+    /// A fragment of a datagram whose fragments overlap or contradict each other (RFC 5722).
+    FragmentOverlap,
+    /// A fragment of a datagram whose first one is too short for the transport header (RFC 1858).
+    FragmentTiny,
+    /// A fragment whose first one did not come in time.
+    FragmentTimeout,
+    /// A fragment for which there was no room.
+    FragmentsFull,
+    /// An ICMP error that quotes nothing known.
     IcmpError,
+    /// An ICMP error above the rate at which they are translated.
+    IcmpErrorRate,
     /// The packet makes no sense.
     Malformed,
     /// For an address of the agent, but nobody wants it.
@@ -68,6 +84,36 @@ pub enum Drop {
     Overrun,
 }
 
+/// Why the agent did not tell a sender what became of its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withheld {
+    /// There were too many errors.
+    Rate,
+    /// The packet was an ICMP error itself.
+    AboutError,
+    /// It was a fragment other than the first.
+    AboutFragment,
+    /// It came as, or was sent to, a broadcast or multicast.
+    AboutGroup,
+    /// Its source is no single host, or is the switch itself.
+    NoSender,
+    /// The switch has no address of that family to speak from.
+    NoAddress,
+}
+
+/// Errors that the agent sends of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// TTL or hop limit has run out.
+    TimeExceeded,
+    /// No route, no neighbour, or nobody at that port.
+    Unreachable,
+    /// Longer than a link takes.
+    TooBig,
+}
+
 /// Everything an agent counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -75,7 +121,7 @@ pub struct Counters {
     pub criteria: Gauge,
     /// Fixed affinities: entries, two for a flow with both directions.
     pub fixed: Gauge,
-    /// Flows whose other side has not answered yet, as last seen.
+    /// Flows that go in or are in and whose other side has not answered yet, as last seen.
     pub half_open: Gauge,
     /// Packets held now.
     pub held: Gauge,
@@ -83,6 +129,8 @@ pub struct Counters {
     pub hits: u64,
     /// Packets that met no fixed affinity and were diverted by criteria.
     pub misses: u64,
+    /// Packets that met neither, and took a service's floor on the switch itself, as last read.
+    pub floor_hits: u64,
     /// Questions put to managers: one a flow.
     pub interests: u64,
     /// Questions put again because no answer came.
@@ -113,6 +161,20 @@ pub struct Counters {
     pub switch_lost: u64,
     /// Updates that the switch refused.
     pub refused_updates: u64,
+    /// ICMP errors sent, by kind.
+    pub errors_sent: BTreeMap<Sent, u64>,
+    /// ICMP errors that were not sent, by reason.
+    pub errors_withheld: BTreeMap<Withheld, u64>,
+    /// ICMP errors about known flows, sent on to the end that they concern.
+    pub errors_translated: u64,
+    /// ICMP errors about flows that no service translates, sent on as they were.
+    pub errors_routed: u64,
+    /// Fragments sent on.
+    pub fragments: u64,
+    /// Datagrams of which fragments are followed.
+    pub datagrams: Gauge,
+    /// Datagrams that were given up before they were complete, for want of room.
+    pub datagrams_evicted: u64,
     /// Denials by reason.
     pub denials: BTreeMap<Reason, u64>,
     /// Packets dropped, by reason.

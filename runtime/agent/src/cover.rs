@@ -27,6 +27,28 @@ pub fn cube_has_flow(cube: &Cube, tuple: &Tuple, kind: PacketKind) -> bool {
         && cube.kind.is_none_or(|m| (kind as u8) & m.mask == m.value)
 }
 
+/// What a criterion may say of a packet beyond its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aspect {
+    /// The port that it came in by.
+    pub in_port: u16,
+    /// TCP flags, else 0.
+    pub flags: u8,
+    /// ICMP type, else 0.
+    pub icmp: u8,
+    /// Its kind.
+    pub kind: PacketKind,
+}
+
+/// Whether one cube covers a packet.
+#[must_use]
+pub fn cube_has_packet(cube: &Cube, tuple: &Tuple, of: &Aspect) -> bool {
+    cube_has_flow(cube, tuple, of.kind)
+        && cube.in_port.is_none_or(|p| p == of.in_port)
+        && cube.flags.is_none_or(|m| of.flags & m.mask == m.value)
+        && cube.icmp.is_none_or(|m| of.icmp & m.mask == m.value)
+}
+
 /// Whether some cube of the criteria covers all of `inner`. One that only several together cover is
 /// not recognised: managers install the plan's own cubes or parts of them.
 #[must_use]

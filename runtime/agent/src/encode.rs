@@ -17,22 +17,39 @@ use signalbox_p4runtime::proto::p4::v1::{
 use signalbox_p4runtime::{Catalog, CatalogError, Value};
 
 use crate::entry::{
-    Cell, Change, CriterionAct, Entry, FixedAction, FixedEntry, Packet, PacketMeta, Update,
+    Cell, Change, CriterionAct, Entry, FixedAction, FixedEntry, Packet, PacketMeta, Update, Wrap,
 };
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
+
+/// The table of tunnels.
+const TUNNELS: &str = "Ingress.tunnel";
 
 /// Speaks one program's P4Runtime for one plan.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
+    /// The counter of each service's part, by its id: reports read very many cells.
+    counters: Vec<(u32, u8, Part)>,
 }
 
 impl Encoder {
     /// An encoder; the catalogue must be that of the plan's program.
     #[must_use]
     pub fn new(catalog: Arc<Catalog>, plan: Arc<Plan>) -> Self {
-        Self { catalog, plan }
+        let mut encoder = Self {
+            catalog,
+            plan,
+            counters: Vec::new(),
+        };
+        encoder.counters = (encoder.parts())
+            .filter_map(|(service, part)| {
+                let name = &encoder.part(service, part)?.stats;
+                let counter = encoder.catalog.counters.named(name).ok()?;
+                Some((counter.id, service, part))
+            })
+            .collect();
+        encoder
     }
 
     fn part(&self, service: u8, part: Part) -> Option<&PartPlan> {
@@ -96,6 +113,24 @@ impl Encoder {
                             ],
                         )
                     }
+                    CriterionAct::Dispatch {
+                        hop: (next_hop, tunnel),
+                        packet_events,
+                        notice_events,
+                    } => {
+                        let [entry, slot] = ids;
+                        b.action(
+                            "dispatch",
+                            [
+                                ("next_hop", Value::from(next_hop)),
+                                ("tunnel", Value::from(tunnel)),
+                                ("packet_events", Value::from(packet_events)),
+                                ("notice_events", Value::from(notice_events)),
+                                entry,
+                                slot,
+                            ],
+                        )
+                    }
                 }
                 .build()
             }
@@ -127,6 +162,18 @@ impl Encoder {
                 )
                 .build(),
             Entry::Static(planned) => self.planned(planned),
+            Entry::Tunnel { id, wrap, src, dst } => {
+                // Outer addresses are as wide as their own family's, in dual-stack programs too.
+                let (action, src, dst) = match (wrap, src, dst) {
+                    (Wrap::Ipip, IpAddr::V4(s), IpAddr::V4(d)) => ("ipip4", v4(*s), v4(*d)),
+                    (Wrap::Gue, IpAddr::V4(s), IpAddr::V4(d)) => ("gue4", v4(*s), v4(*d)),
+                    (Wrap::Ipip, s, d) => ("ipip6", self.address(*s), self.address(*d)),
+                    (Wrap::Gue, s, d) => ("gue6", self.address(*s), self.address(*d)),
+                };
+                (self.catalog.entry(TUNNELS).exact("tunnel", *id))
+                    .action(action, [("src", src), ("dst", dst)])
+                    .build()
+            }
             Entry::Ready => self.planned(&self.plan.ready_entry()),
         }
     }
@@ -163,11 +210,11 @@ impl Encoder {
             FixedAction::Forward => {
                 b.action("forward", [packet_events, notice_events, entry, slot])
             }
-            FixedAction::Dispatch { next_hop } => b.action(
+            FixedAction::Dispatch { next_hop, tunnel } => b.action(
                 "dispatch",
                 [
                     ("next_hop", Value::from(next_hop)),
-                    ("tunnel", Value::from(0u16)),
+                    ("tunnel", Value::from(tunnel)),
                     packet_events,
                     notice_events,
                     entry,
@@ -260,8 +307,9 @@ impl Encoder {
 
     /// The counter of a service's part.
     fn counter(&self, service: u8, part: Part) -> Option<u32> {
-        let name = &self.part(service, part)?.stats;
-        self.catalog.counters.named(name).ok().map(|c| c.id)
+        (self.counters.iter())
+            .find(|(_, s, p)| (*s, *p) == (service, part))
+            .map(|(id, ..)| *id)
     }
 
     /// A read of one cell.
@@ -276,8 +324,8 @@ impl Encoder {
     /// Reads of every cell there is.
     #[must_use]
     pub fn all_cells(&self) -> Vec<Entity> {
-        self.parts()
-            .filter_map(|(service, part)| Some(counter_entity(self.counter(service, part)?, None)))
+        (self.counters.iter())
+            .map(|(id, ..)| counter_entity(*id, None))
             .collect()
     }
 
@@ -290,9 +338,9 @@ impl Encoder {
     /// A cell's value as read.
     #[must_use]
     pub fn decode_cell(&self, c: &CounterEntry) -> Option<(Cell, crate::message::Totals)> {
-        let (service, part) = self
-            .parts()
-            .find(|(s, p)| self.counter(*s, *p) == Some(c.counter_id))?;
+        let (_, service, part) = (self.counters.iter())
+            .copied()
+            .find(|(id, ..)| *id == c.counter_id)?;
         let slot = u32::try_from(c.index.as_ref()?.index).ok()?;
         Some((
             Cell {
@@ -353,6 +401,7 @@ impl Encoder {
             "discard" => FixedAction::Discard,
             "dispatch" => FixedAction::Dispatch {
                 next_hop: u16_of("next_hop")?,
+                tunnel: u16_of("tunnel")?,
             },
             "translate" => FixedAction::Translate(Tuple {
                 src: self.to_address(param("src")?)?,
@@ -375,7 +424,7 @@ impl Encoder {
         })
     }
 
-    /// A next hop, or a route to one, as found on the switch.
+    /// A next hop, a route to one, or a tunnel, as found on the switch.
     #[must_use]
     pub fn decode_neighbour(&self, e: &TableEntry) -> Option<Entry> {
         use v1::field_match::FieldMatchType;
@@ -408,6 +457,28 @@ impl Encoder {
                     port: u16::try_from(param("port")?).ok()?,
                     src_mac: mac("src")?,
                     dst_mac: mac("dst")?,
+                })
+            }
+            (TUNNELS, FieldMatchType::Exact(m)) => {
+                let (wrap, is_v4) = match action.name.rsplit('.').next()? {
+                    "ipip4" => (Wrap::Ipip, true),
+                    "ipip6" => (Wrap::Ipip, false),
+                    "gue4" => (Wrap::Gue, true),
+                    "gue6" => (Wrap::Gue, false),
+                    _ => return None,
+                };
+                let address = |name: &str| {
+                    let n = param(name)?;
+                    if is_v4 {
+                        return u32::try_from(n).ok().map(|n| Ipv4Addr::from(n).into());
+                    }
+                    Some(IpAddr::V6(Ipv6Addr::from(n)))
+                };
+                Some(Entry::Tunnel {
+                    id: u16::try_from(Value::from_be_bytes(&m.value).to_u128()?).ok()?,
+                    wrap,
+                    src: address("src")?,
+                    dst: address("dst")?,
                 })
             }
             _ => None,
@@ -476,6 +547,10 @@ impl Encoder {
         ])?;
         Ok(signalbox_p4runtime::packet_out(p.bytes, metadata))
     }
+}
+
+fn v4(address: Ipv4Addr) -> Value {
+    Value::from(u32::from(address))
 }
 
 /// What a counter entry counts.

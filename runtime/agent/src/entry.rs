@@ -2,6 +2,7 @@
 //!
 //! `encode` turns these into P4Runtime messages; nothing here knows table names or ids.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub enum FixedAction {
     Dispatch {
         /// Id in the `next_hop` table.
         next_hop: u16,
+        /// Id in the `tunnel` table, 0 for none.
+        tunnel: u16,
     },
 }
 
@@ -62,6 +65,24 @@ pub enum CriterionAct {
         /// Whether other packets are dropped (else they go on).
         else_drop: bool,
     },
+    /// Divert or notify by events, else to a next hop.
+    Dispatch {
+        /// Ids in the `next_hop` and the `tunnel` table; the second 0 for none.
+        hop: (u16, u16),
+        /// Events that divert the packet.
+        packet_events: u16,
+        /// Events that send a notice.
+        notice_events: u16,
+    },
+}
+
+/// How a tunnel wraps packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrap {
+    /// IP in IP (RFC 2003, RFC 2473).
+    Ipip,
+    /// Generic UDP encapsulation, version 0.
+    Gue,
 }
 
 /// A ternary entry.
@@ -111,6 +132,17 @@ pub enum Entry {
     },
     /// One of the plan's own.
     Static(PlannedEntry),
+    /// The outer headers of a tunnel.
+    Tunnel {
+        /// Its id; 0 is no tunnel.
+        id: u16,
+        /// Their kind.
+        wrap: Wrap,
+        /// Outer source: the switch's own address.
+        src: IpAddr,
+        /// Outer destination, of the same family.
+        dst: IpAddr,
+    },
     /// Opens the pipeline; written last of all.
     Ready,
 }
@@ -128,6 +160,8 @@ pub enum EntryKey {
     NextHop(u16),
     /// The plan's own share one key: they change when the plan does.
     Static,
+    /// A tunnel.
+    Tunnel(u16),
     /// The ready entry.
     Ready,
 }
@@ -142,6 +176,7 @@ impl Entry {
             Self::Route { prefix, .. } => EntryKey::Route(*prefix),
             Self::NextHop { id, .. } => EntryKey::NextHop(*id),
             Self::Static(_) => EntryKey::Static,
+            Self::Tunnel { id, .. } => EntryKey::Tunnel(*id),
             Self::Ready => EntryKey::Ready,
         }
     }
@@ -161,7 +196,7 @@ impl Entry {
                 format!("{:?}", e.cube),
                 e.priority,
             ),
-            other => ("".to_owned(), format!("{:?}", other.key()), 0),
+            other => (String::new(), format!("{:?}", other.key()), 0),
         }
     }
 }
@@ -219,6 +254,8 @@ pub mod packet_in {
     pub const GLEAN: u8 = 9;
     /// A route's next hop has no entry.
     pub const UNRESOLVED: u8 = 10;
+    /// Longer than what the next hop's link takes; `next_hop` is its id.
+    pub const TOO_BIG: u8 = 11;
 }
 
 /// Values of the `kind` field of a packet-out.

@@ -1,14 +1,16 @@
 //! What `signalbox flows` lists: one line a flow, in a form that serialises.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entry::FixedAction;
+use crate::flow::Part;
 use crate::flow::Tuple;
-use crate::machine::listed::{Direction, Flow};
-use crate::message::Totals;
+use crate::machine::listed::Flow;
+use crate::message::{Totals, Tunnel};
 
 /// How far a flow has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub struct FlowStatus {
     pub decision: String,
     /// The tuple after translation.
     pub translated: Option<Tuple>,
+    /// The server or other next hop that it is dispatched to.
+    pub next_hop: Option<IpAddr>,
     /// The match of the other direction, if that is installed.
     pub back: Option<Tuple>,
     /// Whether only the reply match is installed, which then is `flow`.
@@ -74,39 +78,52 @@ pub struct FlowStatus {
 }
 
 impl FlowStatus {
+    /// `header` bytes are taken off for each packet that the agent resumed.
     pub(crate) fn new(
-        first: &Direction,
         flow: &Flow,
         service: &Arc<str>,
         state: FlowState,
         age: Duration,
-    ) -> Self {
-        let decision = match first.action {
+        header: u64,
+        hop: impl Fn(FixedAction) -> Option<(IpAddr, Tunnel)>,
+    ) -> Option<Self> {
+        let part = flow.parts().next()?;
+        let tuple = flow.direction(part)?.tuple;
+        let action = flow.action(part)?;
+        let hop = hop(action);
+        let decision = match action {
             FixedAction::Forward => "forward".to_owned(),
             FixedAction::Discard => "drop".to_owned(),
-            FixedAction::Dispatch { next_hop } => format!("dispatch {next_hop}"),
+            FixedAction::Dispatch { next_hop, .. } => match hop {
+                None => format!("dispatch {next_hop}"),
+                Some((to, Tunnel::None)) => format!("dispatch {to}"),
+                Some((to, Tunnel::Ipip)) => format!("dispatch {to} by ipip"),
+                Some((to, Tunnel::Gue)) => format!("dispatch {to} by gue"),
+            },
             FixedAction::Translate(to) => to.to_string(),
         };
-        let translated = match first.action {
+        let translated = match action {
             FixedAction::Translate(to) => Some(to),
             _ => None,
         };
-        let totals = |d: &Option<Direction>| d.as_ref().map_or_else(Totals::default, |d| d.totals);
-        Self {
+        let totals =
+            |part| (flow.direction(part)).map_or_else(Totals::default, |d| d.totals(header));
+        Some(Self {
             service: service.to_string(),
             stage: flow.service.saturating_add(1),
-            flow: first.tuple,
-            text: first.tuple.to_string(),
+            flow: tuple,
+            text: tuple.to_string(),
             decision,
             translated,
+            next_hop: hop.map(|(to, _)| to),
             back: (flow.forward.as_ref()).and(flow.reply.as_ref().map(|d| d.tuple)),
             reply_only: flow.forward.is_none(),
-            forward: totals(&flow.forward),
-            reply: totals(&flow.reply),
-            manager: flow.manager.to_string(),
-            epoch: flow.epoch,
+            forward: totals(Part::Forward),
+            reply: totals(Part::Reply),
+            manager: flow.terms.manager.to_string(),
+            epoch: flow.terms.epoch,
             state,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-        }
+        })
     }
 }

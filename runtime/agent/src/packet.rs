@@ -44,8 +44,10 @@ pub struct View {
     pub events: u16,
     /// Where the transport header begins, from the first byte of the frame.
     pub l4: usize,
-    /// Where the IP packet ends.
+    /// Where the IP packet ends, by its own account.
     pub end: usize,
+    /// Where the fragment header of an IPv6 packet begins, 0 without one.
+    pub fragment_header: usize,
 }
 
 pub(crate) fn u8_at(b: &[u8], at: usize) -> Option<u8> {
@@ -86,14 +88,23 @@ pub fn ether_type(frame: &[u8]) -> Option<u16> {
 #[must_use]
 pub fn view(frame: &[u8]) -> Option<View> {
     match ether_type(frame)? {
-        TYPE_IPV4 => view_v4(frame),
-        TYPE_IPV6 => view_v6(frame),
+        TYPE_IPV4 => view_v4(frame, ETHERNET),
+        TYPE_IPV6 => view_v6(frame, ETHERNET),
         _ => None,
     }
 }
 
-fn view_v4(frame: &[u8]) -> Option<View> {
-    let ip = ETHERNET;
+/// Reads the IP packet that begins at `ip`, for example one that an ICMP error quotes: it may be cut.
+#[must_use]
+pub fn view_at(bytes: &[u8], ip: usize) -> Option<View> {
+    match u8_at(bytes, ip)? >> 4 {
+        4 => view_v4(bytes, ip),
+        6 => view_v6(bytes, ip),
+        _ => None,
+    }
+}
+
+fn view_v4(frame: &[u8], ip: usize) -> Option<View> {
     let first = u8_at(frame, ip)?;
     let header = usize::from(first & 0x0f) * 4;
     if first >> 4 != 4 || header < 20 {
@@ -123,8 +134,7 @@ fn view_v4(frame: &[u8]) -> Option<View> {
     ))
 }
 
-fn view_v6(frame: &[u8]) -> Option<View> {
-    let ip = ETHERNET;
+fn view_v6(frame: &[u8], ip: usize) -> Option<View> {
     if u8_at(frame, ip)? >> 4 != 6 {
         return None;
     }
@@ -138,6 +148,7 @@ fn view_v6(frame: &[u8]) -> Option<View> {
     }
     let mut at = ip + 40;
     let mut kind = PacketKind::Whole;
+    let mut fragment_header = 0;
     // At most four extension headers; what has more, or a longer one than is in use, keeps the extension's
     // number as its protocol and has no transport header.
     for _ in 0..4 {
@@ -151,6 +162,9 @@ fn view_v6(frame: &[u8]) -> Option<View> {
         };
         let following = u8_at(frame, at)?;
         if next == 44 {
+            if fragment_header == 0 {
+                fragment_header = at;
+            }
             let word = u16_at(frame, at + 2)?;
             kind = match (word & 0xfff8, word & 1) {
                 (0, 0) => kind,
@@ -164,7 +178,11 @@ fn view_v6(frame: &[u8]) -> Option<View> {
             break;
         }
     }
-    Some(transport(frame, src, dst, next, kind, at, end))
+    let view = transport(frame, src, dst, next, kind, at, end);
+    Some(View {
+        fragment_header,
+        ..view
+    })
 }
 
 fn is_mapped(address: IpAddr) -> bool {
@@ -194,6 +212,7 @@ fn transport(
         events: events::ALL,
         l4,
         end,
+        fragment_header: 0,
     };
     if matches!(kind, PacketKind::FirstFragment | PacketKind::LaterFragment) {
         v.events |= events::FRAGMENT;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::message::Capability;
+
 /// Properties of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -16,7 +18,17 @@ pub struct Target {
     /// Counter cells go over to another program with RECONCILE_AND_COMMIT, so that they need not be read
     /// anew while the switch is shut.
     pub keeps_cells: bool,
+    /// What its programs can do to packets.
+    pub can: Vec<Capability>,
 }
+
+/// What the generated pipeline can do.
+const PIPELINE: [Capability; 4] = [
+    Capability::Translate,
+    Capability::Dispatch,
+    Capability::Ipip,
+    Capability::Gue,
+];
 
 /// Bytes of the packet-out header that `counts_packet_out_header` speaks of.
 pub const PACKET_OUT_HEADER: u64 = 17;
@@ -31,6 +43,7 @@ impl Target {
             read_batch: 1024,
             drain: Duration::from_millis(10),
             keeps_cells: true,
+            can: PIPELINE.to_vec(),
         }
     }
 
@@ -43,6 +56,23 @@ impl Target {
             read_batch: 100,
             drain: Duration::from_millis(100),
             keeps_cells: false,
+            can: PIPELINE.to_vec(),
+        }
+    }
+
+    /// Whether affinities may need that of it.
+    #[must_use]
+    pub fn can(&self, what: Capability) -> bool {
+        self.can.contains(&what)
+    }
+
+    /// Bytes that counters see beyond the packet's own of each packet that the agent resumed.
+    #[must_use]
+    pub fn header(&self) -> u64 {
+        if self.counts_packet_out_header {
+            PACKET_OUT_HEADER
+        } else {
+            0
         }
     }
 }

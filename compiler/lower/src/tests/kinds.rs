@@ -131,6 +131,40 @@ fn who_is_asked_about_packets_from_outside_is_what_the_policy_says() {
     }
 }
 
+/// The evaluator goes by the model, the agent by the plan.
+#[test]
+fn plan_and_model_agree_on_whose_echo_requests_are() {
+    let to = |port| Nat {
+        source: None,
+        destination: Some(NatDestination {
+            address: ip("10.0.1.7"),
+            port,
+        }),
+        destinations: vec![ip("203.0.113.80")],
+        criteria: criteria(
+            "tcp.dst 203.0.113.80:443",
+            vec![super::service_cube("203.0.113.80", 443)],
+        ),
+        ..nat()
+    };
+    let mut whole = to(None);
+    whole.criteria.cubes[0].proto = signalbox_policy::model::Ternary::<u8>::ANY;
+    whole.criteria.cubes[0].dst_port = signalbox_policy::model::Ternary::<u16>::ANY;
+    for (nat, address, translated) in [
+        (nat(), "203.0.113.100", false),
+        (one_to_one(), "203.0.113.70", true),
+        (to(Some(22)), "203.0.113.80", false),
+        (whole, "203.0.113.80", true),
+    ] {
+        let (plan, _) = third(ServiceKind::Nat(nat.clone()));
+        let got = (
+            plan.translates_echo_to(ip(address)),
+            nat.translates_echo_to(ip(address)),
+        );
+        assert_eq!(got, (translated, translated), "{address}");
+    }
+}
+
 #[test]
 fn a_nat_services_leases_and_bounds_are_in_its_limits() {
     let (plan, _) = third(ServiceKind::Nat(nat()));

@@ -16,9 +16,7 @@ use std::net::IpAddr;
 
 use signalbox_proofs::{Cube, Family, PacketKind};
 
-use crate::model::{
-    Families, Inbound, Mac, NatSource, Policy, Service, ServiceIndex, ServiceKind, Way,
-};
+use crate::model::{Families, Mac, Policy, Service, ServiceIndex, ServiceKind, Way};
 use cascade::{MIDDLE, Packet};
 pub(crate) use packet::sum as ones_complement_sum;
 use packet::{Class, Flow, Parsed, parse};
@@ -433,11 +431,20 @@ impl<'p> Evaluator<'p> {
         let echo = (way.flow.proto, way.flow.icmp) == icmp;
         let agents =
             matches!(way.flow.proto, 6 | 17) && way.flow.dport & AGENT_PORTS == AGENT_PORTS;
-        (echo && (own || self.is_service(dst))) || (own && agents)
+        (echo && (own || self.answers_echo_for(dst))) || (own && agents)
     }
 
     fn is_service(&self, address: IpAddr) -> bool {
         self.policy.services.iter().any(|s| s.owns(address))
+    }
+
+    /// Whether an echo request to a service's address is the agent's, and not for the service to translate.
+    fn answers_echo_for(&self, address: IpAddr) -> bool {
+        self.policy.services.iter().any(|s| {
+            let translates =
+                matches!(&s.kind, ServiceKind::Nat(nat) if nat.translates_echo_to(address));
+            s.owns(address) && !translates
+        })
     }
 }
 
@@ -449,14 +456,11 @@ fn replies(policy: &Policy, service: &Service) -> Option<Replies> {
             of: balance.reply_cubes(policy.pool(balance.pool)?),
             asks: true,
         }),
-        ServiceKind::Nat(nat) => {
-            let pairs = matches!(nat.source, Some(NatSource::OneToOne { .. }));
-            Some(Replies {
-                pass: nat.hairpin_cubes(),
-                of: nat.reply_cubes(),
-                asks: pairs || nat.inbound == Inbound::Mapped,
-            })
-        }
+        ServiceKind::Nat(nat) => Some(Replies {
+            pass: nat.hairpin_cubes(),
+            of: nat.reply_cubes(),
+            asks: nat.asks_about_replies(),
+        }),
         _ => None,
     }
 }

@@ -114,9 +114,9 @@ impl Nat {
     pub fn reply_cubes(&self) -> Vec<Cube> {
         let cubes = match (&self.source, &self.destination) {
             (Some(source), None) => self.to_outside(source, true),
-            (None, Some(destination)) => self.from_destination(destination, None),
+            (None, Some(destination)) => self.answers_of(destination, None),
             (Some(source), Some(destination)) => {
-                let from = self.from_destination(destination, Some(source));
+                let from = self.answers_of(destination, Some(source));
                 let to = self.to_outside(source, true);
                 to.iter()
                     .flat_map(|a| from.iter().filter_map(|b| a.intersect(b)))
@@ -141,6 +141,40 @@ impl Nat {
             matched.filter_map(|b| a.intersect(b))
         });
         absorb(both.collect())
+    }
+
+    /// Whether its manager is asked about packets of [`Nat::reply_cubes`] without an affinity; else they
+    /// are dropped. A service that translates the destination only asks: they come from inside, and so
+    /// there is nothing to keep closed.
+    pub fn asks_about_replies(&self) -> bool {
+        match self.source {
+            Some(NatSource::Ports { .. }) => self.inbound == Inbound::Mapped,
+            Some(NatSource::OneToOne { .. }) | None => true,
+        }
+    }
+
+    /// Whether echo requests to an address that it stands for are translated, and so not the agent's to
+    /// answer: to an outside address that is one host's, or to a destination whose condition lets them
+    /// through.
+    pub fn translates_echo_to(&self, address: IpAddr) -> bool {
+        let family = Family::of(address);
+        let (proto, request) = match family {
+            Family::V4 => (1, 8),
+            Family::V6 => (58, 128),
+        };
+        let forward = self
+            .destination
+            .map(|_| self.criteria.cubes.iter().copied());
+        let mut cubes = self
+            .reply_cubes()
+            .into_iter()
+            .chain(forward.into_iter().flatten());
+        cubes.any(|c| {
+            c.family == family
+                && c.dst.matches(address_bits(address))
+                && c.proto.matches(proto)
+                && c.icmp_type.matches(request)
+        })
     }
 
     /// The addresses it stands for, ascending, each once; at most [`super::MAX_ADDRESSES`] if checked.
@@ -225,7 +259,7 @@ impl Nat {
 
     /// Packets from the new destination that answer what the condition lets through. What the source
     /// is translated to is left open here, but for ports that stay.
-    fn from_destination(&self, to: &NatDestination, source: Option<&NatSource>) -> Vec<Cube> {
+    fn answers_of(&self, to: &NatDestination, source: Option<&NatSource>) -> Vec<Cube> {
         let family = Family::of(to.address);
         let mut out = Vec::new();
         for cube in self.criteria.cubes.iter().filter(|c| c.family == family) {

@@ -29,7 +29,8 @@ pub fn judge(policy: &Policy, step: &Step, fate: &Fate) -> Vec<String> {
 
 fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
     match (expect, &fate.end) {
-        // The agent has no answer to a spent TTL, nor to what is none of its own connections'.
+        // A spent TTL ends here, and so does what is none of the agent's own connections'; that their
+        // senders are told so by ICMP is no answer.
         (Expect::Drop { by: None }, end) => matches!(
             end,
             End::Dropped(_) | End::AtAgent(Message::Ttl | Message::Local)

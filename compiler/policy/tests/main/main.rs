@@ -13,6 +13,7 @@ mod conditions;
 mod diagnostics;
 mod documents;
 mod evaluator;
+mod evaluator_kinds;
 mod formatting;
 mod frames;
 mod kinds;

@@ -297,10 +297,7 @@ fn only_addresses_that_a_match_names_one_by_one_are_the_services() {
         owned("ip.dst in 198.51.100.0/24 or udp.dst 203.0.113.80:53"),
         [ip("203.0.113.80")]
     );
-    assert_eq!(
-        owned("udp.dst 53 and not ip.dst 203.0.113.80"),
-        [ip("0.0.0.0"); 0]
-    );
+    assert!(owned("udp.dst 53 and not ip.dst 203.0.113.80").is_empty());
 }
 
 proptest! {

@@ -92,6 +92,30 @@ fn the_switch_answers_pings_and_drops_spent_ttls() {
 }
 
 #[test]
+fn pings_of_an_address_that_is_translated_are_its_hosts_to_answer() {
+    let ping = |clauses: &str, to: &str, expect: &str| {
+        let text = format!(
+            "{NETWORK}service n : nat {{\n{clauses}\n}}\nmanagers {{ m serves n }}\ncascade n\n\
+             test \"t\" {{\nsend icmp echo 192.0.2.1 -> {to} on clients\nexpect {expect}\n}}\n"
+        );
+        let failures = run(&policy(&text)).into_iter().flat_map(|t| t.failures);
+        failures.map(|f| f.message).collect::<Vec<_>>()
+    };
+    let ports = "match ip.src in 10.0.1.0/24\nsource 203.0.113.100";
+    let pairs = "match ip.src in 10.0.1.0/28\none-to-one 10.0.1.0/28 = 203.0.113.96/28";
+    let whole = "match ip.dst in 203.0.113.80\ndestination 10.0.1.10";
+    let port = "match tcp.dst 203.0.113.80:22\ndestination 10.0.1.10";
+    for (clauses, to, expect) in [
+        (ports, "203.0.113.100", "reply"),
+        (pairs, "203.0.113.98", "manager m"),
+        (whole, "203.0.113.80", "manager m"),
+        (port, "203.0.113.80", "reply"),
+    ] {
+        assert_eq!(ping(clauses, to, expect), [""; 0], "{clauses}");
+    }
+}
+
+#[test]
 fn sent_frames_are_sound() {
     let text = format!(
         "{NETWORK}service f : filter {{ default deny }}\ntest \"t\" {{\n\

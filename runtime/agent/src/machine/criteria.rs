@@ -5,10 +5,13 @@
 //! when all of the new one's are in, and come back when the switch refuses one. Two managers may ask for
 //! the same packets; the switch then holds one entry for both, until the last of them lets it go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::accept::check_period;
 use super::shares::{Origin, Owner, Share};
+use super::tallies::is_counted;
 use super::timers::Timer;
 use super::writer::Token;
 use super::{Agent, SessionId, WriteError};
@@ -16,8 +19,7 @@ use crate::cover::covers_cube;
 use crate::entry::{Change, CriterionAct, CriterionEntry, Entry};
 use crate::flow::Part;
 use crate::message::{
-    AgentBody, Asking, Capability, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction,
-    Statistics, Subject,
+    AgentBody, Asking, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction, Subject,
 };
 
 /// Entry ids of managers' criteria; the plan's own are below, fixed entries' above.
@@ -126,7 +128,7 @@ impl Agent {
             // Doubled or overtaken on its way: the newer one stands.
             return;
         }
-        if let Err((reason, text)) = self.check_criteria(service, &new.list) {
+        if let Err((reason, text)) = self.check_criteria(owner, &new.list) {
             return self.deny(
                 id,
                 owner.share,
@@ -155,7 +157,7 @@ impl Agent {
         let mut entries = Vec::new();
         let mut changed = Vec::new();
         for criterion in &new.list {
-            let action = act(criterion);
+            let action = self.criterion_action(criterion);
             // Cubes of one criterion share an id.
             let mut entry_id = None;
             for cube in &criterion.cubes {
@@ -173,16 +175,25 @@ impl Agent {
                     kept.map_or_else(|| self.new_criterion_id(), |k| k.entry)
                 });
                 entry.entry = number;
+                entry.slot = self.criterion_slot(owner, criterion, number);
                 let origin = Origin {
                     owner: owner.clone(),
                     number: criterion.id,
                     every_packet: criterion.asking == Asking::EveryPacket,
+                    hops: (self.criteria_ids.remove(&number)).map_or_else(Vec::new, |o| o.hops),
                 };
                 self.criteria_ids.insert(number, origin);
                 if kept != Some(&entry) {
                     changed.push((kept.is_some(), entry.clone()));
                 }
                 entries.push(entry);
+            }
+            if let CriterionAct::Dispatch { hop, .. } = action {
+                // One use, which is given back when the entries are gone.
+                match entry_id.and_then(|id| self.criteria_ids.get_mut(&id)) {
+                    Some(origin) if !origin.hops.contains(&hop) => origin.hops.push(hop),
+                    _ => self.leave_hop(hop),
+                }
             }
         }
         // New ones first: nothing that both versions ask for is missed meanwhile.
@@ -218,6 +229,19 @@ impl Agent {
         self.count_criteria();
     }
 
+    /// How many criteria of a manager's have a cell.
+    fn tallies_of(&self, owner: &Owner, part: Part) -> usize {
+        let set = (self.services.get(usize::from(owner.share.service)))
+            .and_then(|s| s.criteria.get(owner));
+        let entries = set.into_iter().flat_map(|set| &set.entries);
+        let mut slots: Vec<u32> = (entries.filter(|e| e.part == part && e.slot != 0))
+            .map(|e| e.slot)
+            .collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.len()
+    }
+
     /// Another manager's entry for the same packets.
     fn twin(&self, entry: &CriterionEntry) -> Option<CriterionEntry> {
         (self
@@ -242,12 +266,67 @@ impl Agent {
     /// Lets go of an entry of a set that is not among the service's sets at this moment: it goes, or is
     /// another manager's alone from now on.
     fn drop_criterion(&mut self, entry: CriterionEntry) {
+        let id = entry.entry;
         let (change, entry) = match self.twin(&entry) {
             Some(twin) => (Change::Modify, twin),
             None => (Change::Delete, entry),
         };
-        self.writer
-            .push(change, Entry::Criterion(entry), Token::None);
+        let token = Token::CriterionGone(id);
+        self.writer.push(change, Entry::Criterion(entry), token);
+    }
+
+    /// Lets go of entries of a set that is not among the service's sets at this moment, and of all that
+    /// hangs on their ids unless `kept` has them yet.
+    fn drop_criteria(&mut self, gone: Vec<CriterionEntry>, kept: &[CriterionEntry]) {
+        let mut entries: BTreeMap<u32, u32> = BTreeMap::new();
+        for entry in gone {
+            let awaited = entries.entry(entry.entry).or_default();
+            if find(kept, &entry).is_none() {
+                *awaited += 1;
+                self.drop_criterion(entry);
+            }
+        }
+        for (id, awaited) in entries {
+            let mut left = kept.iter().filter(|e| e.entry == id).peekable();
+            let is_gone = left.peek().is_none();
+            if left.all(|e| e.slot == 0) {
+                self.end_tally(id, awaited);
+            }
+            if is_gone && let Some(origin) = self.criteria_ids.remove(&id) {
+                for hop in origin.hops {
+                    self.leave_hop(hop);
+                }
+            }
+        }
+    }
+
+    /// What a criterion's entries do; a next hop has its id from now on.
+    fn criterion_action(&mut self, criterion: &Criterion) -> CriterionAct {
+        let mask = criterion.interest;
+        if let StaticAction::Dispatch { next_hop, tunnel } = criterion.action {
+            return match self.take_hop(next_hop, tunnel) {
+                Some(hop) => CriterionAct::Dispatch {
+                    hop,
+                    packet_events: mask.packet_events,
+                    notice_events: mask.notice_events,
+                },
+                // `check_criteria` has seen the way and the room.
+                None => CriterionAct::Discard,
+            };
+        }
+        let else_drop = criterion.action == StaticAction::Drop;
+        if mask.packet_events == 0 && mask.notice_events == 0 {
+            return if else_drop {
+                CriterionAct::Discard
+            } else {
+                CriterionAct::Pass
+            };
+        }
+        CriterionAct::Ask {
+            packet_events: mask.packet_events,
+            notice_events: mask.notice_events,
+            else_drop,
+        }
     }
 
     /// The switch has answered for all that a new version needs: the old one goes, or comes back.
@@ -272,14 +351,7 @@ impl Agent {
         } else {
             former.entries
         };
-        for entry in gone {
-            if set.entries.iter().all(|e| e.entry != entry.entry) {
-                self.criteria_ids.remove(&entry.entry);
-            }
-            if set.find(&entry).is_none() {
-                self.drop_criterion(entry);
-            }
-        }
+        self.drop_criteria(gone, &set.entries);
         if let Some(s) = self.service(service)
             && (set.version != 0 || !set.entries.is_empty())
         {
@@ -313,7 +385,8 @@ impl Agent {
         id
     }
 
-    fn check_criteria(&self, service: u8, list: &[Criterion]) -> Result<(), (Reason, String)> {
+    fn check_criteria(&self, owner: &Owner, list: &[Criterion]) -> Result<(), (Reason, String)> {
+        let service = owner.share.service;
         for part in [Part::Forward, Part::Reply] {
             let wanted: usize = (list.iter().filter(|c| c.part == part))
                 .map(|c| c.cubes.len())
@@ -338,9 +411,20 @@ impl Agent {
                     ),
                 ));
             }
+            let counted = |c: &&Criterion| c.part == part && is_counted(&c.statistics);
+            let (counted, free) = (
+                list.iter().filter(counted).count(),
+                (self.services.get(usize::from(service))).map_or(0, |s| s.criteria_room(part)),
+            );
+            if counted > free + self.tallies_of(owner, part) {
+                return Err((
+                    Reason::TableFull,
+                    "no counter slot is free for a criterion".to_owned(),
+                ));
+            }
             let mine = list.iter().filter(|c| c.part == part);
             for criterion in mine {
-                can_do(criterion)?;
+                self.can_do(service, criterion)?;
                 if criterion.priority <= FLOOR_PRIORITY {
                     return Err((
                         Reason::Malformed,
@@ -369,6 +453,28 @@ impl Agent {
                     format!("criterion {} is there twice", criterion.id),
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// What this agent cannot do for a criterion, or its target for the affinities made under it (A2.2).
+    fn can_do(&self, service: u8, criterion: &Criterion) -> Result<(), (Reason, String)> {
+        let about = |(reason, text): (Reason, String)| {
+            let text = format!("criterion {}: {text}", criterion.id);
+            (reason, text)
+        };
+        let statistics = criterion.statistics;
+        if statistics.flags || statistics.on_close {
+            let text = "a criterion's reports tell no flags and no flow's end".to_owned();
+            return Err(about((Reason::Unsupported, text)));
+        }
+        check_period(&statistics).map_err(about)?;
+        if let StaticAction::Dispatch { next_hop, tunnel } = criterion.action {
+            self.can_dispatch(service, next_hop, tunnel)
+                .map_err(about)?;
+        }
+        for need in &criterion.needs {
+            self.can(*need).map_err(about)?;
         }
         Ok(())
     }
@@ -430,10 +536,7 @@ impl Agent {
             }
         }
         let count = gone.len();
-        for entry in gone {
-            self.criteria_ids.remove(&entry.entry);
-            self.drop_criterion(entry);
-        }
+        self.drop_criteria(gone, &[]);
         count
     }
 
@@ -491,47 +594,5 @@ impl Agent {
             self.criteria_settled(owner);
         }
         self.count_criteria();
-    }
-}
-
-/// What this agent cannot do for a criterion, or its target for the affinities made under it (A2.2).
-fn can_do(criterion: &Criterion) -> Result<(), (Reason, String)> {
-    let unsupported = |what: &str| {
-        let text = format!("criterion {}: {what}", criterion.id);
-        Err((Reason::Unsupported, text))
-    };
-    if matches!(criterion.action, StaticAction::Dispatch { .. }) {
-        return unsupported("the agent cannot dispatch what no manager wants to see");
-    }
-    if criterion.statistics != Statistics::default() {
-        return unsupported("the agent cannot count a criterion's packets");
-    }
-    for need in &criterion.needs {
-        match need {
-            Capability::Translate | Capability::Dispatch => {}
-            Capability::Adjust => return unsupported("the target cannot adjust sequence numbers"),
-            Capability::Ipip | Capability::Gue => {
-                return unsupported("the target cannot wrap packets in tunnels");
-            }
-            Capability::MarkDscp => return unsupported("the target cannot mark packets"),
-        }
-    }
-    Ok(())
-}
-
-fn act(criterion: &Criterion) -> CriterionAct {
-    let mask = criterion.interest;
-    let else_drop = criterion.action == StaticAction::Drop;
-    if mask.packet_events == 0 && mask.notice_events == 0 {
-        return if else_drop {
-            CriterionAct::Discard
-        } else {
-            CriterionAct::Pass
-        };
-    }
-    CriterionAct::Ask {
-        packet_events: mask.packet_events,
-        notice_events: mask.notice_events,
-        else_drop,
     }
 }

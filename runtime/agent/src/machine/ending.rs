@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use super::flow_record::Phase;
 use super::shares::Share;
-use super::store::{FlowRef, Phase, Progress};
-use super::timers::Timer;
+use super::store::FlowRef;
+use super::timers::{About, Timer};
 use super::watch::Purpose;
 use super::writer::Token;
 use super::{Agent, Link, Output, WriteError};
@@ -30,6 +31,17 @@ impl Agent {
         }
     }
 
+    /// A hard lease may be over, unless it has been made longer since.
+    pub(super) fn hard_due(&mut self, at: FlowRef) {
+        let over = (self.store.get(at)).is_some_and(|f| {
+            let hard = f.terms.leases.hard_ms.map(Duration::from_millis);
+            hard.is_some_and(|hard| self.now >= Duration::from(f.created) + hard)
+        });
+        if over {
+            self.expire(at, ReportCause::HardLease);
+        }
+    }
+
     /// Takes a flow's entries out. Its tuple is free for another decision at once.
     pub(super) fn end(&mut self, at: FlowRef, cause: ReportCause, request: u64) {
         let Some(flow) = self.store.get_mut(at) else {
@@ -38,22 +50,16 @@ impl Agent {
         if matches!(flow.phase, Phase::Ending { .. } | Phase::Draining { .. }) {
             return;
         }
-        let was_live = flow.phase == Phase::Live;
-        let held = std::mem::take(&mut flow.held);
-        let (service, progress) = (flow.service, flow.progress);
-        let parts: Vec<Part> = [Part::Forward, Part::Reply]
-            .into_iter()
-            .filter(|p| flow.direction(*p).is_some())
-            .collect();
+        let held = flow.take_held();
+        let service = flow.service;
+        let parts: Vec<Part> = flow.parts().collect();
         flow.phase = Phase::Ending {
             cause,
-            request,
             pending: u8::try_from(parts.len()).unwrap_or(2),
         };
+        flow.transit_mut().request = request;
+        self.leave_half_open(at);
         self.store.unlink(at);
-        if was_live && progress == Progress::HalfOpen {
-            self.counters.half_open.sub(1);
-        }
         self.floor_all(held, service);
         if self.link == Link::Down {
             return self.finish(at);
@@ -79,13 +85,15 @@ impl Agent {
             return;
         };
         if let Err(error) = result {
-            if flow.retries == 0 {
+            let tried = &mut flow.transit_mut().retries;
+            let pause = RETRY * (1 << (*tried).min(5));
+            *tried = tried.saturating_add(1);
+            if *tried == 1 {
                 let line = format!("the switch would not delete an entry: {error}");
                 self.out.push(Output::Log(line));
             }
-            let pause = RETRY * (1 << flow.retries.min(5));
-            flow.retries = flow.retries.saturating_add(1);
-            return self.timers.at(now + pause, Timer::Remove(at, part));
+            let timer = Timer::Flow(at, About::Remove(part));
+            return self.timers.at(now + pause, timer);
         }
         self.entry_gone(at);
     }
@@ -106,7 +114,10 @@ impl Agent {
             None => self.delete_direction(at, part),
             // Its successor's entry has overwritten it.
             Some(Phase::Live) => self.entry_gone(at),
-            Some(_) => self.timers.at(self.now + RETRY, Timer::Remove(at, part)),
+            Some(_) => {
+                let timer = Timer::Flow(at, About::Remove(part));
+                self.timers.at(self.now + RETRY, timer);
+            }
         }
     }
 
@@ -115,35 +126,24 @@ impl Agent {
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
-        let Phase::Ending {
-            cause,
-            request,
-            pending,
-        } = flow.phase
-        else {
+        let Phase::Ending { cause, pending } = flow.phase else {
             return;
         };
         if pending > 1 {
             flow.phase = Phase::Ending {
                 cause,
-                request,
                 pending: pending - 1,
             };
             return;
         }
-        flow.phase = Phase::Draining { cause, request };
-        flow.retries = 0;
-        self.timers
-            .at(self.now + self.target.drain, Timer::Drained(at));
+        flow.phase = Phase::Draining { cause };
+        flow.transit_mut().retries = 0;
+        let due = self.now + self.target.drain;
+        self.timers.at(due, Timer::Flow(at, About::Drained));
     }
 
     pub(super) fn drained(&mut self, at: FlowRef) {
-        let has_cells = self.store.get(at).is_some_and(|f| {
-            [&f.forward, &f.reply]
-                .into_iter()
-                .flatten()
-                .any(|d| d.slot != 0)
-        });
+        let has_cells = (self.store.get(at)).is_some_and(|f| f.directions().any(|d| d.slot != 0));
         if has_cells && self.link != Link::Down {
             self.read_cells(at, Purpose::Last);
         } else {
@@ -157,14 +157,15 @@ impl Agent {
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
-        if complete || flow.retries >= LAST_READS {
+        let tried = &mut flow.transit_mut().retries;
+        if complete || *tried >= LAST_READS {
             if !complete {
                 self.hold_back_slots(at);
             }
             return self.finish(at);
         }
-        flow.retries += 1;
-        self.timers.at(now + RETRY, Timer::Drained(at));
+        *tried += 1;
+        self.timers.at(now + RETRY, Timer::Flow(at, About::Drained));
     }
 
     /// Nobody knows what its cells hold: they are not given out before the switch is read anew.
@@ -186,12 +187,14 @@ impl Agent {
 
     /// The last words about a flow.
     pub(super) fn finish(&mut self, at: FlowRef) {
-        let Some(Phase::Ending { cause, request, .. } | Phase::Draining { cause, request }) =
-            self.store.get(at).map(|f| f.phase)
-        else {
+        let Some(flow) = self.store.get(at) else {
             return;
         };
-        let reported = (self.store.get(at)).is_some_and(|f| f.statistics.count && !f.refused);
+        let (Phase::Ending { cause, .. } | Phase::Draining { cause }) = flow.phase else {
+            return;
+        };
+        let request = flow.transit.as_ref().map_or(0, |t| t.request);
+        let reported = flow.terms.statistics.count && !flow.is_refused();
         if reported {
             self.report(at, cause, true);
         }
@@ -199,17 +202,17 @@ impl Agent {
             return;
         };
         self.release(&flow);
-        for d in [&flow.forward, &flow.reply].into_iter().flatten() {
-            self.counters.hits += d.totals.packets;
+        for d in flow.directions() {
+            self.counters.hits += d.totals(0).packets;
         }
-        if flow.refused {
+        if flow.is_refused() {
             return;
         }
         let ended = Ended {
             flow: flow.number,
             forward: flow.forward.as_ref().map(|d| d.tuple),
             reply: flow.reply.as_ref().map(|d| d.tuple),
-            cookie: flow.cookie.clone(),
+            cookie: flow.cookie.bytes(),
             request,
         };
         let body = match cause {
@@ -233,10 +236,7 @@ impl Agent {
                 })
                 .into_iter()
                 .collect(),
-            Which::Flow(number) => (self.store.iter())
-                .filter(|(_, f)| f.service == service && f.number == number)
-                .map(|(at, _)| at)
-                .collect(),
+            Which::Flow(number) => self.store.numbered(service, number),
             Which::All => (self.store.iter())
                 .filter(|(_, f)| f.service == service)
                 .map(|(at, _)| at)
@@ -264,13 +264,15 @@ impl Agent {
             FixedAction::Forward => vec![Action::Forward],
             FixedAction::Discard => vec![Action::Drop],
             FixedAction::Translate(to) => vec![Action::Translate(to)],
-            FixedAction::Dispatch { next_hop } => (self.neighbours.address_of(next_hop))
-                .map(|address| Action::Dispatch {
-                    next_hop: address,
-                    tunnel: Tunnel::None,
-                })
-                .into_iter()
-                .collect(),
+            FixedAction::Dispatch { next_hop, tunnel } => {
+                let (to, tunnel) = match self.tunnels.of(tunnel) {
+                    Some((server, tunnel)) => (Some(server), tunnel),
+                    None => (self.neighbours.address_of(next_hop), Tunnel::None),
+                };
+                (to.map(|next_hop| Action::Dispatch { next_hop, tunnel }))
+                    .into_iter()
+                    .collect()
+            }
         }
     }
 }

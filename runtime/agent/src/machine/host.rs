@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use signalbox_lower::entries::AGENT_PORTS;
 
+use super::icmp::Problem;
 use super::shares::Share;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
@@ -13,7 +14,7 @@ use crate::message::{AgentBody, Inject, Place, Reason, Subject};
 use crate::packet::{self, ETHERNET, View, proto};
 
 /// TTL or hop limit of what the agent sends.
-const TTL: u8 = 64;
+pub(super) const TTL: u8 = 64;
 
 type Refusal = (Reason, String);
 
@@ -25,7 +26,7 @@ impl Agent {
         };
         if view.kind != PacketKind::Whole {
             // The end of the datagram is in another fragment, and so is what its checksum covers.
-            return self.counters.drop(Drop::Fragment, 1);
+            return self.fragment_local(packet);
         }
         if view.end > packet.bytes.len() {
             return self.counters.drop(Drop::Malformed, 1);
@@ -44,7 +45,11 @@ impl Agent {
             .get(&(view.tuple.dst, view.tuple.proto, view.tuple.dport))
             .copied();
         let (Some(session), Some(ip)) = (asker, packet.bytes.get(ETHERNET..view.end)) else {
-            return self.counters.drop(Drop::NotWanted, 1);
+            self.counters.drop(Drop::NotWanted, 1);
+            if view.tuple.proto == proto::UDP {
+                self.tell_sender(Problem::PortUnreachable, packet);
+            }
+            return;
         };
         let body = AgentBody::Arrived {
             packet: packet.bytes.slice_ref(ip),

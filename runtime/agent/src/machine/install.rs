@@ -4,62 +4,41 @@
 //! anything changes, and what the switch refuses half-way is taken back. A flow that is alive is never
 //! evicted for another one that wants its tuple.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashSet;
-
-use super::shares::Share;
-use super::store::{Direction, Flow, FlowRef, MAX_FLOWS, Phase, Progress};
-use super::timers::Timer;
+use super::accept::{Step, Wanted, Wish, is_counted};
+use super::flow_record::{Act, Cookie, Direction, Flow, Moment, Phase, Progress, Terms, Transit};
+use super::limits::watches_answers;
+use super::shares::{Owner, Share};
+use super::store::FlowRef;
+use super::timers::{About, Timer, on_grid};
+use super::tunnels::{Hop, Way};
 use super::writer::Token;
-use super::{Agent, Link, SessionId, WriteError};
-use crate::cover::covers_flow;
-use crate::entry::{Change, FixedAction};
-use crate::flow::{FlowKey, Part, Tuple, events};
-use crate::message::{
-    Action, AgentBody, COOKIE_MAX, Denied, FixedAffinity, Reason, ReportCause, Subject, Totals,
-    Tunnel,
-};
+use super::{Agent, SessionId, WriteError};
+use crate::entry::Change;
+use crate::flow::{FlowKey, Part, events};
+use crate::message::{AgentBody, Denied, FixedAffinity, Reason, ReportCause, Subject, Totals};
 
-type Refusal = (Reason, String);
+/// Periodic reports come together so many times a period: they are spread over it, and yet read in few reads.
+const REPORT_GROUPS: u32 = 64;
 
-/// What an accepted affinity does. A next hop gets its id only when the whole request is accepted.
+/// The question that an installation answers.
 #[derive(Debug, Clone, Copy)]
-enum Act {
-    Entry(FixedAction),
-    Dispatch(IpAddr),
+pub(super) struct Asked {
+    /// The entry that diverted the packet.
+    pub entry: u32,
+    /// The packet's flow.
+    pub key: FlowKey,
 }
 
-/// The directions of one flow in a request, checked.
-struct Wanted<'a> {
-    first: &'a FixedAffinity,
-    forward: Option<(&'a FixedAffinity, Act)>,
-    reply: Option<(&'a FixedAffinity, Act)>,
-}
-
-impl Wanted<'_> {
-    fn directions(&self) -> impl Iterator<Item = (&FixedAffinity, Act)> {
-        self.forward.iter().chain(&self.reply).copied()
-    }
-
-    /// The forward match that says which flow it is, also where only the reply is wanted.
-    fn forward_tuple(&self) -> Option<Tuple> {
-        (self.forward.map(|(a, _)| a.tuple)).or_else(|| self.reply.and_then(|(a, _)| a.partner))
-    }
-}
-
-/// What becomes of one flow of a request.
-enum Step {
-    /// It is there already.
-    Renew(FlowRef),
-    /// It goes in; the dead ones in its place, or its own former self, go before.
-    Install { instead_of: Vec<FlowRef> },
-}
-
-fn is_counted(a: &FixedAffinity) -> bool {
-    a.statistics.count || a.leases.idle_ms.is_some() || a.actions.contains(&Action::Count)
+/// A request that is being carried out.
+struct Request<'a> {
+    share: Share,
+    manager: &'a Arc<str>,
+    subject: Subject,
+    asked: Option<Asked>,
+    batch: Option<u64>,
 }
 
 impl Agent {
@@ -71,6 +50,7 @@ impl Agent {
         manager: &Arc<str>,
         subject: Subject,
         affinities: &[FixedAffinity],
+        asked: Option<Asked>,
     ) -> bool {
         let service = share.service;
         let accepted = self.accept(affinities, service).and_then(|wanted| {
@@ -84,292 +64,98 @@ impl Agent {
                 return false;
             }
         };
-        let together = wanted.len();
+        let batch = (wanted.len() > 1).then(|| {
+            self.next_batch += 1;
+            self.next_batch
+        });
+        let request = Request {
+            share,
+            manager,
+            subject,
+            asked,
+            batch,
+        };
         for (flow, step) in wanted.iter().zip(steps) {
             match step {
-                Step::Renew(at) => self.renew(at, flow),
+                Step::Renew(at) => self.renew(at, manager, flow),
                 Step::Install { instead_of } => {
                     for at in instead_of {
                         self.end(at, ReportCause::Deleted, 0);
                     }
-                    self.install_flow(share, manager, subject, flow, together > 1);
+                    self.install_flow(&request, flow);
                 }
             }
         }
         true
     }
 
-    /// Says what each flow of a request needs, and that there is room for all of it. Changes nothing.
-    fn steps(&mut self, service: u8, wanted: &[Wanted<'_>]) -> Result<Vec<Step>, Refusal> {
-        let mut seen: FxHashSet<FlowKey> = FxHashSet::default();
-        let mut steps = Vec::with_capacity(wanted.len());
-        for flow in wanted {
-            let mut there: Vec<FlowRef> = Vec::new();
-            for (a, _) in flow.directions() {
-                let key = FlowKey {
-                    service,
-                    part: a.part,
-                    tuple: a.tuple,
-                    kind: a.kind,
-                };
-                if !seen.insert(key) {
-                    return Err((
-                        Reason::Malformed,
-                        format!("two flows of the request want `{}`", a.tuple),
-                    ));
-                }
-                let Some(at) = self.store.find(&key) else {
-                    continue;
-                };
-                if let Some(holder) = self.store.get(at)
-                    && holder.progress != Progress::Closed
-                    && let Some(forward) = holder.forward.as_ref().map(|d| d.tuple)
-                    && Some(forward) != flow.forward_tuple()
-                {
-                    return Err((
-                        Reason::Conflict,
-                        format!("`{}` belongs to `{forward}`, which is alive", a.tuple),
-                    ));
-                }
-                if !there.contains(&at) {
-                    there.push(at);
-                }
+    /// An accepted action as the switch knows it: a way to a server is in use from now on.
+    fn act(&mut self, wish: Wish, partner: Option<&FixedAffinity>) -> Act {
+        match wish {
+            Wish::Forward => Act::Forward,
+            Wish::Discard => Act::Discard,
+            Wish::Translate(to) if partner.is_some_and(|p| p.tuple.reversed() == to) => {
+                Act::AsPartner
             }
-            steps.push(match there.as_slice() {
-                [at] if self.is_same(*at, flow) => Step::Renew(*at),
-                _ => Step::Install { instead_of: there },
-            });
-        }
-        self.room(service, wanted.iter().zip(&steps))?;
-        Ok(steps)
-    }
-
-    /// Whether tables, slots, store and neighbours have room for what goes in.
-    fn room<'a, 'b: 'a>(
-        &mut self,
-        service: u8,
-        flows: impl Iterator<Item = (&'a Wanted<'b>, &'a Step)>,
-    ) -> Result<(), Refusal> {
-        let full = |text: String| Err((Reason::TableFull, text));
-        let mut installs = 0;
-        let mut entries = [(Part::Forward, 0u32, 0usize), (Part::Reply, 0, 0)];
-        let mut hops = Vec::new();
-        for (flow, step) in flows {
-            let install = matches!(step, Step::Install { .. });
-            installs += usize::from(install);
-            for (a, act) in flow.directions() {
-                if let Act::Dispatch(to) = act
-                    && !hops.contains(&to)
-                {
-                    hops.push(to);
-                }
-                for (part, fixed, slots) in &mut entries {
-                    if install && *part == a.part {
-                        *fixed += 1;
-                        *slots += usize::from(is_counted(a));
-                    }
-                }
-            }
-        }
-        for (part, fixed, slots) in entries {
-            let size = self.part_plan(service, part).map_or(0, |p| p.fixed_size);
-            let Some(s) = self.service(service) else {
-                continue;
-            };
-            if fixed > 0 && s.fixed(part).saturating_add(fixed) > size {
-                return full(format!("the table holds {size} fixed affinities"));
-            }
-            if slots > s.slots(part).room() {
-                return full("no counter slot is free".to_owned());
-            }
-        }
-        if self.store.len() + installs > MAX_FLOWS {
-            return full("the agent holds no more flows".to_owned());
-        }
-        if !self.neighbours_have_room(&hops) {
-            return full("the agent knows no more neighbours".to_owned());
-        }
-        Ok(())
-    }
-
-    fn accept<'a>(
-        &self,
-        affinities: &'a [FixedAffinity],
-        service: u8,
-    ) -> Result<Vec<Wanted<'a>>, Refusal> {
-        if !affinities.is_empty() && !matches!(self.link, Link::Ready | Link::Opening) {
-            return Err((Reason::NoSwitch, "the switch is away".into()));
-        }
-        let mut wanted: Vec<Wanted<'a>> = Vec::new();
-        for affinity in affinities {
-            let act = self.accept_one(service, affinity)?;
-            let at = match wanted.iter().position(|w| w.first.flow == affinity.flow) {
-                Some(at) => at,
-                None => {
-                    wanted.push(Wanted {
-                        first: affinity,
-                        forward: None,
-                        reply: None,
-                    });
-                    wanted.len() - 1
-                }
-            };
-            let Some(flow) = wanted.get_mut(at) else {
-                continue;
-            };
-            let place = match affinity.part {
-                Part::Forward => &mut flow.forward,
-                Part::Reply => &mut flow.reply,
-            };
-            if place.replace((affinity, act)).is_some() {
-                return Err((
-                    Reason::Malformed,
-                    format!("flow {} has two of one direction", affinity.flow),
-                ));
-            }
-        }
-        for flow in &wanted {
-            if let (Some((f, _)), Some((r, _))) = (&flow.forward, &flow.reply)
-                && (f.partner.is_some_and(|p| p != r.tuple)
-                    || r.partner.is_some_and(|p| p != f.tuple))
-            {
-                return Err((
-                    Reason::Malformed,
-                    format!("the directions of flow {} are not partners", f.flow),
-                ));
-            }
-        }
-        Ok(wanted)
-    }
-
-    /// Checks one affinity against the plan (DESIGN.md, invariant 7) and the target.
-    fn accept_one(&self, service: u8, a: &FixedAffinity) -> Result<Act, Refusal> {
-        let not_covered = || {
-            (
-                Reason::NotCovered,
-                format!("the policy gives this service no say over `{}`", a.tuple),
-            )
-        };
-        let part = self.part_plan(service, a.part).ok_or_else(not_covered)?;
-        if part.fixed.is_none() || !covers_flow(&part.criteria, &a.tuple, a.kind) {
-            return Err(not_covered());
-        }
-        if a.statistics.flags {
-            return Err((
-                Reason::Unsupported,
-                "the agent does not note TCP flags".into(),
-            ));
-        }
-        if a.cookie.len() > COOKIE_MAX {
-            return Err((
-                Reason::Malformed,
-                format!("a cookie has at most {COOKIE_MAX} bytes"),
-            ));
-        }
-        let act = self.accept_actions(a)?;
-        if let Act::Entry(FixedAction::Translate(to)) = act {
-            // Where it leads, the other direction must be the service's own to bring back.
-            let covered = self
-                .part_plan(service, a.part.other())
-                .is_some_and(|p| covers_flow(&p.criteria, &to.reversed(), a.kind));
-            if !covered || to.proto != a.tuple.proto {
-                return Err((
-                    Reason::NotCovered,
-                    format!("the policy does not let this service translate to `{to}`"),
-                ));
-            }
-        }
-        Ok(act)
-    }
-
-    fn accept_actions(&self, a: &FixedAffinity) -> Result<Act, Refusal> {
-        let unsupported = |what: &str| (Reason::Unsupported, format!("the target cannot {what}"));
-        let mut result = None;
-        for action in &a.actions {
-            let next = match action {
-                Action::Count => continue,
-                Action::Forward => Act::Entry(FixedAction::Forward),
-                Action::Drop => Act::Entry(FixedAction::Discard),
-                Action::Translate(to) => Act::Entry(FixedAction::Translate(*to)),
-                Action::Dispatch { tunnel, .. } if *tunnel != Tunnel::None => {
-                    return Err(unsupported("wrap packets in tunnels"));
-                }
-                Action::Dispatch { next_hop, .. } => {
-                    if !self.reaches(*next_hop) {
-                        return Err((
-                            Reason::NotCovered,
-                            format!("no port leads to next hop {next_hop}"),
-                        ));
-                    }
-                    Act::Dispatch(*next_hop)
-                }
-                Action::Adjust { .. } => {
-                    return Err(unsupported("adjust sequence numbers"));
-                }
-                Action::MarkDscp(_) => return Err(unsupported("mark packets")),
-            };
-            if result.replace(next).is_some() {
-                return Err((
-                    Reason::Malformed,
-                    "an affinity does one of forward, drop, dispatch and translate".into(),
-                ));
-            }
-        }
-        Ok(result.unwrap_or(Act::Entry(FixedAction::Forward)))
-    }
-
-    /// An accepted action as the switch knows it: a next hop has its id from now on.
-    fn entry_action(&mut self, act: Act) -> FixedAction {
-        match act {
-            Act::Entry(action) => action,
-            Act::Dispatch(to) => match self.next_hop_id(to) {
-                Some(next_hop) => FixedAction::Dispatch { next_hop },
+            Wish::Translate(to) => Act::Translate(Box::new(to)),
+            Wish::Dispatch(to, tunnel) => match self.take_hop(to, tunnel) {
+                Some((next_hop, tunnel)) => Act::Dispatch { next_hop, tunnel },
                 // Acceptance has seen the way and the room.
-                None => FixedAction::Discard,
+                None => Act::Discard,
             },
         }
     }
 
-    fn direction(&mut self, service: u8, w: Option<(&FixedAffinity, Act)>) -> Option<Direction> {
-        let (a, act) = w?;
-        let action = self.entry_action(act);
+    fn direction(
+        &mut self,
+        service: u8,
+        wanted: Option<(&FixedAffinity, Wish)>,
+        partner: Option<&FixedAffinity>,
+    ) -> Option<Box<Direction>> {
+        let (a, wish) = wanted?;
+        let act = self.act(wish, partner);
         let state = self.service(service)?;
         *state.fixed(a.part) += 1;
-        let (slot, base) = if is_counted(a) {
+        let cell = if is_counted(a) {
             // `room` has seen that there is one; without it, the flow would go uncounted.
             state.slots(a.part).allocate().unwrap_or_default()
         } else {
             (0, Totals::default())
         };
-        Some(Direction {
-            tuple: a.tuple,
-            kind: a.kind,
-            action,
-            interest: a.interest,
-            slot,
-            base,
-            carried: Totals::default(),
-            holds: base,
-            totals: Totals::default(),
-            resumed: 0,
-            watched: 0,
-            fin: false,
-            moved: false,
+        Some(Box::new(Direction::new(
+            a.tuple, a.kind, act, a.interest, cell,
+        )))
+    }
+
+    fn terms(
+        &mut self,
+        service: u8,
+        (manager, epoch): (&Arc<str>, u64),
+        a: &FixedAffinity,
+    ) -> Arc<Terms> {
+        let limits = self
+            .plan
+            .services
+            .get(usize::from(service))
+            .map(|s| &s.limits);
+        let watch_answer = limits.is_some_and(watches_answers);
+        self.store.shared(Terms {
+            manager: manager.clone(),
+            epoch,
+            leases: a.leases,
+            track_close: a.track_close,
+            statistics: a.statistics,
+            watch_answer,
         })
     }
 
     /// Sets out to install a flow for which there is room.
-    fn install_flow(
-        &mut self,
-        share: Share,
-        manager: &Arc<str>,
-        subject: Subject,
-        wanted: &Wanted<'_>,
-        together: bool,
-    ) {
+    fn install_flow(&mut self, request: &Request<'_>, wanted: &Wanted<'_>) {
+        let Request { share, manager, .. } = *request;
         let service = share.service;
-        let forward = self.direction(service, wanted.forward);
-        let reply = self.direction(service, wanted.reply);
+        let (f, r) = (wanted.forward.map(|(a, _)| a), wanted.reply.map(|(a, _)| a));
+        let forward = self.direction(service, wanted.forward, r);
+        let reply = self.direction(service, wanted.reply, f);
         let first = if reply.is_some() {
             Part::Reply
         } else {
@@ -381,84 +167,192 @@ impl Agent {
             Progress::Established
         };
         let a = wanted.first;
-        let flow = Flow {
-            service,
-            share: share.number,
-            number: a.flow,
+        let asked = request.asked.filter(|q| {
+            let same = |a: &FixedAffinity| {
+                (a.part, a.tuple, a.kind) == (q.key.part, q.key.tuple, q.key.kind)
+            };
+            f.is_some_and(same) || r.is_some_and(same)
+        });
+        let key = asked.map_or(
+            FlowKey {
+                service,
+                part: a.part,
+                tuple: a.tuple,
+                kind: a.kind,
+            },
+            |q| q.key,
+        );
+        let owner = Owner {
+            share,
             manager: manager.clone(),
-            epoch: self.epoch(share),
-            cookie: a.cookie.clone(),
+        };
+        let criterion = self.criterion_over(&owner, asked.map(|q| q.entry), &key);
+        let now = Moment::from(self.now);
+        let flow = Flow {
+            number: a.flow,
+            terms: self.terms(service, (manager, self.epoch(share)), a),
             forward,
             reply,
+            cookie: Cookie::from(&*a.cookie),
+            transit: Some(Box::new(Transit {
+                subject: Some(request.subject),
+                batch: request.batch,
+                ..Transit::default()
+            })),
+            created: now,
+            active: now,
+            look: Moment::default(),
+            report: Moment::default(),
+            share: share.number,
+            criterion,
+            report_sequence: 0,
+            service,
             phase: Phase::Installing(first),
             progress,
-            leases: a.leases,
-            track_close: a.track_close,
-            statistics: a.statistics,
-            subject: Some(subject),
-            together,
-            refused: false,
-            retries: 0,
-            created: self.now,
-            active: self.now,
-            look: Duration::ZERO,
+            opener: asked.map_or(Part::Forward, |q| q.key.part),
             looking: false,
-            report_sequence: 0,
-            held: Vec::new(),
+            reset: false,
+            in_rest: false,
         };
         if let Some(at) = self.store.insert(flow) {
+            if let Some(batch) = request.batch {
+                self.batches.entry(batch).or_default().push(at);
+            }
+            self.enter_half_open(at);
             self.count_fixed();
-            self.write_direction(at, first);
+            self.start_writing(at);
+        }
+    }
+
+    /// A flow whose other side has yet to answer counts as half open.
+    fn enter_half_open(&mut self, at: FlowRef) {
+        let now = self.now;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        let Some(source) = flow.direction(flow.opener).map(|d| d.tuple.src) else {
+            return;
+        };
+        if flow.progress != Progress::HalfOpen {
+            return;
+        }
+        let service = usize::from(flow.service);
+        if let (Some(state), Some(plan)) = (
+            self.services.get_mut(service),
+            self.plan.services.get(service),
+        ) {
+            flow.in_rest = state.door.enter(&plan.limits, now, source);
+        }
+        self.counters.half_open.add(1);
+    }
+
+    /// It does no more: the other side has answered, or the flow is over.
+    pub(super) fn leave_half_open(&mut self, at: FlowRef) {
+        let Some(flow) = self.store.get(at) else {
+            return;
+        };
+        let Some(source) = flow.direction(flow.opener).map(|d| d.tuple.src) else {
+            return;
+        };
+        if flow.progress != Progress::HalfOpen {
+            return;
+        }
+        if let Some(state) = self.services.get_mut(usize::from(flow.service)) {
+            state.door.leave(source, flow.in_rest);
+        }
+        self.counters.half_open.sub(1);
+    }
+
+    /// Writes a flow's first entry, once the way to its next hop is there.
+    pub(super) fn start_writing(&mut self, at: FlowRef) {
+        let Some(flow) = self.store.get(at) else {
+            return;
+        };
+        let Phase::Installing(part) = flow.phase else {
+            return;
+        };
+        let hops: Vec<Hop> = flow.directions().filter_map(|d| hop_of(&d.act)).collect();
+        for hop in hops {
+            match self.await_hop(at, hop) {
+                Way::There => {}
+                Way::Awaited => return,
+                Way::Never(error) => return self.take_back(at, part, &error),
+            }
+        }
+        self.write_direction(at, part);
+    }
+
+    /// The way to a flow's next hop, which it waited for, will not be there.
+    pub(super) fn no_way(&mut self, at: FlowRef, error: &WriteError) {
+        if let Some(Phase::Installing(part)) = self.store.get(at).map(|f| f.phase) {
+            self.take_back(at, part, error);
         }
     }
 
     /// Whether a flow that is there is the one that is wanted.
-    fn is_same(&self, at: FlowRef, wanted: &Wanted<'_>) -> bool {
+    pub(super) fn is_same(&self, at: FlowRef, wanted: &Wanted<'_>) -> bool {
         let Some(flow) = self.store.get(at) else {
             return false;
         };
-        let is_same_key = |w: &Option<(&FixedAffinity, Act)>, d: &Option<Direction>| {
-            w.map(|(a, _)| (a.tuple, a.kind)) == d.as_ref().map(|d| (d.tuple, d.kind))
+        let is_same_key = |w: Option<(&FixedAffinity, Wish)>, part| {
+            w.map(|(a, _)| (a.tuple, a.kind)) == flow.direction(part).map(|d| (d.tuple, d.kind))
         };
-        is_same_key(&wanted.forward, &flow.forward)
-            && is_same_key(&wanted.reply, &flow.reply)
+        is_same_key(wanted.forward, Part::Forward)
+            && is_same_key(wanted.reply, Part::Reply)
             && flow.progress != Progress::Closed
     }
 
     /// A flow that is there already: nothing is lost or doubled (A1.7).
-    fn renew(&mut self, at: FlowRef, wanted: &Wanted<'_>) {
+    fn renew(&mut self, at: FlowRef, manager: &Arc<str>, wanted: &Wanted<'_>) {
         let now = self.now;
-        let actions = [(Part::Reply, wanted.reply), (Part::Forward, wanted.forward)]
-            .map(|(part, w)| (part, w.map(|(a, act)| (a.interest, self.entry_action(act)))));
-        let Some(flow) = self.store.get_mut(at) else {
+        let Some(flow) = self.store.get(at) else {
             return;
         };
         if matches!(flow.phase, Phase::Installing(_)) {
             return;
         }
-        flow.active = now;
-        flow.number = wanted.first.flow;
-        flow.cookie = wanted.first.cookie.clone();
-        let leases_differ = flow.leases != wanted.first.leases;
-        flow.leases = wanted.first.leases;
-        flow.statistics = wanted.first.statistics;
-        let mut changed = Vec::new();
-        let tracked = flow.track_close != wanted.first.track_close;
-        flow.track_close = wanted.first.track_close;
-        for (part, w) in actions {
-            if let (Some((interest, action)), Some(d)) = (w, flow.direction_mut(part))
-                && (d.action != action || d.interest != interest || tracked)
-            {
-                d.action = action;
+        let (service, decided_for, first) = (flow.service, flow.share(), wanted.first);
+        let tracked = flow.terms.track_close != first.track_close
+            || flow.terms.statistics.flags != first.statistics.flags;
+        let every = flow.terms.statistics.every_ms;
+        let leases_differ = flow.terms.leases != first.leases;
+        let (f, r) = (wanted.forward.map(|(a, _)| a), wanted.reply.map(|(a, _)| a));
+        let new = [
+            (Part::Reply, wanted.reply, f),
+            (Part::Forward, wanted.forward, r),
+        ]
+        .map(|(part, w, p)| (part, w.map(|(a, wish)| (a.interest, self.act(wish, p)))));
+        let epoch = self.epoch(decided_for);
+        let terms = self.terms(service, (manager, epoch), first);
+        self.store.renumber(at, first.flow);
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        flow.active = now.into();
+        flow.cookie = Cookie::from(&*first.cookie);
+        flow.terms = terms;
+        let (mut changed, mut left) = (Vec::new(), Vec::new());
+        for (part, w) in new {
+            if let (Some((interest, act)), Some(d)) = (w, flow.direction_mut(part)) {
+                if d.act != act || d.interest != interest || tracked {
+                    changed.push(part);
+                }
+                left.extend(hop_of(&d.act));
+                d.act = act;
                 d.interest = interest;
-                changed.push(part);
             }
         }
         for part in changed {
             self.modify_direction(at, part);
         }
+        for hop in left {
+            self.leave_hop(hop);
+        }
         if leases_differ {
             self.look_later(at);
+        }
+        if first.statistics.every_ms != every {
+            self.report_first(at);
         }
     }
 
@@ -499,13 +393,22 @@ impl Agent {
             return;
         };
         flow.phase = Phase::Live;
-        flow.active = now;
-        let held = std::mem::take(&mut flow.held);
+        flow.active = now.into();
+        let held = flow.take_held();
+        let batch = flow.transit.take().and_then(|t| t.batch);
         let service = flow.service;
-        let half_open = flow.progress == Progress::HalfOpen;
         self.counters.flows += 1;
-        if half_open {
-            self.counters.half_open.add(1);
+        if let Some(batch) = batch {
+            let open = |at: &FlowRef| {
+                (self.store.get(*at)).is_some_and(|f| matches!(f.phase, Phase::Installing(_)))
+            };
+            if !self
+                .batches
+                .get(&batch)
+                .is_some_and(|all| all.iter().any(open))
+            {
+                self.batches.remove(&batch);
+            }
         }
         self.unreserve(&held, service);
         for packet in held {
@@ -513,7 +416,7 @@ impl Agent {
         }
         if let Some(flow) = self.store.get_mut(at) {
             // What the agent sent itself is no sign of life.
-            for d in [&mut flow.forward, &mut flow.reply].into_iter().flatten() {
+            for d in flow.directions_mut() {
                 d.watched = d.resumed;
             }
         }
@@ -526,32 +429,50 @@ impl Agent {
         let Some(flow) = self.store.get(at) else {
             return;
         };
-        let (hard, every) = (flow.leases.hard_ms, flow.statistics.every_ms);
-        if let Some(ms) = hard {
+        if let Some(ms) = flow.terms.leases.hard_ms {
             let due = self.now + Duration::from_millis(ms);
-            self.timers.at(due, Timer::Hard(at));
+            self.timers.at(due, Timer::Flow(at, About::Hard));
         }
-        if let Some(ms) = every {
-            let due = self.now + Duration::from_millis(ms.max(1));
-            self.timers.at(due, Timer::Report(at));
-        }
+        self.report_first(at);
+    }
+
+    /// Plans a flow's first periodic report: at a place in the period that its number says, so that flows
+    /// which come together do not report together (A1.9).
+    fn report_first(&mut self, at: FlowRef) {
+        let now = self.now;
+        let Some(flow) = self.store.get_mut(at) else {
+            return;
+        };
+        let Some(every) = flow.terms.statistics.every_ms else {
+            flow.report = Moment::default();
+            return;
+        };
+        let every = Duration::from_millis(every.max(1));
+        // Fibonacci hashing: the golden ratio spreads numbers that follow each other.
+        let spread = flow.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let parts = u32::try_from(spread % u64::from(REPORT_GROUPS)).unwrap_or(0) + 1;
+        let grid = every / REPORT_GROUPS;
+        let due = on_grid(now + grid * (parts - 1), grid).max(now + Duration::from_millis(1));
+        flow.report = due.into();
+        self.timers.at(due, Timer::Flow(at, About::Report));
     }
 
     /// The switch has refused one direction: nothing of the flow stays, nor of the request's other flows.
     fn take_back(&mut self, at: FlowRef, part: Part, error: &WriteError) {
+        self.leave_half_open(at);
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
-        let (share, subject, created) = (flow.share(), flow.subject, flow.created);
+        let share = flow.share();
         let service = share.service;
-        let (manager, together) = (flow.manager.clone(), flow.together);
-        let held = std::mem::take(&mut flow.held);
-        flow.refused = true;
+        let held = flow.take_held();
+        let transit = flow.transit_mut();
+        transit.refused = true;
+        let (subject, batch) = (transit.subject, transit.batch);
         let reply_is_in = part == Part::Forward && flow.reply.is_some();
         if reply_is_in {
             flow.phase = Phase::Ending {
                 cause: ReportCause::Deleted,
-                request: 0,
                 pending: 1,
             };
             self.store.unlink(at);
@@ -574,29 +495,27 @@ impl Agent {
             self.tell(share, AgentBody::Denied(denied));
         }
         self.floor_all(held, service);
-        if together {
-            let siblings: Vec<FlowRef> = (self.store.iter())
-                .filter(|(_, f)| f.share() == share && f.subject == subject)
-                .filter(|(_, f)| f.created == created && f.manager == manager && f.together)
-                .map(|(at, _)| at)
-                .collect();
-            for at in siblings {
-                if let Some(flow) = self.store.get_mut(at) {
-                    flow.refused = true;
-                }
-                self.end(at, ReportCause::Deleted, 0);
+        let siblings = batch.and_then(|batch| self.batches.remove(&batch));
+        for at in siblings.into_iter().flatten() {
+            if let Some(flow) = self.store.get_mut(at) {
+                flow.transit_mut().refused = true;
             }
+            self.end(at, ReportCause::Deleted, 0);
         }
     }
 
-    /// Gives back what a removed flow had in tables and slots.
+    /// Gives back what a removed flow had in tables, slots and ways to servers.
     pub(super) fn release(&mut self, flow: &Flow) {
-        for part in [Part::Forward, Part::Reply] {
-            if let Some(d) = flow.direction(part)
-                && let Some(s) = self.service(flow.service)
-            {
+        for part in flow.parts() {
+            let Some(d) = flow.direction(part) else {
+                continue;
+            };
+            if let Some(s) = self.service(flow.service) {
                 s.slots(part).release(d.slot, d.holds);
                 *s.fixed(part) = s.fixed(part).saturating_sub(1);
+            }
+            if let Some(hop) = hop_of(&d.act) {
+                self.leave_hop(hop);
             }
         }
         self.count_fixed();
@@ -619,5 +538,13 @@ impl Agent {
         d.interest.packet_events &= !events::FIRST_DATA;
         d.interest.notice_events &= !events::FIRST_DATA;
         self.modify_direction(at, part);
+    }
+}
+
+/// The way to a server that a direction uses.
+pub(super) fn hop_of(act: &Act) -> Option<Hop> {
+    match act {
+        Act::Dispatch { next_hop, tunnel } => Some((*next_hop, *tunnel)),
+        _ => None,
     }
 }

@@ -3,20 +3,27 @@
 //! Bounds are a service's own, in packets and bytes, so that one that is flooded takes nothing from
 //! the others. What comes too late or too much takes the service's floor, and is counted.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_lower::plan::Fallback;
 
+use super::flow_record::{Phase, Progress};
+use super::install::Asked;
+use super::limits::Beyond;
+use super::path::Stop;
 use super::shares::Share;
-use super::store::{FlowRef, Phase, Progress};
+use super::store::FlowRef;
 use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
-use crate::entry::{Packet, PacketMeta, packet_out};
-use crate::flow::{FlowKey, Part, events};
-use crate::message::{AgentBody, CarriedState, Decision, Interest, ReportCause, Subject, Verdict};
-use crate::packet;
+use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
+use crate::flow::{FlowKey, PacketKind, Part, events};
+use crate::message::{
+    AgentBody, CarriedState, Decision, Interest, Reason, ReportCause, Subject, Verdict,
+};
+use crate::packet::{self, View};
 
 /// How long a question that had timed out is remembered for its late verdict.
 const LATE: Duration = Duration::from_secs(10);
@@ -33,6 +40,8 @@ pub(super) struct Question {
     entry: u32,
     /// Asked a second time.
     repeated: bool,
+    /// It is about a new flow, and counts at the service's door; whether with the rest of the sources.
+    door: Option<bool>,
     interest: Interest,
 }
 
@@ -53,6 +62,14 @@ impl Agent {
             tuple: view.tuple,
             kind: view.kind,
         };
+        self.divert(packet, key, &view);
+    }
+
+    /// A packet that a stage wants: of this flow, and with these events.
+    pub(super) fn divert(&mut self, packet: Packet, key: FlowKey, view: &View) {
+        let meta = packet.meta;
+        let (service, part) = (key.service, key.part);
+        let mut is_new = false;
         if let Some(at) = self.store.find(&key) {
             let own_entry = meta.entry == at.entry_id(part);
             let state = self.store.get(at).map(|f| (f.phase, f.progress));
@@ -64,13 +81,14 @@ impl Agent {
                     if self.reserve(&packet, service)
                         && let Some(flow) = self.store.get_mut(at)
                     {
-                        flow.held.push(packet);
+                        flow.transit_mut().held.push(packet);
                     }
                     return;
                 }
                 Some((Phase::Live, Progress::Closed)) if own_entry && view.flags & 0x12 == 0x02 => {
                     // A new connection on the tuple of a closed one (A6.15).
                     self.end(at, ReportCause::Closed, 0);
+                    is_new = true;
                 }
                 Some((Phase::Live, _)) if !own_entry => {
                     // It was on its way here while the entry went in.
@@ -81,11 +99,12 @@ impl Agent {
             }
         } else {
             self.counters.misses += 1;
+            is_new = true;
         }
-        self.question(packet, key, &view);
+        self.question(packet, key, view, is_new);
     }
 
-    fn question(&mut self, packet: Packet, key: FlowKey, view: &packet::View) {
+    fn question(&mut self, packet: Packet, key: FlowKey, view: &View, is_new: bool) {
         let service = key.service;
         let entry = packet.meta.entry;
         let once = !(self.criteria_ids.get(&entry)).is_some_and(|o| o.every_packet);
@@ -101,7 +120,17 @@ impl Agent {
             self.counters.unanswered += 1;
             return self.floor(packet, service);
         };
+        let door = if is_new && once {
+            let Ok(in_rest) = self.open_door(service, key.tuple.src) else {
+                self.denied(Reason::Limited);
+                return self.floor(packet, service);
+            };
+            Some(in_rest)
+        } else {
+            None
+        };
         if !self.reserve(&packet, service) {
+            self.leave_door(&key, door);
             return;
         }
         self.next_request += 1;
@@ -134,11 +163,28 @@ impl Agent {
                 share,
                 entry,
                 repeated: false,
+                door,
                 interest: interest.clone(),
             },
         );
         self.counters.interests += 1;
         self.send(asker, share, AgentBody::Interest(interest));
+    }
+
+    /// Whether the plan's limits let another new flow of a source in.
+    fn open_door(&mut self, service: u8, source: IpAddr) -> Result<bool, Beyond> {
+        let index = usize::from(service);
+        match (self.services.get_mut(index), self.plan.services.get(index)) {
+            (Some(state), Some(plan)) => state.door.admit(&plan.limits, self.now, source),
+            _ => Ok(false),
+        }
+    }
+
+    /// A question about a new flow is over.
+    fn leave_door(&mut self, key: &FlowKey, door: Option<bool>) {
+        if let (Some(in_rest), Some(state)) = (door, self.service(key.service)) {
+            state.door.leave(key.tuple.src, in_rest);
+        }
     }
 
     /// What crossed the stages; managers see their own numbers of criteria.
@@ -175,7 +221,7 @@ impl Agent {
             return true;
         }
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::HoldFull, 1),
+            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
             Fallback::Route => self.floor(packet.clone(), service),
         }
         false
@@ -196,12 +242,21 @@ impl Agent {
         (self.plan.services.get(usize::from(service))).map_or(Fallback::Drop, |s| s.fallback)
     }
 
+    /// Drops a diverted packet, and if it is a first fragment the rest of its datagram.
+    fn let_go(&mut self, packet: &Packet, why: Drop) {
+        self.counters.drop(why, 1);
+        self.fragment_refused(packet, why);
+    }
+
     /// Lets a packet take the service's floor.
     pub(super) fn floor(&mut self, packet: Packet, service: u8) {
         match self.fallback(service) {
-            Fallback::Drop => self.counters.drop(Drop::Floor, 1),
+            Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
                 self.counters.floor_passed += 1;
+                if packet.meta.kind != packet_in::FRAGMENT {
+                    self.tally_resumed(packet.meta.entry);
+                }
                 self.resume(packet);
             }
         }
@@ -218,6 +273,10 @@ impl Agent {
     /// Hands a packet back to the stage that diverted it, with all that it carried (A4.4). That stage
     /// does not divert it again.
     pub(super) fn resume(&mut self, mut packet: Packet) {
+        if packet.meta.kind == packet_in::FRAGMENT {
+            // The switch would not know it for one of its flow.
+            return self.fragment_answered(packet);
+        }
         packet.meta.kind = packet_out::RESUME;
         packet.meta.answered = true;
         self.counters.resumed += 1;
@@ -226,10 +285,12 @@ impl Agent {
 
     /// Resumes a packet that will meet this flow's entry, and notes it for the byte counts.
     pub(super) fn resume_into(&mut self, at: FlowRef, packet: Packet) {
-        if let Some(part) = Part::from_number(packet.meta.part)
+        if packet.meta.kind != packet_in::FRAGMENT
+            && let Some(part) = Part::from_number(packet.meta.part)
             && let Some(direction) = self.store.get_mut(at).and_then(|f| f.direction_mut(part))
         {
-            direction.resumed += 1;
+            direction.resumed = direction.resumed.wrapping_add(1);
+            self.note_flags(at, part, packet::view(&packet.bytes).map_or(0, |v| v.flags));
         }
         self.resume(packet);
     }
@@ -255,6 +316,7 @@ impl Agent {
         }
         if let Some(question) = self.questions.remove(&request) {
             self.asked_no_more(request, &question.key);
+            self.leave_door(&question.key, question.door);
             self.counters.unanswered += 1;
             self.late.insert(request, ());
             self.timers.at(now + LATE, Timer::Forget(request));
@@ -283,7 +345,7 @@ impl Agent {
         if !known {
             if self.late.remove(&request).is_some() {
                 self.counters.late_verdicts += 1;
-                self.install(id, share, manager, subject, &verdict.affinities);
+                self.install(id, share, manager, subject, &verdict.affinities, None);
             } else {
                 self.counters.repeated_verdicts += 1;
             }
@@ -293,7 +355,13 @@ impl Agent {
             return;
         };
         self.asked_no_more(request, &question.key);
-        let installed = self.install(id, share, manager, subject, &verdict.affinities);
+        self.leave_door(&question.key, question.door);
+        let asked = Asked {
+            entry: question.entry,
+            key: question.key,
+        };
+        let affinities = &verdict.affinities;
+        let installed = self.install(id, share, manager, subject, affinities, Some(asked));
         let held = question.held;
         if !installed {
             return self.floor_all(held, service);
@@ -305,7 +373,7 @@ impl Agent {
                     .and_then(|at| self.store.get_mut(at))
                     .filter(|flow| matches!(flow.phase, Phase::Installing(_)));
                 if let Some(flow) = installing {
-                    flow.held.extend(held);
+                    flow.transit_mut().held.extend(held);
                     return;
                 }
                 self.unreserve(&held, service);
@@ -323,7 +391,9 @@ impl Agent {
                 } else {
                     Drop::Consumed
                 };
-                self.counters.drop(why, held.len() as u64);
+                for packet in &held {
+                    self.let_go(packet, why);
+                }
             }
             Decision::Fallback => self.floor_all(held, service),
         }
@@ -336,6 +406,7 @@ impl Agent {
         for (request, question) in questions {
             self.late.insert(request, ());
             self.timers.at(self.now + LATE, Timer::Forget(request));
+            self.leave_door(&question.key, question.door);
             self.unreserve(&question.held, question.key.service);
             self.counters
                 .drop(Drop::NoSwitch, question.held.len() as u64);
@@ -347,48 +418,85 @@ impl Agent {
         let Some(view) = packet::view(&packet.bytes) else {
             return self.counters.drop(Drop::Malformed, 1);
         };
-        let met = self.store.by_entry_id(packet.meta.entry);
-        if let Some((at, part)) = met {
-            self.saw_flags(at, part, view.events);
-            self.first_data(at, part, view.events);
-        }
-        // The clone is the packet as it arrived; a fixed entry's flow is known by its id.
-        let own = met.and_then(|(at, part)| {
-            let flow = self.store.get(at)?;
-            let wanted = flow.direction(part)?.interest.notice_events;
-            Some((flow.service, part, flow.direction(part)?.tuple, wanted))
-        });
+        // The clone is the packet as it arrived, and names the entry of the last stage that asked for it. That
+        // of any other stage is the one that the packet must have met.
+        let last = self.store.by_entry_id(packet.meta.entry);
+        // A first fragment meets what its whole packet would.
+        let kind = match view.kind {
+            PacketKind::FirstFragment => PacketKind::Whole,
+            other => other,
+        };
+        let path = self.path(view.tuple, kind);
         for bit in 0..32u8 {
             if packet.meta.notices & (1 << bit) == 0 || usize::from(bit) >= self.services.len() {
                 continue;
             }
-            let (part, flow) = match own {
-                Some((service, part, tuple, wanted)) if service == bit => {
-                    if wanted & view.events == 0 {
-                        // Asked for by the agent itself.
-                        continue;
-                    }
-                    (part, tuple)
-                }
-                _ => (
-                    Part::from_number(packet.meta.part).unwrap_or(Part::Forward),
-                    view.tuple,
-                ),
-            };
-            let notice = Interest {
-                request: 0,
-                stage: bit + 1,
-                part,
-                flow,
-                kind: view.kind,
-                events: view.events,
-                packet: packet.bytes.clone(),
-                state: self.carried(&packet.meta),
-            };
-            self.counters.notices += 1;
-            if let Some((share, asker)) = self.asker(bit, packet.meta.entry) {
-                self.send(asker, share, AgentBody::Interest(notice));
+            let last = last.filter(|(at, _)| self.store.get(*at).is_some_and(|f| f.service == bit));
+            let mut stops = path.iter().filter(|s| s.service == bit);
+            let stop = (stops.clone().find(|s| s.flow.is_some())).or_else(|| stops.next_back());
+            let met = last.or_else(|| stop.and_then(|s| Some((s.flow?, s.part))));
+            if let Some((at, part)) = met {
+                self.note_flags(at, part, view.flags);
+                self.saw_answer(at, part);
+                self.saw_flags(at, part, view.events);
             }
+            self.pass_notice(bit, packet, &view, met, stop);
+            if let Some((at, part)) = met {
+                self.first_data(at, part, view.events);
+            }
+        }
+    }
+
+    /// Tells whoever decides for a service of a packet that went on, unless only the agent wanted to know.
+    fn pass_notice(
+        &mut self,
+        service: u8,
+        packet: &Packet,
+        view: &packet::View,
+        met: Option<(FlowRef, Part)>,
+        stop: Option<&Stop>,
+    ) {
+        let own = met.and_then(|(at, part)| {
+            let d = self.store.get(at)?.direction(part)?;
+            Some((at.entry_id(part), part, d.tuple, d.interest.notice_events))
+        });
+        let (entry, part, flow) = match own {
+            Some((.., wanted)) if wanted & view.events == 0 => return,
+            Some((entry, part, tuple, _)) => (entry, part, tuple),
+            None => stop.map_or((packet.meta.entry, Part::Forward, view.tuple), |s| {
+                (packet.meta.entry, s.part, s.tuple)
+            }),
+        };
+        let notice = Interest {
+            request: 0,
+            stage: service + 1,
+            part,
+            flow,
+            kind: view.kind,
+            events: view.events,
+            packet: packet.bytes.clone(),
+            state: self.carried(&packet.meta),
+        };
+        self.counters.notices += 1;
+        if let Some((share, asker)) = self.asker(service, entry) {
+            self.send(asker, share, AgentBody::Interest(notice));
+        }
+    }
+
+    /// TCP flags of a packet that the agent has met, for reports.
+    pub(super) fn note_flags(&mut self, at: FlowRef, part: Part, flags: u8) {
+        if let Some(d) = (self.store.get_mut(at)).and_then(|f| f.direction_mut(part)) {
+            d.tcp_flags |= flags;
+        }
+    }
+
+    /// A packet of the side that did not open the flow.
+    fn saw_answer(&mut self, at: FlowRef, part: Part) {
+        let answers = self.store.get(at).is_some_and(|f| {
+            f.phase == Phase::Live && f.progress == Progress::HalfOpen && part != f.opener
+        });
+        if answers {
+            self.answered_flow(at);
         }
     }
 
@@ -396,7 +504,16 @@ impl Agent {
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
-        if !flow.track_close || flow.phase != Phase::Live || flow.progress == Progress::Closed {
+        if !flow.terms.track_close || flow.phase != Phase::Live {
+            return;
+        }
+        let reset = seen & events::RST != 0;
+        if flow.progress == Progress::Closed {
+            // A FIN has closed the only direction that the agent sees; now the flow is over.
+            if reset && !flow.reset {
+                flow.reset = true;
+                self.modify_direction(at, part);
+            }
             return;
         }
         if seen & events::FIN != 0
@@ -404,12 +521,9 @@ impl Agent {
         {
             direction.fin = true;
         }
-        let all_fins = [&flow.forward, &flow.reply]
-            .into_iter()
-            .flatten()
-            .all(|d| d.fin);
-        if seen & events::RST != 0 || all_fins {
-            self.closed(at);
+        let all_fins = flow.directions().all(|d| d.fin);
+        if reset || all_fins {
+            self.closed(at, reset);
         }
     }
 }

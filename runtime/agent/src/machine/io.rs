@@ -17,7 +17,7 @@ pub type SessionId = u64;
 pub struct Found {
     /// Fixed entries.
     pub fixed: Vec<FixedEntry>,
-    /// Next hops, and routes to them.
+    /// Next hops, routes to them, and tunnels.
     pub neighbours: Vec<Entry>,
     /// Counter cells that are not zero.
     pub cells: Vec<(Cell, Totals)>,

@@ -4,23 +4,37 @@
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
-//! affinity's life), `host` and `neighbours` (the agent as a small host), `startup`.
+//! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
+//! count), `host` and `neighbours` (the agent as a small host), `icmp`, `quoted` and `fragments` (what the
+//! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
 
+mod accept;
 mod arp;
 mod criteria;
 mod ending;
+mod flow_record;
+mod fragments;
 mod host;
+mod icmp;
 mod install;
 mod interest;
 mod io;
+mod limits;
 mod ndp;
 mod neighbours;
+mod path;
 mod plan_change;
+mod quoted;
 mod sessions;
 mod shares;
+mod slots;
 mod startup;
 mod store;
+mod tallies;
 mod timers;
+mod translate;
+mod tunnels;
+mod walk;
 mod watch;
 mod writer;
 
@@ -34,30 +48,42 @@ use signalbox_lower::plan::{PartPlan, Plan, ServicePlan};
 
 /// What `listing` shows of the store.
 pub(crate) mod listed {
-    pub(crate) use super::store::{Direction, Flow};
+    pub(crate) use super::flow_record::Flow;
 }
 
+pub use flow_record::Progress;
 pub use io::{Found, Input, Output, SessionId, WriteError};
 pub use plan_change::PlanChange;
-pub use store::Progress;
 
 use crate::counters::{Counters, Drop};
-use crate::entry::{Cell, Change, Entry, Packet, packet_in};
+use crate::entry::{Cell, Change, Entry, FixedAction, Packet, packet_in};
 use crate::flow::{FlowKey, Part};
 use crate::listing::{FlowState, FlowStatus};
-use crate::message::{AgentBody, Denied, Reason, ReportCause, Subject, ToManager, Totals};
+use crate::message::{AgentBody, Denied, Reason, Subject, ToManager, Tunnel};
 use crate::target::Target;
 
 use criteria::CriteriaSet;
+use flow_record::Phase;
+use fragments::Fragments;
+use icmp::Bucket;
 use interest::Question;
+use limits::Door;
 use neighbours::Neighbours;
 use plan_change::{Coming, Entering};
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
-use store::{Phase, Slots, Store};
-use timers::{Timer, Timers};
+use slots::Slots;
+use store::{FlowRef, Store};
+use tallies::{Tally, TallyId};
+use timers::{About, Timer, Timers};
+use tunnels::Tunnels;
 use watch::Reads;
 use writer::{Token, Writer};
+
+/// ICMP errors of the agent's own: so many a second, and so many at once.
+const ERRORS_OUT: Bucket = Bucket::new(100, 50);
+/// ICMP errors that it leads on to where they belong.
+const ERRORS_THROUGH: Bucket = Bucket::new(1000, 200);
 
 /// Where the switch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +101,8 @@ struct Service {
     shares: BTreeMap<u32, Tenure>,
     criteria: BTreeMap<Owner, CriteriaSet>,
     slots: [Slots; 2],
+    criteria_slots: [Slots; 2],
+    door: Door,
     fixed: [u32; 2],
     held_packets: u32,
     held_bytes: u64,
@@ -92,6 +120,11 @@ impl Service {
                     Slots::new(r.first_fixed_slot(), r.fixed_size)
                 }),
             ],
+            criteria_slots: [
+                tallies::criteria_slots(&plan.forward),
+                (plan.reply.as_ref()).map_or_else(Slots::default, tallies::criteria_slots),
+            ],
+            door: Door::default(),
             fixed: [0; 2],
             held_packets: 0,
             held_bytes: 0,
@@ -103,6 +136,23 @@ impl Service {
         match part {
             Part::Forward => forward,
             Part::Reply => reply,
+        }
+    }
+
+    fn criteria_slots(&mut self, part: Part) -> &mut Slots {
+        let [forward, reply] = &mut self.criteria_slots;
+        match part {
+            Part::Forward => forward,
+            Part::Reply => reply,
+        }
+    }
+
+    /// How many criteria can yet have a cell.
+    fn criteria_room(&self, part: Part) -> usize {
+        let [forward, reply] = &self.criteria_slots;
+        match part {
+            Part::Forward => forward.room(),
+            Part::Reply => reply.room(),
         }
     }
 
@@ -131,6 +181,11 @@ pub struct Agent {
     services: Vec<Service>,
     sessions: BTreeMap<SessionId, Session>,
     store: Store,
+    /// Flows of one request, by its number, while one of them may yet be refused.
+    batches: FxHashMap<u64, Vec<FlowRef>>,
+    next_batch: u64,
+    tallies: BTreeMap<TallyId, Tally>,
+    tunnels: Tunnels,
     questions: FxHashMap<u64, Question>,
     asked: FxHashMap<FlowKey, u64>,
     /// Questions that had timed out: a verdict for one installs and sends nothing.
@@ -141,6 +196,9 @@ pub struct Agent {
     next_criterion: u32,
     criteria_changes: u64,
     neighbours: Neighbours,
+    fragments: Fragments,
+    errors_out: Bucket,
+    errors_through: Bucket,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     counters: Counters,
@@ -154,6 +212,7 @@ impl Agent {
     #[must_use]
     pub fn new(name: &str, plan: Arc<Plan>, target: Target) -> Self {
         let services = plan.services.iter().map(Service::new).collect();
+        let tallies = tallies::of_plan(&plan).into_iter().collect();
         Self {
             name: name.into(),
             plan_hash: crate::plan_hash(&plan),
@@ -169,6 +228,10 @@ impl Agent {
             services,
             sessions: BTreeMap::new(),
             store: Store::default(),
+            batches: FxHashMap::default(),
+            next_batch: 0,
+            tallies,
+            tunnels: Tunnels::default(),
             questions: FxHashMap::default(),
             asked: FxHashMap::default(),
             late: FxHashMap::default(),
@@ -176,6 +239,9 @@ impl Agent {
             criteria_ids: FxHashMap::default(),
             next_criterion: criteria::FIRST_ID,
             criteria_changes: 0,
+            fragments: Fragments::default(),
+            errors_out: ERRORS_OUT,
+            errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
             counters: Counters::default(),
             coming: None,
@@ -242,9 +308,10 @@ impl Agent {
     pub fn counters(&self) -> Counters {
         let mut c = self.counters.clone();
         let flows = self.store.iter().map(|(_, f)| f);
-        for direction in flows.flat_map(|f| [&f.forward, &f.reply]).flatten() {
-            c.hits += direction.totals.packets;
+        for flow in flows {
+            c.hits += flow.directions().map(|d| d.totals(0).packets).sum::<u64>();
         }
+        c.floor_hits = self.floor_packets();
         c
     }
 
@@ -264,19 +331,27 @@ impl Agent {
                     },
                     Phase::Ending { .. } | Phase::Draining { .. } => FlowState::Ending,
                 };
-                let first = flow.forward.as_ref().or(flow.reply.as_ref())?;
                 let service = self.services.get(usize::from(flow.service))?;
-                Some(FlowStatus::new(
-                    first,
-                    flow,
-                    &service.name,
-                    state,
-                    self.now.saturating_sub(flow.created),
-                ))
+                let age = self.now.saturating_sub(flow.created.into());
+                let header = self.target.header();
+                let hop = |action| self.hop_of_entry(action);
+                FlowStatus::new(flow, &service.name, state, age, header, hop)
             })
             .collect();
         list.sort_by(|a, b| (&a.service, &a.flow).cmp(&(&b.service, &b.flow)));
         list
+    }
+
+    /// Where an entry dispatches to, and how.
+    fn hop_of_entry(&self, action: FixedAction) -> Option<(IpAddr, Tunnel)> {
+        match action {
+            FixedAction::Dispatch {
+                next_hop,
+                tunnel: 0,
+            } => Some((self.neighbours.address_of(next_hop)?, Tunnel::None)),
+            FixedAction::Dispatch { tunnel, .. } => self.tunnels.of(tunnel),
+            _ => None,
+        }
     }
 
     // ------------------------------------------------------------ what the concerns share
@@ -354,11 +429,10 @@ impl Agent {
             packet_in::ARP => self.arp(&packet),
             packet_in::NDP => self.ndp(&packet),
             packet_in::GLEAN | packet_in::UNRESOLVED => self.unresolved(packet),
-            // Later work answers these: fragments follow the first one's verdict, quoted errors are
-            // translated, spent TTLs are reported to their sender.
-            packet_in::FRAGMENT => self.counters.drop(Drop::Fragment, 1),
-            packet_in::ICMP_ERROR => self.counters.drop(Drop::IcmpError, 1),
-            packet_in::TTL => self.counters.drop(Drop::Ttl, 1),
+            packet_in::FRAGMENT => self.fragment(packet),
+            packet_in::ICMP_ERROR => self.icmp_error(&packet),
+            packet_in::TTL => self.ttl_spent(&packet),
+            packet_in::TOO_BIG => self.too_big(&packet),
             _ => self.counters.drop(Drop::Malformed, 1),
         }
     }
@@ -394,6 +468,8 @@ impl Agent {
                 Token::Remove(at, part) => self.removed(at, part, &result),
                 Token::Neighbour(id) => self.neighbour_installed(id, &result),
                 Token::Criterion(owner, number) => self.criterion_written(&owner, number, result),
+                Token::CriterionGone(id) => self.tally_entry_gone(id),
+                Token::Tunnel(id) => self.tunnel_written(id, result),
                 Token::Ready => self.opened(&result),
                 Token::Plan => self.plan_written(result),
             }
@@ -401,20 +477,33 @@ impl Agent {
     }
 
     fn run_timers(&mut self) {
-        while let Some(timer) = self.timers.due(self.now) {
+        while let Some((when, timer)) = self.timers.due(self.now) {
             match timer {
                 Timer::Question(request) => self.question_due(request),
                 Timer::Forget(request) => {
                     self.late.remove(&request);
                 }
-                Timer::Idle(at) => self.look(at),
-                Timer::Hard(at) => self.expire(at, ReportCause::HardLease),
-                Timer::Report(at) => self.report_due(at),
-                Timer::Remove(at, part) => self.remove_again(at, part),
-                Timer::Drained(at) => self.drained(at),
+                Timer::Flow(at, About::Idle) => self.look(at),
+                Timer::Flow(at, About::Hard) => self.hard_due(at),
+                Timer::Flow(at, About::Report) => self.report_due(at, when),
+                Timer::Flow(at, About::Remove(part)) => self.remove_again(at, part),
+                Timer::Flow(at, About::Drained) => self.drained(at),
                 Timer::Criteria(service) => self.criteria_due(service),
+                Timer::Tally(id) => self.tally_due(id, when),
                 Timer::Neighbour(address) => self.neighbour_due(address),
+                Timer::Fragments => self.fragments_due(),
             }
+        }
+        if self.timers.wants_sweep() {
+            let store = &self.store;
+            self.timers.sweep(|when, at, about| {
+                store.get(at).is_some_and(|flow| match about {
+                    About::Idle => flow.look == when,
+                    About::Report => flow.report == when,
+                    About::Hard => flow.terms.leases.hard_ms.is_some(),
+                    About::Remove(_) | About::Drained => flow.phase != Phase::Live,
+                })
+            });
         }
     }
 
@@ -428,19 +517,6 @@ impl Agent {
             part,
             slot,
         })
-    }
-}
-
-/// A fixed entry's totals: what its cell holds now, less what it held before, less the packet-out
-/// headers that some targets count along.
-fn totals_of(target: &Target, d: &store::Direction) -> Totals {
-    let mut bytes = d.holds.bytes.saturating_sub(d.base.bytes);
-    if target.counts_packet_out_header {
-        bytes = bytes.saturating_sub(d.resumed * crate::target::PACKET_OUT_HEADER);
-    }
-    Totals {
-        packets: d.carried.packets + d.holds.packets.saturating_sub(d.base.packets),
-        bytes: d.carried.bytes + bytes,
     }
 }
 

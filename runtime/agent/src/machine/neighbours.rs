@@ -4,6 +4,8 @@
 //! and out when it no longer does; the packets that asked for it wait in a short queue. How one is asked
 //! and answers is the business of `arp` and `ndp`.
 
+mod uses;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use signalbox_lower::plan::Plan;
 
+use super::icmp::Problem;
+use super::store::FlowRef;
 use super::timers::Timer;
 use super::writer::Token;
 use super::{Agent, Output, WriteError};
@@ -26,6 +30,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
 /// How long an answer is believed.
 const AGE: Duration = Duration::from_secs(300);
+/// After this time a neighbour that has not answered is asked for again, if packets are dispatched to it.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// After this time the switch is asked again to take a neighbour's entries that it refused.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
 /// Packets that may come back from a switch that has had the neighbour's entries for long: they were on
@@ -85,9 +91,13 @@ struct Neighbour {
     mac: Option<[u8; 6]>,
     state: State,
     entries: Entries,
-    /// A route or an affinity names its id: it keeps it.
+    /// A route names its id: it keeps it.
     named: bool,
+    /// Affinities and criteria that dispatch to it: it keeps its id while there are any.
+    users: u32,
     waiting: VecDeque<Waiting>,
+    /// Flows that go in when its entries are in.
+    flows: Vec<FlowRef>,
     due: Duration,
 }
 
@@ -149,7 +159,9 @@ impl Neighbours {
                 state: State::Unknown,
                 entries: Entries::Out,
                 named: false,
+                users: 0,
                 waiting: VecDeque::new(),
+                flows: Vec::new(),
                 due: Duration::ZERO,
             },
         );
@@ -158,6 +170,17 @@ impl Neighbours {
 
     pub fn address_of(&self, id: u16) -> Option<IpAddr> {
         self.by_id.get(&id).copied()
+    }
+
+    fn by_id_mut(&mut self, id: u16) -> Option<&mut Neighbour> {
+        self.by_address.get_mut(self.by_id.get(&id)?)
+    }
+
+    fn forget(&mut self, id: u16) {
+        if let Some(address) = self.by_id.remove(&id) {
+            self.by_address.remove(&address);
+            self.free.push(id);
+        }
     }
 }
 
@@ -181,18 +204,13 @@ impl Agent {
     }
 
     /// The port and neighbour that lead to an address: connected networks and routes, longest prefix first.
-    fn next_hop(&self, to: IpAddr) -> Option<(u16, IpAddr)> {
+    pub(super) fn next_hop(&self, to: IpAddr) -> Option<(u16, IpAddr)> {
         next_hop_by(&self.plan, to)
     }
 
     #[cfg(test)]
     pub(super) fn neighbours_known(&self) -> usize {
         self.neighbours.by_address.len()
-    }
-
-    /// Whether a port leads to an address.
-    pub(super) fn reaches(&self, to: IpAddr) -> bool {
-        self.next_hop(to).is_some()
     }
 
     /// Whether all of these next hops can have ids.
@@ -206,18 +224,6 @@ impl Agent {
         new.sort();
         new.dedup();
         known.len() + new.len() <= MAX
-    }
-
-    /// The id of the neighbour that packets for `to` go to; asks for it if nobody has.
-    pub(super) fn next_hop_id(&mut self, to: IpAddr) -> Option<u16> {
-        let (port, via) = self.next_hop(to)?;
-        let neighbour = self.neighbours.add(via, port)?;
-        neighbour.named = true;
-        let id = neighbour.id;
-        if neighbour.state == State::Unknown {
-            self.ask(via);
-        }
-        Some(id)
     }
 
     /// A packet that the pipeline could not send on for want of a neighbour.
@@ -274,8 +280,9 @@ impl Agent {
                 }
                 true
             }
-            (Waiting::Pipeline(_), Entries::Refused) => {
-                return self.counters.drop(Drop::Unresolved, 1);
+            (Waiting::Pipeline(packet), Entries::Refused) => {
+                self.counters.drop(Drop::Unresolved, 1);
+                return self.tell_sender(Problem::HostUnreachable, packet);
             }
             (Waiting::Pipeline(_), Entries::Out | Entries::Going { .. }) => false,
         };
@@ -365,8 +372,8 @@ impl Agent {
         self.send_frame(port, frame);
     }
 
-    /// The own address on a port from which a neighbour is asked.
-    fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
+    /// The own address of a port from which an address is spoken to.
+    pub(super) fn source_for(&self, port: u16, target: IpAddr) -> Option<IpAddr> {
         let port = self.plan.ports.iter().find(|p| p.number == port)?;
         let same = |net: &&IpNet| net.addr().is_ipv4() == target.is_ipv4();
         (port.addresses.iter().find(|net| net.contains(&target)))
@@ -394,6 +401,7 @@ impl Agent {
             State::Asking(n) | State::Probing(n) if n >= TRIES => self.gone(address),
             State::Asking(_) | State::Probing(_) => self.ask(address),
             State::Known { until } if until <= now => self.ask(address),
+            State::Unknown if neighbour.users > 0 => self.ask(address),
             State::Known { .. } | State::Unknown | State::Static => {}
         }
     }
@@ -403,8 +411,8 @@ impl Agent {
         let Some(neighbour) = self.neighbours.by_address.get_mut(&address) else {
             return;
         };
-        let dropped = neighbour.waiting.len();
-        neighbour.waiting.clear();
+        let waited = std::mem::take(&mut neighbour.waiting);
+        let dropped = waited.len();
         let there = matches!(
             neighbour.entries,
             Entries::In { .. } | Entries::Going { .. }
@@ -414,6 +422,13 @@ impl Agent {
         neighbour.mac = None;
         neighbour.state = State::Unknown;
         let (id, named) = (neighbour.id, neighbour.named);
+        let flows = std::mem::take(&mut neighbour.flows);
+        let used = neighbour.users > 0;
+        if used {
+            neighbour.due = self.now + ASK_AGAIN;
+            let due = neighbour.due;
+            self.timers.at(due, Timer::Neighbour(address));
+        }
         self.neighbours.waiting -= dropped.min(self.neighbours.waiting);
         self.counters.drop(Drop::Unresolved, dropped as u64);
         if let Some([next_hop, route]) = entries {
@@ -421,11 +436,12 @@ impl Agent {
                 self.writer.push(Change::Delete, entry, Token::None);
             }
         }
-        if !named {
-            self.neighbours.by_address.remove(&address);
-            self.neighbours.by_id.remove(&id);
-            self.neighbours.free.push(id);
+        if !named && !used {
+            self.neighbours.forget(id);
         }
+        self.tell_senders(waited);
+        let error = WriteError::Refused(format!("next hop {address} does not answer"));
+        self.tell_flows(flows, Some(&error));
     }
 
     /// A neighbour that was asked has answered.
@@ -534,6 +550,7 @@ impl Agent {
             return;
         }
         let waiting = std::mem::take(&mut neighbour.waiting);
+        let flows = std::mem::take(&mut neighbour.flows);
         let (port, mac) = (neighbour.port, neighbour.mac);
         self.neighbours.waiting -= waiting.len().min(self.neighbours.waiting);
         if refused {
@@ -547,12 +564,16 @@ impl Agent {
                     self.writer.push(Change::Delete, entry, Token::None);
                 }
             }
-            return self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.counters.drop(Drop::Unresolved, waiting.len() as u64);
+            self.tell_senders(waiting);
+            let text = format!("the switch does not take next hop {address}");
+            return self.tell_flows(flows, Some(&WriteError::Refused(text)));
         }
         neighbour.entries = Entries::In { returned: 0 };
         for what in waiting {
             self.dispatch_waiting(port, mac, what);
         }
+        self.tell_flows(flows, None);
     }
 
     /// Everything that the switch should hold of neighbours and routes to them.
@@ -659,7 +680,8 @@ impl Agent {
             let Some(neighbour) = self.neighbours.by_address.remove(&address) else {
                 continue;
             };
-            // Its id is not given out again while answers about it may be under way.
+            // Its id is not given out again while answers about it may be under way. Flows that are
+            // dispatched to it have ended.
             self.neighbours.by_id.remove(&neighbour.id);
             let waiting = neighbour.waiting.len();
             self.neighbours.waiting -= waiting.min(self.neighbours.waiting);
@@ -673,34 +695,29 @@ impl Agent {
                 self.timers.at(now, Timer::Neighbour(*address));
             }
         }
-        let mut went = Vec::new();
         for stated in &plan.neighbours {
-            let Some(n) = self.neighbours.add(stated.address, stated.port) else {
-                continue;
-            };
-            n.mac = Some(stated.mac);
-            n.state = State::Static;
-            n.named = true;
-            if matches!(n.entries, Entries::Out | Entries::Refused) {
-                // They are among what the plan brings.
-                n.entries = Entries::In { returned: 0 };
+            if let Some(n) = self.neighbours.add(stated.address, stated.port) {
+                n.mac = Some(stated.mac);
+                n.state = State::Static;
+                n.named = true;
             }
-            let waiting = std::mem::take(&mut n.waiting);
-            went.extend(
-                waiting
-                    .into_iter()
-                    .map(|what| (stated.port, stated.mac, what)),
-            );
         }
         for route in &plan.routes {
             if let Some(n) = self.neighbours.add(route.via, route.port) {
                 n.named = true;
             }
         }
-        self.neighbours.waiting -= went.len().min(self.neighbours.waiting);
-        // They may arrive before its entries, and come back for it.
-        for (port, mac, what) in went {
-            self.dispatch_waiting(port, Some(mac), what);
+    }
+
+    /// Writes the entries of static neighbours that are not on the switch yet.
+    pub(super) fn write_static_neighbours(&mut self) {
+        let missing: Vec<IpAddr> = (self.neighbours.by_address.iter())
+            .filter(|(_, n)| n.state == State::Static)
+            .filter(|(_, n)| matches!(n.entries, Entries::Out | Entries::Refused))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in missing {
+            self.write_entries(address);
         }
     }
 
@@ -710,6 +727,7 @@ impl Agent {
         for n in self.neighbours.by_address.values_mut() {
             dropped += n.waiting.len();
             n.waiting.clear();
+            n.flows.clear();
             n.entries = Entries::Out;
         }
         self.neighbours.waiting = 0;
@@ -718,7 +736,7 @@ impl Agent {
 }
 
 /// See [`Agent::next_hop`].
-fn next_hop_by(plan: &Plan, to: IpAddr) -> Option<(u16, IpAddr)> {
+pub(super) fn next_hop_by(plan: &Plan, to: IpAddr) -> Option<(u16, IpAddr)> {
     let connected = (plan.ports.iter()).flat_map(|p| {
         p.addresses
             .iter()

@@ -15,16 +15,19 @@ use rustc_hash::FxHashMap;
 use signalbox_lower::diff::Edits;
 use signalbox_lower::plan::{PartPlan, Plan};
 
+use super::flow_record::{Flow, Phase, minus};
+use super::neighbours::next_hop_by;
 use super::shares::{Owner, Share, Tenure};
-use super::store::{Flow, FlowRef, Phase, Slots};
+use super::slots::Slots;
+use super::store::FlowRef;
 use super::timers::Timer;
 use super::watch::Purpose;
 use super::writer::Token;
 use super::{Agent, Found, Link, Output, Service, SessionId, WriteError};
 use crate::cover::{covers_cube, covers_flow};
-use crate::entry::{Change, CriterionEntry, Entry, FixedAction};
-use crate::flow::Part;
-use crate::message::{AgentBody, Reason, ReportCause, ToManager};
+use crate::entry::{Cell, Change, CriterionEntry, Entry, FixedAction};
+use crate::flow::{Part, Tuple};
+use crate::message::{AgentBody, Reason, ReportCause, ToManager, Totals};
 
 /// A plan that waits for its program.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub(super) struct Entering {
 /// A service's index in the old plan and in the new one.
 type Places = BTreeMap<u8, u8>;
 
-fn part_of(plan: &Plan, service: u8, part: Part) -> Option<&PartPlan> {
+pub(super) fn part_of(plan: &Plan, service: u8, part: Part) -> Option<&PartPlan> {
     let service = plan.services.get(usize::from(service))?;
     match part {
         Part::Forward => Some(&service.forward),
@@ -156,19 +159,24 @@ impl Agent {
         let places = places(&old, &plan);
         let change = self.end_uncovered(&plan, &places);
         self.dismiss();
-        self.take_over(&plan, &places);
+        let moved = self.take_over(&plan, &places);
+        self.retarget_tallies(&old, &plan, &places);
         self.retarget_neighbours(&plan);
         self.plan_hash = crate::plan_hash(&plan);
         self.plan = plan;
+        self.retarget_tunnels();
         self.drop_strangers();
         self.count_fixed();
         self.entering = Some(Entering { change, awaited: 0 });
         if !kept {
             let cells: FxHashMap<_, _> = found.cells.iter().copied().collect();
             self.found_cells(&cells);
+            self.begin_cells(&moved, &cells);
             self.rebase(&cells);
         }
-        self.bring_in_line(&found);
+        self.adopt_neighbours(&found.neighbours);
+        self.adopt_tunnels(&found.neighbours);
+        self.bring_in_line();
     }
 
     /// The pipeline is open: a plan with another program is in force.
@@ -213,10 +221,13 @@ impl Agent {
                 state.shares = BTreeMap::from([(0, Tenure::default())]);
             }
         }
+        self.retarget_tallies(&old, &plan, &places);
         self.retarget_neighbours(&plan);
         self.plan_hash = crate::plan_hash(&plan);
         self.plan = plan;
+        self.retarget_tunnels();
         self.drop_strangers();
+        self.start_static_tallies();
         self.out.push(Output::PlanTaken);
         let after = self.standing_entries();
         let edits = Edits::between(&before, &after, Entry::table_key);
@@ -229,6 +240,8 @@ impl Agent {
             awaited += 1;
             self.writer.push(how, entry, Token::Plan);
         }
+        // These tell of themselves.
+        self.write_static_neighbours();
         self.entering = Some(Entering { change, awaited });
         if awaited == 0 {
             self.opened_with_plan();
@@ -254,6 +267,7 @@ impl Agent {
         let statics = self.plan.static_entries();
         let mut entries: Vec<Entry> = statics.into_iter().map(Entry::Static).collect();
         entries.extend(self.neighbours_standing());
+        entries.extend(self.tunnels_standing());
         entries
     }
 
@@ -308,17 +322,38 @@ impl Agent {
             let Some(d) = flow.direction(part) else {
                 return true;
             };
-            let covers = |part, tuple| {
+            let covers = |part, tuple: Tuple| {
                 part_of(plan, service, part)
-                    .is_some_and(|p| p.fixed.is_some() && covers_flow(&p.criteria, tuple, d.kind))
+                    .is_some_and(|p| p.fixed.is_some() && covers_flow(&p.criteria, &tuple, d.kind))
             };
-            covers(part, &d.tuple)
-                && match d.action {
-                    FixedAction::Translate(to) => covers(part.other(), &to.reversed()),
-                    FixedAction::Dispatch { next_hop } => self.neighbour_stays(plan, next_hop),
-                    FixedAction::Forward | FixedAction::Discard => true,
+            let does = match flow.action(part) {
+                Some(FixedAction::Translate(to)) => covers(part.other(), to.reversed()),
+                Some(FixedAction::Dispatch { next_hop, .. }) => {
+                    self.still_leads(plan, service, flow.action(part), next_hop)
                 }
+                Some(FixedAction::Forward | FixedAction::Discard) | None => true,
+            };
+            covers(part, d.tuple) && does
         })
+    }
+
+    /// Whether a plan still lets a service dispatch there, and the way is the same.
+    fn still_leads(
+        &self,
+        plan: &Plan,
+        service: u8,
+        action: Option<FixedAction>,
+        next_hop: u16,
+    ) -> bool {
+        let Some((server, _)) = action.and_then(|action| self.hop_of_entry(action)) else {
+            return false;
+        };
+        let pool = (plan.services.get(usize::from(service))).and_then(|s| s.balance.as_ref());
+        let is_server = pool.is_none_or(|b| b.servers.iter().any(|s| s.address == server));
+        let via = next_hop_by(plan, server).map(|(_, via)| via);
+        is_server
+            && via == self.neighbours.address_of(next_hop)
+            && self.neighbour_stays(plan, next_hop)
     }
 
     /// Ends every session: managers come back when they have the new plan.
@@ -369,8 +404,9 @@ impl Agent {
         self.count_criteria();
     }
 
-    /// Takes services, criteria and flows over to the places that they have in another plan.
-    fn take_over(&mut self, plan: &Plan, places: &Places) {
+    /// Takes services, criteria and flows over to the places that they have in another plan. Returns the
+    /// directions that have other counter cells from now on.
+    fn take_over(&mut self, plan: &Plan, places: &Places) -> Vec<(FlowRef, Part)> {
         let mut old: BTreeMap<u8, Service> = (std::mem::take(&mut self.services).into_iter())
             .zip(0u8..)
             .map(|(service, at)| (at, service))
@@ -386,6 +422,8 @@ impl Agent {
                     shares: kept.shares,
                     fixed: kept.fixed,
                     slots: kept.slots,
+                    criteria_slots: kept.criteria_slots,
+                    door: kept.door,
                     ..fresh
                 },
             });
@@ -400,21 +438,49 @@ impl Agent {
         // Flows of services that are gone have ended.
         self.store
             .move_services(|from| places.get(&from).copied().unwrap_or(from));
+        let mut moved = Vec::new();
         for (service, at) in plan.services.iter().zip(0u8..) {
             for (part, part_plan) in [
                 (Part::Forward, Some(&service.forward)),
                 (Part::Reply, service.reply.as_ref()),
             ] {
-                let wanted = part_plan.map_or_else(Slots::default, |p| {
-                    Slots::new(p.first_fixed_slot(), p.fixed_size)
-                });
-                self.resize_slots(at, part, wanted);
+                self.resize_slots(at, part, part_plan, &mut moved);
             }
+        }
+        moved
+    }
+
+    /// Directions that have got other cells count from what those hold.
+    fn begin_cells(&mut self, moved: &[(FlowRef, Part)], cells: &FxHashMap<Cell, Totals>) {
+        let header = self.target.header();
+        for (at, part) in moved {
+            let Some(flow) = self.store.get_mut(*at) else {
+                continue;
+            };
+            let service = flow.service;
+            let Some(d) = flow.direction_mut(*part) else {
+                continue;
+            };
+            let holds = (Self::cell(service, *part, d.slot))
+                .and_then(|cell| cells.get(&cell).copied())
+                .unwrap_or_default();
+            d.offset = minus(d.totals(header), holds);
+            d.resumed = 0;
+            d.holds = holds;
         }
     }
 
     /// Counter cells of a part in another place or number: its flows get new ones, and their totals go on.
-    fn resize_slots(&mut self, service: u8, part: Part, mut wanted: Slots) {
+    fn resize_slots(
+        &mut self,
+        service: u8,
+        part: Part,
+        plan: Option<&PartPlan>,
+        moved: &mut Vec<(FlowRef, Part)>,
+    ) {
+        let mut wanted = plan.map_or_else(Slots::default, |p| {
+            Slots::new(p.first_fixed_slot(), p.fixed_size)
+        });
         let same = (self.service(service)).is_none_or(|s| s.slots(part).has_range_of(&wanted));
         if same {
             return;
@@ -427,7 +493,15 @@ impl Agent {
             let direction = (self.store.get_mut(at)).and_then(|f| f.direction_mut(part));
             if let Some(d) = direction.filter(|d| d.slot != 0) {
                 d.slot = wanted.allocate().map_or(0, |(slot, _)| slot);
-                d.moved = true;
+                moved.push((at, part));
+            }
+        }
+        // Managers' criteria have cells beside these: they come again, with their managers.
+        self.end_criteria(service, |_| false);
+        if let Some(plan) = plan {
+            let fresh = super::tallies::criteria_slots(plan);
+            if let Some(s) = self.service(service) {
+                *s.criteria_slots(part) = fresh;
             }
         }
         if let Some(s) = self.service(service) {

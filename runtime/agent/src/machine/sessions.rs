@@ -81,7 +81,7 @@ impl Agent {
             }
             ManagerBody::Verdict(verdict) => self.verdict(id, share, &manager, verdict),
             ManagerBody::Install { affinities, .. } => {
-                self.install(id, share, &manager, subject, &affinities);
+                self.install(id, share, &manager, subject, &affinities, None);
             }
             ManagerBody::Delete { request, which } => self.delete(share, request, which),
             ManagerBody::Inject(inject) => self.inject(id, share, &manager, &inject),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::tunnels::Hop;
 use super::{Agent, SessionId};
 
 /// Shares that a service can have: managers' messages must not make the agent keep more and more.
@@ -43,6 +44,8 @@ pub(super) struct Origin {
     pub number: u32,
     /// Every packet is a question of its own.
     pub every_packet: bool,
+    /// The uses of next hops that its entries have or had.
+    pub hops: Vec<Hop>,
 }
 
 impl Agent {

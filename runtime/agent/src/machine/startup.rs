@@ -3,12 +3,12 @@
 //! The agent's state outlives the switch's absence. On a switch that was never away, entries of an agent
 //! before this one are adopted: their flows go on, and end by their leases (DESIGN.md, invariant 5).
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::store::{Direction, Flow, Phase, Progress};
+use super::flow_record::{Act, Cookie, Direction, Flow, Moment, Phase, Progress, Terms};
+use super::install::hop_of;
+use super::limits::watches_answers;
+use super::slots::Slots;
 use super::writer::Token;
 use super::{Agent, Found, Link, Output, WriteError};
 use crate::cover::covers_flow;
@@ -21,22 +21,25 @@ impl Agent {
         if self.link != Link::Down {
             self.switch_down("it came up again without having gone");
         }
-        let cells: FxHashMap<Cell, Totals> = found.cells.iter().copied().collect();
         self.forget_ended();
+        let cells: FxHashMap<Cell, Totals> = found.cells.into_iter().collect();
         self.found_cells(&cells);
+        self.adopt_neighbours(&found.neighbours);
+        self.adopt_tunnels(&found.neighbours);
         if self.store.len() == 0 {
             self.adopt(&found.fixed, &cells);
         } else {
             self.rebase(&cells);
         }
-        self.bring_in_line(&found);
+        self.bring_in_line();
     }
 
-    /// Has the switch hold what it should, on top of what it does.
-    pub(super) fn bring_in_line(&mut self, found: &Found) {
+    /// Has the switch hold what it should.
+    pub(super) fn bring_in_line(&mut self) {
         self.link = Link::Reconciling;
-        self.adopt_neighbours(&found.neighbours);
+        self.drop_unused_tunnels();
         let mut desired = self.neighbour_state();
+        desired.extend(self.tunnel_entries());
         desired.extend(self.criteria_entries());
         for (at, flow) in self.store.iter() {
             for part in [Part::Reply, Part::Forward] {
@@ -63,6 +66,7 @@ impl Agent {
         match result {
             Ok(()) => {
                 self.link = Link::Ready;
+                self.start_static_tallies();
                 self.out.push(Output::Ready);
                 self.opened_with_plan();
             }
@@ -93,6 +97,9 @@ impl Agent {
         self.criteria_cut_short();
         self.drop_held();
         self.drop_waiting();
+        self.tallies_cut_short();
+        self.batches.clear();
+        self.drop_fragments();
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
                 continue;
@@ -101,12 +108,10 @@ impl Agent {
             if let Phase::Installing(_) = flow.phase {
                 // Decided is decided: it goes in when the switch is back.
                 flow.phase = Phase::Live;
-                let held = std::mem::take(&mut flow.held);
+                let held = flow.take_held();
+                flow.transit = None;
                 let service = flow.service;
                 self.counters.flows += 1;
-                if flow.progress == Progress::HalfOpen {
-                    self.counters.half_open.add(1);
-                }
                 self.start_timers(at);
                 self.unreserve(&held, service);
                 self.counters
@@ -130,75 +135,79 @@ impl Agent {
 
     /// What the switch's cells hold, those that are free included: their next flows count from there.
     pub(super) fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
-        for slots in self.services.iter_mut().flat_map(|s| &mut s.slots) {
-            slots.forget();
+        for s in &mut self.services {
+            (s.slots.iter_mut().chain(&mut s.criteria_slots)).for_each(Slots::forget);
         }
         for (cell, holds) in cells {
             if let Some(s) = self.services.get_mut(usize::from(cell.service)) {
-                s.slots(cell.part).found(cell.slot, *holds);
+                let fixed = s.slots(cell.part).has(cell.slot);
+                let slots = if fixed {
+                    s.slots(cell.part)
+                } else {
+                    s.criteria_slots(cell.part)
+                };
+                slots.found(cell.slot, *holds);
             }
         }
+        self.rebase_tallies(|cell| cells.get(cell).copied().unwrap_or_default());
     }
 
     /// A switch that has started afresh has empty cells: running totals go on from where they were.
     pub(super) fn rebase(&mut self, cells: &FxHashMap<Cell, Totals>) {
+        let header = self.target.header();
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
                 continue;
             };
             let service = flow.service;
-            for part in [Part::Forward, Part::Reply] {
+            for part in flow.parts() {
                 let Some(d) = flow.direction_mut(part) else {
                     continue;
                 };
                 let holds = Self::cell(service, part, d.slot)
                     .and_then(|cell| cells.get(&cell).copied())
                     .unwrap_or_default();
-                if std::mem::take(&mut d.moved) {
-                    d.carried = d.totals;
-                    d.base = holds;
-                    d.resumed = 0;
-                } else if holds.packets < d.holds.packets {
-                    d.carried = d.totals;
-                    d.base = Totals::default();
-                    d.resumed = 0;
-                }
-                d.holds = holds;
+                d.rebase(holds, header);
             }
         }
     }
 
-    /// Takes over the flows of an agent before this one. An entry without its partner, or one that the
-    /// plan does not cover any more, is not wanted and goes.
+    /// Takes over the flows of an agent before this one. A translating entry without its partner, one that
+    /// the plan does not cover any more, or that leads to where nobody is known, is not wanted and goes.
     fn adopt(&mut self, found: &[FixedEntry], cells: &FxHashMap<Cell, Totals>) {
         let by_key: FxHashMap<FlowKey, &FixedEntry> = found.iter().map(|e| (e.key, e)).collect();
         let mut used: FxHashMap<(u8, Part), Vec<u32>> = FxHashMap::default();
         let mut flows = Vec::new();
         for forward in found.iter().filter(|e| e.key.part == Part::Forward) {
-            let FixedAction::Translate(to) = forward.action else {
-                continue;
+            let reply = match forward.action {
+                FixedAction::Translate(to) => {
+                    let reply_key = FlowKey {
+                        part: Part::Reply,
+                        tuple: to.reversed(),
+                        ..forward.key
+                    };
+                    let home = FixedAction::Translate(forward.key.tuple.reversed());
+                    match by_key.get(&reply_key) {
+                        Some(reply) if reply.action == home => Some(**reply),
+                        _ => continue,
+                    }
+                }
+                FixedAction::Forward | FixedAction::Discard | FixedAction::Dispatch { .. } => None,
             };
-            let reply_key = FlowKey {
-                part: Part::Reply,
-                tuple: to.reversed(),
-                ..forward.key
-            };
-            let Some(reply) = by_key.get(&reply_key) else {
-                continue;
-            };
-            let covered = [forward, *reply].into_iter().all(|e| {
+            let entries = || [Some(*forward), reply].into_iter().flatten();
+            let covered = entries().all(|e| {
                 self.part_plan(e.key.service, e.key.part)
                     .is_some_and(|p| covers_flow(&p.criteria, &e.key.tuple, e.key.kind))
             });
-            if !covered || reply.action != FixedAction::Translate(forward.key.tuple.reversed()) {
+            if !covered || entries().any(|e| !self.leads_somewhere(&e)) {
                 continue;
             }
-            for e in [forward, *reply] {
+            for e in entries() {
                 used.entry((e.key.service, e.key.part))
                     .or_default()
                     .push(e.slot);
             }
-            flows.push((*forward, **reply));
+            flows.push((*forward, reply));
         }
         for ((service, part), slots) in &used {
             if let Some(s) = self.service(*service) {
@@ -206,59 +215,45 @@ impl Agent {
             }
         }
         for (forward, reply) in flows {
-            self.adopt_flow(&forward, &reply, cells);
+            self.adopt_flow(&forward, reply.as_ref(), cells);
         }
         self.count_fixed();
+    }
+
+    /// Whether an entry's next hop and tunnel are those that were taken over.
+    fn leads_somewhere(&self, e: &FixedEntry) -> bool {
+        let FixedAction::Dispatch { next_hop, tunnel } = e.action else {
+            return true;
+        };
+        let via = self.neighbours.address_of(next_hop);
+        let server = match tunnel {
+            0 => via,
+            _ => self.tunnels.of(tunnel).map(|(server, _)| server),
+        };
+        let leads = server.and_then(|to| self.next_hop(to)).map(|(_, via)| via);
+        via.is_some() && leads == via
     }
 
     fn adopt_flow(
         &mut self,
         forward: &FixedEntry,
-        reply: &FixedEntry,
+        reply: Option<&FixedEntry>,
         cells: &FxHashMap<Cell, Totals>,
     ) {
         let service = forward.key.service;
         let Some(plan) = self.plan.services.get(usize::from(service)) else {
             return;
         };
-        let leases = Leases {
-            half_open_ms: Some(plan.limits.half_open_ms),
-            idle_ms: Some(plan.limits.idle_ms),
-            closed_ms: Some(plan.limits.closed_ms),
-            hard_ms: None,
-        };
-        let direction = |e: &FixedEntry| {
-            let holds = Self::cell(service, e.key.part, e.slot)
-                .and_then(|cell| cells.get(&cell).copied())
-                .unwrap_or_default();
-            Direction {
-                tuple: e.key.tuple,
-                kind: e.key.kind,
-                action: e.action,
-                interest: InterestMask::default(),
-                slot: e.slot,
-                base: Totals::default(),
-                carried: Totals::default(),
-                holds,
-                totals: holds,
-                resumed: 0,
-                watched: holds.packets,
-                fin: false,
-                moved: false,
-            }
-        };
-        let flow = Flow {
-            service,
-            share: 0,
-            number: 0,
+        let limits = &plan.limits;
+        let terms = Terms {
             manager: "".into(),
             epoch: 0,
-            cookie: Bytes::new(),
-            forward: Some(direction(forward)),
-            reply: Some(direction(reply)),
-            phase: Phase::Live,
-            progress: Progress::Established,
-            leases,
+            leases: Leases {
+                half_open_ms: Some(limits.half_open_ms),
+                idle_ms: Some(limits.idle_ms),
+                closed_ms: Some(limits.closed_ms),
+                hard_ms: None,
+            },
             track_close: true,
             statistics: Statistics {
                 count: true,
@@ -266,22 +261,60 @@ impl Agent {
                 on_close: true,
                 flags: false,
             },
-            subject: None,
-            together: false,
-            refused: false,
-            retries: 0,
-            created: self.now,
-            active: self.now,
-            look: Duration::ZERO,
-            looking: false,
-            report_sequence: 0,
-            held: Vec::new(),
+            watch_answer: watches_answers(limits),
         };
-        if self.store.insert(flow).is_some()
-            && let Some(s) = self.service(service)
-        {
-            *s.fixed(Part::Forward) += 1;
-            *s.fixed(Part::Reply) += 1;
+        let direction = |e: &FixedEntry| {
+            let holds = Self::cell(service, e.key.part, e.slot)
+                .and_then(|cell| cells.get(&cell).copied())
+                .unwrap_or_default();
+            let act = match e.action {
+                FixedAction::Forward => Act::Forward,
+                FixedAction::Discard => Act::Discard,
+                FixedAction::Dispatch { next_hop, tunnel } => Act::Dispatch { next_hop, tunnel },
+                FixedAction::Translate(_) => Act::AsPartner,
+            };
+            let (tuple, kind) = (e.key.tuple, e.key.kind);
+            let cell = (e.slot, holds);
+            let mut d = Direction::new(tuple, kind, act, InterestMask::default(), cell);
+            // Its totals go on from what it has counted.
+            d.offset = Totals::default();
+            d.look();
+            Box::new(d)
+        };
+        let now = Moment::from(self.now);
+        let flow = Flow {
+            number: 0,
+            forward: Some(direction(forward)),
+            reply: reply.map(direction),
+            terms: self.store.shared(terms),
+            cookie: Cookie::from(&[][..]),
+            transit: None,
+            created: now,
+            active: now,
+            look: Moment::default(),
+            report: Moment::default(),
+            share: 0,
+            criterion: 0,
+            report_sequence: 0,
+            service,
+            phase: Phase::Live,
+            progress: Progress::Established,
+            opener: Part::Forward,
+            looking: false,
+            reset: false,
+            in_rest: false,
+        };
+        let parts: Vec<Part> = flow.parts().collect();
+        let hops: Vec<_> = flow.directions().filter_map(|d| hop_of(&d.act)).collect();
+        if self.store.insert(flow).is_some() {
+            for hop in hops {
+                self.keep_hop(hop);
+            }
+            if let Some(s) = self.service(service) {
+                for part in parts {
+                    *s.fixed(part) += 1;
+                }
+            }
         }
     }
 }

@@ -1,18 +1,17 @@
-//! The affinity store: flows, each with up to two fixed entries, and their counter slots.
+//! The affinity store: flows, each with up to two fixed entries, and the ways to find them.
 //!
-//! It keeps them; what happens to them is decided in `install`, `ending` and `watch`.
+//! It keeps them; what happens to them is decided in `install`, `ending` and `watch`. The indices hold
+//! numbers of four bytes and look the keys up in the flows themselves, and flows stand in pages, so that
+//! growing copies nothing.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 
-use super::shares::Share;
-use crate::entry::{Entry, FixedAction, FixedEntry, Packet};
-use crate::flow::{FlowKey, PacketKind, Part, Tuple};
-use crate::message::{InterestMask, Leases, ReportCause, Statistics, Subject, Totals};
-use crate::packet::proto;
+use super::flow_record::{Flow, Terms};
+use crate::flow::{FlowKey, Part};
 
 /// Names a flow of the store; stale ones are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,199 +25,69 @@ const FIXED_BIT: u32 = 0x8000_0000;
 const INDEX_BITS: u32 = 22;
 /// Flows that a store can hold.
 pub(super) const MAX_FLOWS: usize = 1 << INDEX_BITS;
-
-/// Where a flow is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Its entry of this direction is being written.
-    Installing(Part),
-    /// Its entries are in.
-    Live,
-    /// Its entries are being deleted; so many deletions are not acknowledged.
-    Ending {
-        cause: ReportCause,
-        request: u64,
-        pending: u8,
-    },
-    /// Its entries are gone; the last packets leave the pipeline.
-    Draining { cause: ReportCause, request: u64 },
-}
-
-/// How far a connection has come, as far as the agent can see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Progress {
-    /// The other side has not answered.
-    HalfOpen,
-    /// It has.
-    Established,
-    /// Both FINs or a RST were seen.
-    Closed,
-}
-
-/// One direction of a flow.
-#[derive(Debug, Clone)]
-pub(crate) struct Direction {
-    pub tuple: Tuple,
-    pub kind: PacketKind,
-    pub action: FixedAction,
-    pub interest: InterestMask,
-    /// 0 for none.
-    pub slot: u32,
-    /// What the slot held when it was given out.
-    pub base: Totals,
-    /// What was counted on a switch that has started afresh since.
-    pub carried: Totals,
-    /// What the slot held when it was last read.
-    pub holds: Totals,
-    /// Running totals as last read.
-    pub totals: Totals,
-    /// Packets that the agent resumed into this entry.
-    pub resumed: u64,
-    /// Packets of `totals` at the last look for activity.
-    pub watched: u64,
-    /// A FIN has passed.
-    pub fin: bool,
-    /// It has a new slot, and nobody knows yet what that held before.
-    pub moved: bool,
-}
-
-/// A flow.
-#[derive(Debug, Clone)]
-pub(crate) struct Flow {
-    pub service: u8,
-    /// The share of the service under which it was decided.
-    pub share: u32,
-    pub number: u64,
-    pub manager: Arc<str>,
-    /// The epoch under which that manager decided; 0 for a flow that was found on the switch.
-    pub epoch: u64,
-    pub cookie: Bytes,
-    pub forward: Option<Direction>,
-    pub reply: Option<Direction>,
-    pub phase: Phase,
-    pub progress: Progress,
-    pub leases: Leases,
-    pub track_close: bool,
-    pub statistics: Statistics,
-    /// What installs it, named in a denial; `None` if it was found on the switch.
-    pub subject: Option<Subject>,
-    /// Other flows came in the same request: they go if the switch refuses this one.
-    pub together: bool,
-    /// The switch has refused it, or one of its request: its manager knows, and hears no more of it.
-    pub refused: bool,
-    /// Attempts in vain to delete its entries or to read its cells for the last time.
-    pub retries: u8,
-    pub created: Duration,
-    /// The latest time at which it may have been active.
-    pub active: Duration,
-    /// When it is looked at next.
-    pub look: Duration,
-    /// A look is under way.
-    pub looking: bool,
-    pub report_sequence: u64,
-    /// Packets that wait for its entries.
-    pub held: Vec<Packet>,
-}
-
-impl Flow {
-    pub fn share(&self) -> Share {
-        Share {
-            service: self.service,
-            number: self.share,
-        }
-    }
-
-    pub fn direction(&self, part: Part) -> Option<&Direction> {
-        match part {
-            Part::Forward => self.forward.as_ref(),
-            Part::Reply => self.reply.as_ref(),
-        }
-    }
-
-    pub fn direction_mut(&mut self, part: Part) -> Option<&mut Direction> {
-        match part {
-            Part::Forward => self.forward.as_mut(),
-            Part::Reply => self.reply.as_mut(),
-        }
-    }
-
-    pub fn key(&self, part: Part) -> Option<FlowKey> {
-        self.direction(part).map(|d| FlowKey {
-            service: self.service,
-            part,
-            tuple: d.tuple,
-            kind: d.kind,
-        })
-    }
-
-    /// The lease that counts now.
-    pub fn lease(&self) -> Option<Duration> {
-        let ms = match self.progress {
-            Progress::HalfOpen => self.leases.half_open_ms.or(self.leases.idle_ms),
-            Progress::Established => self.leases.idle_ms,
-            Progress::Closed => self.leases.closed_ms.or(self.leases.idle_ms),
-        };
-        ms.map(Duration::from_millis)
-    }
-
-    /// From when its lease counts. The asker's own packets do not keep a TCP flow half open: without an
-    /// answer it ends, however often they are repeated.
-    pub fn resting_since(&self) -> Duration {
-        let tcp = (self.forward.as_ref()).is_some_and(|d| d.tuple.proto == proto::TCP);
-        let unanswered =
-            self.progress == Progress::HalfOpen && self.leases.half_open_ms.is_some() && tcp;
-        if unanswered {
-            self.created
-        } else {
-            self.active
-        }
-    }
-
-    /// The entry of one direction as it should be on the switch now.
-    pub fn entry(&self, at: FlowRef, part: Part) -> Option<Entry> {
-        use crate::flow::events::{FIN, RST, SYN};
-        let d = self.direction(part)?;
-        let mut packet_events = d.interest.packet_events;
-        let mut notice_events = d.interest.notice_events;
-        if self.track_close {
-            if self.progress == Progress::Closed {
-                // A new connection on the old tuple must be decided afresh (A6.15).
-                if part == Part::Forward {
-                    packet_events |= SYN;
-                }
-            } else {
-                notice_events |= FIN | RST;
-            }
-        }
-        Some(Entry::Fixed(FixedEntry {
-            key: self.key(part)?,
-            action: d.action,
-            packet_events,
-            notice_events,
-            entry: at.entry_id(part),
-            slot: d.slot,
-            idle: self.leases.idle_ms.map(Duration::from_millis),
-        }))
-    }
-}
+/// Flows in a page.
+const PAGE: usize = 1 << PAGE_BITS;
+const PAGE_BITS: u32 = 10;
+/// Different terms that are kept for flows to come.
+const TERMS: usize = 32;
 
 impl FlowRef {
     /// The id that packets of this flow's entry carry.
     pub fn entry_id(self, part: Part) -> u32 {
-        let part_bit = u32::from(part == Part::Forward);
-        FIXED_BIT | ((self.generation & 0xff) << (INDEX_BITS + 1)) | (self.index << 1) | part_bit
+        FIXED_BIT | ((self.generation & 0xff) << (INDEX_BITS + 1)) | self.code(part)
     }
+
+    /// Index and part in one number.
+    fn code(self, part: Part) -> u32 {
+        (self.index << 1) | u32::from(part == Part::Forward)
+    }
+}
+
+fn part_of(code: u32) -> Part {
+    if code & 1 == 1 {
+        Part::Forward
+    } else {
+        Part::Reply
+    }
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    flow: Option<Flow>,
 }
 
 /// All flows.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    flows: Vec<Option<(u32, Flow)>>,
+    pages: Vec<Vec<Place>>,
+    places: usize,
     free: Vec<u32>,
-    generations: Vec<u32>,
-    by_key: FxHashMap<FlowKey, FlowRef>,
+    /// Codes of directions, by their keys.
+    by_key: HashTable<u32>,
+    /// Indices of flows, by service and the manager's number.
+    by_number: HashTable<u32>,
     live: usize,
+    /// Terms that flows were made on lately.
+    terms: Vec<Arc<Terms>>,
+}
+
+fn hash(what: &impl std::hash::Hash) -> u64 {
+    FxBuildHasher.hash_one(what)
+}
+
+fn place(pages: &[Vec<Place>], index: u32) -> Option<&Place> {
+    let index = index as usize;
+    pages.get(index >> PAGE_BITS)?.get(index % PAGE)
+}
+
+fn key_at(pages: &[Vec<Place>], code: u32) -> Option<FlowKey> {
+    place(pages, code >> 1)?.flow.as_ref()?.key(part_of(code))
+}
+
+fn number_at(pages: &[Vec<Place>], index: u32) -> Option<(u8, u64)> {
+    let flow = place(pages, index)?.flow.as_ref()?;
+    Some((flow.service, flow.number))
 }
 
 impl Store {
@@ -226,49 +95,125 @@ impl Store {
         self.live
     }
 
+    /// Terms, shared with other flows that have the same.
+    pub fn shared(&mut self, terms: Terms) -> Arc<Terms> {
+        if let Some(known) = self.terms.iter().find(|t| ***t == terms) {
+            return known.clone();
+        }
+        if self.terms.len() == TERMS {
+            self.terms.remove(0);
+        }
+        let terms = Arc::new(terms);
+        self.terms.push(terms.clone());
+        terms
+    }
+
+    fn place_mut(&mut self, index: u32) -> Option<&mut Place> {
+        let index = index as usize;
+        (self.pages.get_mut(index >> PAGE_BITS)?).get_mut(index % PAGE)
+    }
+
+    /// A place that nobody has; `None` when the store is full.
+    fn free_index(&mut self) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            return Some(index);
+        }
+        if self.places == MAX_FLOWS {
+            return None;
+        }
+        if self.places.is_multiple_of(PAGE) {
+            self.pages.push(Vec::with_capacity(PAGE));
+        }
+        self.pages.last_mut()?.push(Place::default());
+        self.places += 1;
+        u32::try_from(self.places - 1).ok()
+    }
+
     /// Adds a flow under the keys of its directions; `None` when the store is full.
     pub fn insert(&mut self, flow: Flow) -> Option<FlowRef> {
-        let index = match self.free.pop() {
-            Some(i) => i,
-            None if self.flows.len() < MAX_FLOWS => {
-                self.flows.push(None);
-                self.generations.push(0);
-                u32::try_from(self.flows.len() - 1).ok()?
-            }
-            None => return None,
+        let index = self.free_index()?;
+        let keys = [Part::Forward, Part::Reply].map(|part| (part, flow.key(part)));
+        let number = (flow.service, flow.number);
+        let place = self.place_mut(index)?;
+        place.generation = place.generation.wrapping_add(1);
+        place.flow = Some(flow);
+        let at = FlowRef {
+            index,
+            generation: place.generation,
         };
-        let generation = {
-            let g = self.generations.get_mut(index as usize)?;
-            *g = g.wrapping_add(1);
-            *g
-        };
-        let at = FlowRef { index, generation };
-        for part in [Part::Forward, Part::Reply] {
-            if let Some(key) = flow.key(part) {
-                self.by_key.insert(key, at);
+        let pages = &self.pages;
+        for (part, key) in keys {
+            let Some(key) = key else { continue };
+            let same = |code: &u32| key_at(pages, *code) == Some(key);
+            let hash_of = |code: &u32| key_at(pages, *code).map_or(0, |k| hash(&k));
+            match self.by_key.find_mut(hash(&key), same) {
+                Some(code) => *code = at.code(part),
+                None => {
+                    self.by_key
+                        .insert_unique(hash(&key), at.code(part), hash_of);
+                }
             }
         }
-        *self.flows.get_mut(index as usize)? = Some((generation, flow));
+        let hash_of = |index: &u32| number_at(pages, *index).map_or(0, |n| hash(&n));
+        (self.by_number).insert_unique(hash(&number), index, hash_of);
         self.live += 1;
         Some(at)
     }
 
     pub fn get(&self, at: FlowRef) -> Option<&Flow> {
-        match self.flows.get(at.index as usize)? {
-            Some((generation, flow)) if *generation == at.generation => Some(flow),
-            _ => None,
-        }
+        let place = place(&self.pages, at.index)?;
+        (place.generation == at.generation).then_some(place.flow.as_ref())?
     }
 
     pub fn get_mut(&mut self, at: FlowRef) -> Option<&mut Flow> {
-        match self.flows.get_mut(at.index as usize)? {
-            Some((generation, flow)) if *generation == at.generation => Some(flow),
-            _ => None,
-        }
+        let place = self.place_mut(at.index)?;
+        (place.generation == at.generation).then_some(place.flow.as_mut())?
+    }
+
+    fn reference(&self, index: u32) -> Option<FlowRef> {
+        let place = place(&self.pages, index)?;
+        place.flow.as_ref()?;
+        Some(FlowRef {
+            index,
+            generation: place.generation,
+        })
     }
 
     pub fn find(&self, key: &FlowKey) -> Option<FlowRef> {
-        self.by_key.get(key).copied()
+        let same = |code: &u32| key_at(&self.pages, *code).as_ref() == Some(key);
+        let code = self.by_key.find(hash(key), same)?;
+        self.reference(code >> 1)
+    }
+
+    /// The flows of a service to which a manager has given that number.
+    pub fn numbered(&self, service: u8, number: u64) -> Vec<FlowRef> {
+        let wanted = (service, number);
+        (self.by_number.iter_hash(hash(&wanted)))
+            .filter(|index| number_at(&self.pages, **index) == Some(wanted))
+            .filter_map(|index| self.reference(*index))
+            .collect()
+    }
+
+    /// Gives a flow another number.
+    pub fn renumber(&mut self, at: FlowRef, number: u64) {
+        if self.get(at).is_none_or(|f| f.number == number) {
+            return;
+        }
+        self.forget_number(at);
+        let Some(flow) = self.get_mut(at) else { return };
+        flow.number = number;
+        let key = (flow.service, number);
+        let pages = &self.pages;
+        let hash_of = |index: &u32| number_at(pages, *index).map_or(0, |n| hash(&n));
+        (self.by_number).insert_unique(hash(&key), at.index, hash_of);
+    }
+
+    fn forget_number(&mut self, at: FlowRef) {
+        if let Some(key) = number_at(&self.pages, at.index)
+            && let Ok(entry) = (self.by_number).find_entry(hash(&key), |i| *i == at.index)
+        {
+            entry.remove();
+        }
     }
 
     /// Whose entry a packet met.
@@ -276,181 +221,70 @@ impl Store {
         if id & FIXED_BIT == 0 {
             return None;
         }
-        let part = if id & 1 == 1 {
-            Part::Forward
-        } else {
-            Part::Reply
-        };
         let index = (id >> 1) & ((1 << INDEX_BITS) - 1);
-        let (generation, _) = self.flows.get(index as usize)?.as_ref()?;
-        if generation & 0xff != (id >> (INDEX_BITS + 1)) & 0xff {
-            return None;
-        }
-        Some((
-            FlowRef {
-                index,
-                generation: *generation,
-            },
-            part,
-        ))
+        let at = self.reference(index)?;
+        let same = at.generation & 0xff == (id & !FIXED_BIT) >> (INDEX_BITS + 1);
+        same.then_some((at, part_of(id)))
     }
 
     /// Frees the flow's keys for a successor; the flow itself stays.
     pub fn unlink(&mut self, at: FlowRef) {
         let Some(flow) = self.get(at) else { return };
-        let keys = [flow.key(Part::Forward), flow.key(Part::Reply)];
-        for key in keys.into_iter().flatten() {
-            if self.by_key.get(&key) == Some(&at) {
-                self.by_key.remove(&key);
+        let keys = [Part::Forward, Part::Reply].map(|part| (part, flow.key(part)));
+        for (part, key) in keys {
+            let Some(key) = key else { continue };
+            let own = |code: &u32| *code == at.code(part);
+            if let Ok(entry) = self.by_key.find_entry(hash(&key), own) {
+                entry.remove();
             }
         }
     }
 
     pub fn remove(&mut self, at: FlowRef) -> Option<Flow> {
-        self.unlink(at);
         self.get(at)?;
-        let (_, flow) = self.flows.get_mut(at.index as usize)?.take()?;
+        self.unlink(at);
+        self.forget_number(at);
+        let flow = self.place_mut(at.index)?.flow.take()?;
         self.free.push(at.index);
         self.live -= 1;
         Some(flow)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (FlowRef, &Flow)> {
-        self.flows.iter().enumerate().filter_map(|(i, slot)| {
-            let (generation, flow) = slot.as_ref()?;
-            let index = u32::try_from(i).ok()?;
-            Some((
-                FlowRef {
-                    index,
-                    generation: *generation,
-                },
-                flow,
-            ))
+        let places = self.pages.iter().flatten();
+        places.enumerate().filter_map(|(i, place)| {
+            let flow = place.flow.as_ref()?;
+            let at = FlowRef {
+                index: u32::try_from(i).ok()?,
+                generation: place.generation,
+            };
+            Some((at, flow))
         })
     }
 
     /// Gives every flow's service another place. None of them may be on its way out.
     pub fn move_services(&mut self, to: impl Fn(u8) -> u8) {
-        self.by_key.clear();
-        for (index, place) in self.flows.iter_mut().enumerate() {
-            let (Some((generation, flow)), Ok(index)) = (place, u32::try_from(index)) else {
-                continue;
-            };
+        for flow in (self.pages.iter_mut().flatten()).filter_map(|p| p.flow.as_mut()) {
             flow.service = to(flow.service);
-            let at = FlowRef {
-                index,
-                generation: *generation,
-            };
-            for key in [flow.key(Part::Forward), flow.key(Part::Reply)] {
-                if let Some(key) = key {
-                    self.by_key.insert(key, at);
+        }
+        self.by_key.clear();
+        self.by_number.clear();
+        for at in self.refs() {
+            let pages = &self.pages;
+            for part in [Part::Forward, Part::Reply] {
+                if let Some(key) = key_at(pages, at.code(part)) {
+                    let hash_of = |code: &u32| key_at(pages, *code).map_or(0, |k| hash(&k));
+                    (self.by_key).insert_unique(hash(&key), at.code(part), hash_of);
                 }
+            }
+            if let Some(number) = number_at(pages, at.index) {
+                let hash_of = |index: &u32| number_at(pages, *index).map_or(0, |n| hash(&n));
+                (self.by_number).insert_unique(hash(&number), at.index, hash_of);
             }
         }
     }
 
     pub fn refs(&self) -> Vec<FlowRef> {
         self.iter().map(|(at, _)| at).collect()
-    }
-}
-
-/// The counter cells of one part of a service that fixed entries may use.
-#[derive(Debug, Default)]
-pub(super) struct Slots {
-    free: Vec<u32>,
-    first: u32,
-    next: u32,
-    end: u32,
-    values: FxHashMap<u32, Totals>,
-    /// Not in use, but nobody knows what they hold.
-    doubtful: Vec<u32>,
-}
-
-impl Slots {
-    /// So many cells from `first` on.
-    pub fn new(first: u32, count: u32) -> Self {
-        Self {
-            first,
-            next: first,
-            end: first + count,
-            ..Self::default()
-        }
-    }
-
-    /// Whether both are the same cells.
-    pub fn has_range_of(&self, other: &Self) -> bool {
-        (self.first, self.end) == (other.first, other.end)
-    }
-
-    /// A cell and what it holds already.
-    pub fn allocate(&mut self) -> Option<(u32, Totals)> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.next < self.end => {
-                self.next += 1;
-                self.next - 1
-            }
-            None => return None,
-        };
-        Some((slot, self.values.get(&slot).copied().unwrap_or_default()))
-    }
-
-    /// Gives a cell back, with what was read last.
-    pub fn release(&mut self, slot: u32, holds: Totals) {
-        if slot != 0 {
-            self.values.insert(slot, holds);
-            self.free.push(slot);
-        }
-    }
-
-    /// Keeps back a cell whose last value could not be read: its next flow would count wrong.
-    pub fn hold_back(&mut self, slot: u32) {
-        if slot != 0 {
-            self.doubtful.push(slot);
-        }
-    }
-
-    /// How many cells are free.
-    pub fn room(&self) -> usize {
-        self.free.len() + (self.end - self.next) as usize
-    }
-
-    /// Forgets what the cells held: all of them are about to be read.
-    pub fn forget(&mut self) {
-        self.values.clear();
-        self.free.append(&mut self.doubtful);
-    }
-
-    /// Notes what a cell was found to hold.
-    pub fn found(&mut self, slot: u32, holds: Totals) {
-        self.values.insert(slot, holds);
-    }
-
-    /// Takes cells that found entries use already.
-    pub fn take(&mut self, used: &[u32]) {
-        let used: rustc_hash::FxHashSet<u32> = used.iter().copied().collect();
-        let top = used.iter().map(|s| s + 1).max().unwrap_or(0);
-        self.next = top.clamp(self.first, self.end);
-        self.free = (self.first..self.next)
-            .filter(|s| !used.contains(s))
-            .collect();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_freed_slot_comes_back_with_what_it_holds() {
-        let mut slots = Slots::new(1, 1);
-        assert_eq!(slots.allocate(), Some((1, Totals::default())));
-        assert_eq!(slots.allocate(), None);
-        let held = Totals {
-            packets: 3,
-            bytes: 180,
-        };
-        slots.release(1, held);
-        assert_eq!(slots.allocate(), Some((1, held)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Gathering is what makes set-up fast: while a write travels, the updates of many flows join the
 //! following one. Two updates of one entry never share a write, because P4Runtime lets a server order
-//! the updates of a batch as it likes.
+//! the updates of a batch as it likes; neither does a tunnel's entry with the flows that use it.
 
 use std::collections::VecDeque;
 
@@ -26,6 +26,10 @@ pub(super) enum Token {
     Neighbour(u16),
     /// A criterion of a service, in a change of a manager's by its number.
     Criterion(Owner, u64),
+    /// An entry of a criterion goes, or becomes another manager's, by its id.
+    CriterionGone(u32),
+    /// A tunnel's entry is in, flows may go in.
+    Tunnel(u16),
     /// The ready entry.
     Ready,
     /// One of the entries that another plan changes.
@@ -62,9 +66,14 @@ impl Writer {
         let mut criteria_change: Option<Change> = None;
         // What another plan brings goes in before what it takes away goes out.
         let mut plan_change: Option<Change> = None;
+        let mut of_tunnels: Option<bool> = None;
         let mut ops = Vec::with_capacity(self.queue.len().min(limit));
         while let Some(op) = self.queue.front() {
             if ops.len() >= limit.max(1) {
+                break;
+            }
+            let is_tunnel = matches!(op.update.entry, Entry::Tunnel { .. });
+            if *of_tunnels.get_or_insert(is_tunnel) != is_tunnel {
                 break;
             }
             if matches!(op.update.entry, Entry::Criterion(_)) {

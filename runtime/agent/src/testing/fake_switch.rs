@@ -7,14 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ipnet::IpNet;
 use signalbox_lower::entries::PlannedEntry;
-use signalbox_lower::plan::{Fallback, Plan};
+use signalbox_lower::plan::{CriterionAction, Cube, Kind, Plan};
 
-use crate::cover::{covers_flow, cube_has_flow};
+use crate::cover::cube_has_flow;
 use crate::entry::{
     Cell, Change, CriterionAct, CriterionEntry, Entry, FixedAction, FixedEntry, Packet, PacketMeta,
-    Update, packet_in, packet_out,
+    Update, Wrap, packet_in, packet_out,
 };
-use crate::flow::{FlowKey, Part, Tuple};
+use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 use crate::machine::{Found, WriteError};
 use crate::message::Totals;
 use crate::packet::{self, View};
@@ -49,6 +49,10 @@ pub struct FakeSwitch {
     pub next_hops: BTreeMap<u16, (u16, [u8; 6])>,
     /// The plan's own entries.
     pub statics: BTreeMap<(String, String, i32), PlannedEntry>,
+    /// Tunnels: how they wrap, outer source and destination.
+    pub tunnels: BTreeMap<u16, (Wrap, IpAddr, IpAddr)>,
+    /// The tunnels of the packets that left by one, in order.
+    pub wrapped: Vec<u16>,
     /// Counters.
     pub cells: BTreeMap<Cell, Totals>,
     /// Whether the pipeline is open.
@@ -83,6 +87,8 @@ impl FakeSwitch {
             criteria: Vec::new(),
             routes: BTreeMap::new(),
             next_hops: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
+            wrapped: Vec::new(),
             cells: BTreeMap::new(),
             ready: false,
             fixed_size: 1 << 20,
@@ -117,6 +123,7 @@ impl FakeSwitch {
         }
         self.routes = old.routes;
         self.next_hops = old.next_hops;
+        self.tunnels = old.tunnels;
     }
 
     /// The plan whose program it runs has changed only in entries.
@@ -137,9 +144,15 @@ impl FakeSwitch {
             prefix: *prefix,
             next_hop: *id,
         });
+        let tunnels = (self.tunnels.iter()).map(|(id, (wrap, src, dst))| Entry::Tunnel {
+            id: *id,
+            wrap: *wrap,
+            src: *src,
+            dst: *dst,
+        });
         Found {
             fixed: self.fixed.values().copied().collect(),
-            neighbours: next_hops.chain(routes).collect(),
+            neighbours: next_hops.chain(routes).chain(tunnels).collect(),
             cells: self.cells.iter().map(|(c, t)| (*c, *t)).collect(),
         }
     }
@@ -150,6 +163,7 @@ impl FakeSwitch {
         self.criteria.clear();
         self.routes.clear();
         self.next_hops.clear();
+        self.tunnels.clear();
         for entry in desired {
             let update = Update {
                 change: Change::Insert,
@@ -222,6 +236,9 @@ impl FakeSwitch {
                 id, port, dst_mac, ..
             } => put(&mut self.next_hops, update.change, *id, (*port, *dst_mac)),
             Entry::Static(e) => put(&mut self.statics, update.change, e.key(), e.clone()),
+            Entry::Tunnel { id, wrap, src, dst } => {
+                put(&mut self.tunnels, update.change, *id, (*wrap, *src, *dst))
+            }
             Entry::Ready => {
                 self.ready = update.change != Change::Delete;
                 Ok(())
@@ -256,6 +273,17 @@ impl FakeSwitch {
         if view.icmp == 8 && (own || service) || own && view.tuple.dport >= 61_440 {
             return divert(packet_in::LOCAL);
         }
+        let ttl = packet::ETHERNET + if view.tuple.src.is_ipv4() { 8 } else { 7 };
+        match view.kind {
+            _ if packet::u8_at(frame, ttl).is_none_or(|ttl| ttl <= 1) => {
+                return divert(packet_in::TTL);
+            }
+            PacketKind::IcmpError => return divert(packet_in::ICMP_ERROR),
+            PacketKind::FirstFragment | PacketKind::LaterFragment => {
+                return divert(packet_in::FRAGMENT);
+            }
+            PacketKind::Whole => {}
+        }
         self.run(
             Pass {
                 meta,
@@ -266,6 +294,23 @@ impl FakeSwitch {
             0,
             None,
         )
+    }
+
+    /// As which flow a packet would come to the route; `None` if it would be dropped or diverted before.
+    pub fn fate(&mut self, port: u16, frame: &Bytes) -> Option<Tuple> {
+        let meta = PacketMeta {
+            port,
+            ..PacketMeta::default()
+        };
+        let mut pass = Pass {
+            meta,
+            frame: frame.clone(),
+            view: packet::view(frame)?,
+            extra: 0,
+        };
+        self.stages(&mut pass, 0, None)
+            .is_none()
+            .then_some(pass.view.tuple)
     }
 
     /// The agent sends a packet.
@@ -303,25 +348,13 @@ impl FakeSwitch {
     }
 
     fn run(&mut self, mut pass: Pass, from: i32, answered_at: Option<i32>) -> Vec<Fate> {
-        let plan = self.plan.clone();
-        let mut out = Vec::new();
-        let stages = plan.services.len();
-        let replies = (0..stages).rev().map(|i| (Part::Reply, i));
-        let forwards = (0..stages).map(|i| (Part::Forward, i));
-        for (part, index) in replies.chain(forwards) {
-            let stage = plan.services.get(index).map_or(0, |s| s.stage);
-            let at = place(part, stage);
-            if at < from || (part == Part::Forward && pass.meta.reply) {
-                continue;
-            }
-            let service = u8::try_from(index).unwrap_or(0);
-            if let Some(fate) = self.stage(service, part, stage, &mut pass, answered_at == Some(at))
-            {
-                out.push(fate);
-                return out;
-            }
+        if let Some(fate) = self.stages(&mut pass, from, answered_at) {
+            return vec![fate];
         }
-        if pass.meta.notices != 0 {
+        let fate = self.route(&pass);
+        let mut out = Vec::new();
+        // A diverted packet carries its notices with it.
+        if pass.meta.notices != 0 && !matches!(fate, Fate::ToAgent(_)) {
             let mut meta = pass.meta;
             meta.kind = packet_in::NOTICE;
             out.push(Fate::ToAgent(Packet {
@@ -329,8 +362,31 @@ impl FakeSwitch {
                 bytes: pass.frame.clone(),
             }));
         }
-        out.push(self.route(&pass));
+        out.push(fate);
         out
+    }
+
+    /// Where a packet ends before the route.
+    fn stages(&mut self, pass: &mut Pass, from: i32, answered_at: Option<i32>) -> Option<Fate> {
+        let plan = self.plan.clone();
+        let stages = plan.services.len();
+        let replies = (0..stages).rev().map(|i| (Part::Reply, i));
+        let forwards = (0..stages).map(|i| (Part::Forward, i));
+        for (part, index) in replies.chain(forwards) {
+            let stage = plan.services.get(index).map_or(0, |s| s.stage);
+            let at = place(part, stage);
+            let always = (plan.services.get(index))
+                .is_some_and(|s| matches!(s.kind, Kind::Filter | Kind::Observe));
+            if at < from || (part == Part::Forward && pass.meta.reply && !always) {
+                continue;
+            }
+            let service = u8::try_from(index).unwrap_or(0);
+            let fate = self.stage(service, part, stage, pass, answered_at == Some(at));
+            if fate.is_some() {
+                return fate;
+            }
+        }
+        None
     }
 
     fn stage(
@@ -348,11 +404,10 @@ impl FakeSwitch {
             kind: pass.view.kind,
         };
         let fixed = self.fixed.get(&key).copied();
-        let criterion = (self.criteria.iter())
-            .filter(|c| c.service == service && c.part == part)
-            .filter(|c| cube_has_flow(&c.cube, &pass.view.tuple, pass.view.kind))
-            .max_by_key(|c| c.priority)
-            .cloned();
+        let criterion = match fixed {
+            Some(_) => None,
+            None => self.criterion(service, part, pass),
+        };
         let (packet_events, notice_events, entry, slot) = match (&fixed, &criterion) {
             (Some(e), _) => (e.packet_events, e.notice_events, e.entry, e.slot),
             (None, Some(c)) => match c.action {
@@ -360,10 +415,15 @@ impl FakeSwitch {
                     packet_events,
                     notice_events,
                     ..
+                }
+                | CriterionAct::Dispatch {
+                    packet_events,
+                    notice_events,
+                    ..
                 } => (packet_events, notice_events, c.entry, c.slot),
-                _ => (0, 0, c.entry, c.slot),
+                CriterionAct::Pass | CriterionAct::Discard => (0, 0, c.entry, c.slot),
             },
-            (None, None) => return self.floor(service, part, pass),
+            (None, None) => return None,
         };
         if pass.view.events & packet_events != 0 && !answered {
             let meta = PacketMeta {
@@ -399,11 +459,12 @@ impl FakeSwitch {
                 None
             }
             Some(FixedAction::Discard) => Some(Fate::Dropped("service")),
-            Some(FixedAction::Dispatch { next_hop }) => {
-                pass.meta.next_hop = next_hop;
+            Some(FixedAction::Dispatch { next_hop, tunnel }) => {
+                (pass.meta.next_hop, pass.meta.tunnel) = (next_hop, tunnel);
                 None
             }
             Some(FixedAction::Forward) => None,
+            None if criterion.as_ref().is_some_and(is_shut_floor) => Some(Fate::Dropped("floor")),
             None => match criterion.map(|c| c.action) {
                 Some(
                     CriterionAct::Discard
@@ -411,23 +472,49 @@ impl FakeSwitch {
                         else_drop: true, ..
                     },
                 ) => Some(Fate::Dropped("service")),
+                Some(CriterionAct::Dispatch { hop, .. }) => {
+                    (pass.meta.next_hop, pass.meta.tunnel) = hop;
+                    None
+                }
                 _ => None,
             },
         }
     }
 
-    /// The floor: a static entry beneath the plan's criteria.
-    fn floor(&self, service: u8, part: Part, pass: &Pass) -> Option<Fate> {
+    /// The best of managers' criteria, the plan's own and the floors beneath.
+    fn criterion(&self, service: u8, part: Part, pass: &Pass) -> Option<CriterionEntry> {
         let s = self.plan.services.get(usize::from(service))?;
         let plan = match part {
             Part::Forward => &s.forward,
             Part::Reply => s.reply.as_ref()?,
         };
-        let met = covers_flow(&plan.criteria, &pass.view.tuple, pass.view.kind);
-        (met && s.fallback == Fallback::Drop).then_some(Fate::Dropped("floor"))
+        let floors = plan.floors(s.fallback);
+        let of_plan = (plan.criteria.iter().chain(&floors)).filter_map(|c| {
+            let action = match c.action {
+                CriterionAction::Pass => CriterionAct::Pass,
+                CriterionAction::Discard => CriterionAct::Discard,
+                CriterionAction::Ask { .. } => return None,
+            };
+            let cube = c.cubes.iter().find(|cube| has_packet(cube, pass))?;
+            Some(CriterionEntry {
+                service,
+                part,
+                cube: cube.clone(),
+                priority: c.priority,
+                action,
+                entry: c.id,
+                slot: c.id,
+            })
+        });
+        (self.criteria.iter())
+            .filter(|c| c.service == service && c.part == part)
+            .filter(|c| has_packet(&c.cube, pass))
+            .cloned()
+            .chain(of_plan)
+            .max_by_key(|c| c.priority)
     }
 
-    fn route(&self, pass: &Pass) -> Fate {
+    fn route(&mut self, pass: &Pass) -> Fate {
         let frame = rewritten(&pass.frame, &pass.view);
         let divert = |kind, next_hop| {
             let meta = PacketMeta {
@@ -456,12 +543,35 @@ impl FakeSwitch {
                 None => return Fate::Dropped("no route"),
             }
         };
+        let tunnel = pass.meta.tunnel;
+        if tunnel != 0 {
+            if !self.tunnels.contains_key(&tunnel) {
+                return Fate::Dropped("no tunnel");
+            }
+            self.wrapped.push(tunnel);
+        }
         match self.next_hops.get(&id) {
             Some((port, _)) => Fate::Out { port: *port, frame },
             None if pass.meta.next_hop != 0 => Fate::Dropped("no next hop"),
             None => divert(packet_in::UNRESOLVED, id),
         }
     }
+}
+
+fn is_shut_floor(c: &CriterionEntry) -> bool {
+    c.priority == FLOOR && c.action == CriterionAct::Discard
+}
+
+/// The priority of floors.
+const FLOOR: i32 = 1;
+
+/// Whether a packet is in a cube.
+fn has_packet(cube: &Cube, pass: &Pass) -> bool {
+    let view = &pass.view;
+    cube_has_flow(cube, &view.tuple, view.kind)
+        && cube.in_port.is_none_or(|p| p == pass.meta.port)
+        && cube.flags.is_none_or(|m| view.flags & m.mask == m.value)
+        && cube.icmp.is_none_or(|m| view.icmp & m.mask == m.value)
 }
 
 /// Past every stage.
@@ -488,9 +598,16 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
         packet::put(&mut f, packet::ETHERNET + 12, &src.octets());
         packet::put(&mut f, packet::ETHERNET + 16, &dst.octets());
     }
+    if view.kind == PacketKind::LaterFragment {
+        return f.into();
+    }
     if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
+    }
+    if matches!((view.tuple.proto, view.icmp), (packet::proto::ICMP, 0 | 8)) {
+        let identifier = if view.icmp == 8 { sport } else { dport };
+        packet::put(&mut f, view.l4 + 4, &identifier.to_be_bytes());
     }
     f.into()
 }

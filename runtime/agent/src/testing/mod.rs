@@ -4,6 +4,7 @@
 //! are the real switch's business. [`World`] runs an agent on it, on a clock that the test drives.
 
 mod fake_switch;
+mod plans;
 mod world;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::flow::{Tuple, events};
 use crate::packet::{TYPE_IPV4, frame};
 
 pub use fake_switch::{FakeSwitch, Fate};
+pub use plans::{direct, observed, totalled};
 pub use world::World;
 
 /// TCP's FIN, SYN, RST and ACK flags.

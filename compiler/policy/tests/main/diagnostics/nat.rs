@@ -309,6 +309,7 @@ fn outside_addresses_are_nobody_elses() {
     );
 }
 
+// A4.7
 #[test]
 fn two_services_never_claim_one_outside_tuple() {
     let two = |one: &str, two: &str| {

@@ -256,6 +256,7 @@ fn a_service_of_one_family_has_a_pool_of_that_family() {
     check(text, &["error family tcp.dst [2001:db8::80]:80"]);
 }
 
+// A4.7
 #[test]
 fn two_balance_services_share_neither_packets_nor_servers() {
     let two = |m: &str, pool: &str| {

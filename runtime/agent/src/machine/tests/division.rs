@@ -189,27 +189,34 @@ fn a_criterion_can_ask_about_every_packet() {
     assert_eq!(w.agent.counters().held.now, 0);
 }
 
+fn dispatch_to(c: &mut Criterion, next_hop: [u8; 4]) {
+    c.action = StaticAction::Dispatch {
+        next_hop: next_hop.into(),
+        tunnel: Tunnel::None,
+    };
+}
+
 #[test]
 fn what_the_agent_cannot_do_for_a_criterion_is_denied_with_a_reason() {
-    let next_hop = IpAddr::from([10, 0, 1, 10]);
-    let changes: [fn(&mut Criterion, IpAddr); 5] = [
-        |c, next_hop| {
-            let tunnel = Tunnel::None;
-            c.action = StaticAction::Dispatch { next_hop, tunnel };
-        },
-        |c, _| c.statistics.count = true,
-        |c, _| c.needs.push(Capability::Adjust),
-        |c, _| c.needs.push(Capability::Gue),
-        |c, _| c.needs.push(Capability::MarkDscp),
+    type Change = fn(&mut Criterion);
+    let changes: [(Change, Reason); 7] = [
+        (|c| dispatch_to(c, [10, 0, 1, 99]), Reason::NotCovered),
+        (|c| dispatch_to(c, [198, 51, 100, 1]), Reason::NotCovered),
+        (|c| c.statistics.flags = true, Reason::Unsupported),
+        (|c| c.statistics.on_close = true, Reason::Unsupported),
+        (|c| c.statistics.every_ms = Some(99), Reason::Malformed),
+        // A2.2
+        (|c| c.needs.push(Capability::Adjust), Reason::Unsupported),
+        (|c| c.needs.push(Capability::MarkDscp), Reason::Unsupported),
     ];
-    for change in changes {
+    for (change, reason) in changes {
         let mut w = World::new(plan());
         w.feed(Input::SessionOpened(LB));
         say(&mut w, LB, 1, hello("lb-1", 1));
         let mut wanted = criteria(&plan(), 1);
-        change(&mut wanted.list[0], next_hop);
+        change(&mut wanted.list[0]);
         say(&mut w, LB, 1, ManagerBody::Criteria(wanted));
-        assert_eq!(denials(&w), [(Subject::Criteria(1), Reason::Unsupported)]);
+        assert_eq!(denials(&w), [(Subject::Criteria(1), reason)]);
         assert!(w.switch.criteria.is_empty(), "a denial has no effect");
     }
 }

@@ -131,7 +131,11 @@ fn a_neighbour_whose_entry_the_switch_refuses_sends_no_packet_in_circles() {
             |u| matches!(u.entry, Entry::Route { .. }).then_some(WriteError::Full)
         };
         let flow = connect(&mut w, 1000);
-        assert!(w.take_left().is_empty());
+        let told = w.take_left();
+        assert!(
+            matches!(&told[..], [(1, t)] if t.proto == 1 && t.dst == flow.src),
+            "the client is told, and nothing else leaves: {told:?}"
+        );
         assert!(
             w.switch.next_hops.is_empty() && w.switch.routes.keys().all(|r| r.prefix_len() < 32)
         );
@@ -195,7 +199,11 @@ fn an_address_for_which_no_packet_could_wait_is_not_remembered() {
     w.receive(1, &tcp(1, &b, flags::ACK, b""));
     assert_eq!(w.agent.counters().drops[&Drop::NeighbourQueueFull], 3);
     w.advance(5 * S);
-    assert_eq!(w.agent.neighbours_known(), 1, "only the router of the plan");
+    assert_eq!(
+        w.agent.neighbours_known(),
+        2,
+        "the router of the plan, and the client, who was told"
+    );
 }
 
 #[test]

@@ -1,20 +1,31 @@
 //! The agent on a stand-in switch, with a manager that says what the test wants.
 
 mod acceptance;
+mod cascade;
+mod counting;
+mod direct;
 mod division;
+mod errors;
+mod fragments;
+mod frames;
 mod host;
 mod interests;
 mod leases;
+mod limits;
+mod oracle;
 mod plans;
+mod quotes;
 mod refusals;
+mod site;
 mod startup;
 mod statistics;
+mod walking;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use signalbox_lower::plan::{CriterionAction, Plan};
+use signalbox_lower::plan::{CriterionAction, Plan, ServicePlan};
 
 use super::{Input, SessionId};
 use crate::flow::{PacketKind, Part, Tuple};
@@ -27,6 +38,24 @@ const S: Duration = Duration::from_secs(1);
 
 fn say(w: &mut World, session: SessionId, epoch: u64, body: ManagerBody) {
     say_of(w, session, 0, epoch, body);
+}
+
+/// Says something about another service.
+fn say_about(w: &mut World, session: SessionId, service: &str, body: ManagerBody) {
+    let service = if matches!(body, ManagerBody::Hello(_)) {
+        ""
+    } else {
+        service
+    };
+    w.feed(Input::Message(
+        session,
+        ToAgent {
+            service: service.into(),
+            share: 0,
+            epoch: 1,
+            body,
+        },
+    ));
 }
 
 /// Says something about a share of the service.
@@ -49,10 +78,10 @@ fn say_of(w: &mut World, session: SessionId, share: u32, epoch: u64, body: Manag
 
 fn hello(manager: &str, epoch: u64) -> ManagerBody {
     ManagerBody::Hello(Hello {
+        instance: 0,
         version: VERSION,
         manager: manager.into(),
         plan_hash: 0,
-        instance: 0,
         claims: vec![Claim {
             service: "web-lb".into(),
             share: 0,
@@ -64,13 +93,16 @@ fn hello(manager: &str, epoch: u64) -> ManagerBody {
 
 /// The plan's own criteria.
 fn criteria(plan: &Plan, version: u64) -> Criteria {
-    let service = &plan.services[0];
-    let parts = [
-        (Part::Forward, &service.forward),
-        (Part::Reply, service.reply.as_ref().unwrap()),
-    ];
+    criteria_of(&plan.services[0], version)
+}
+
+/// A service's own criteria.
+fn criteria_of(service: &ServicePlan, version: u64) -> Criteria {
+    let reply = service.reply.as_ref().map(|r| (Part::Reply, r));
+    let parts = [(Part::Forward, &service.forward)];
     let list = parts
         .into_iter()
+        .chain(reply)
         .flat_map(|(part, p)| {
             p.criteria.iter().map(move |c| {
                 let CriterionAction::Ask {
@@ -124,6 +156,14 @@ fn beat(w: &mut World, version: u64) {
             criteria_version: version,
         }),
     );
+}
+
+/// Time passes, with heartbeats.
+fn pass(w: &mut World, seconds: u32) {
+    for _ in 0..seconds {
+        beat(w, 1);
+        w.advance(S);
+    }
 }
 
 /// Takes the interests that the agent has sent.

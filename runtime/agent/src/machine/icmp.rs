@@ -1,0 +1,325 @@
+//! What the agent tells the sender of a packet that cannot go on: Time Exceeded, Destination Unreachable and
+//! Packet Too Big (RFC 792, RFC 1812 section 4.3, RFC 4443).
+//!
+//! The sender finds its own packet in the error, as it sent it. When to say nothing is decided here too.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use signalbox_lower::plan::{Plan, Way};
+
+use super::Agent;
+use super::host::TTL;
+use super::translate::retarget;
+use crate::counters::{Drop, Sent, Withheld};
+use crate::cover::covers_flow;
+use crate::entry::{Packet, packet_in};
+use crate::flow::{PacketKind, Tuple};
+use crate::packet::{self, ETHERNET, View, proto};
+
+/// An IPv4 error is no longer than this (RFC 1812, section 4.3.2.3).
+const LONGEST_V4: usize = 576;
+/// An IPv6 error is no longer than this (RFC 4443, section 2.4 c).
+const LONGEST_V6: usize = 1280;
+/// Precedence 6, internetwork control (RFC 1812, section 4.3.2.5).
+const PRECEDENCE: u8 = 0xc0;
+/// The smallest MTU that IPv6 knows (RFC 8200, section 5): no smaller one is told.
+pub(super) const LEAST_MTU_V6: u32 = 1280;
+/// UDP and GUE headers, in bytes.
+const GUE: u32 = 12;
+
+/// A rate with room for bursts, on a clock that is handed in.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    every: Duration,
+    burst: u32,
+    /// When it will be full again.
+    full_at: Duration,
+}
+
+impl Bucket {
+    /// `per_second` at length, `burst` at once.
+    pub const fn new(per_second: u32, burst: u32) -> Self {
+        Self {
+            every: Duration::from_nanos(1_000_000_000 / per_second as u64),
+            burst,
+            full_at: Duration::ZERO,
+        }
+    }
+
+    /// Takes one, if there is one.
+    pub fn take(&mut self, now: Duration) -> bool {
+        let full_at = self.full_at.max(now) + self.every;
+        let fits = full_at - now <= self.every * self.burst;
+        if fits {
+            self.full_at = full_at;
+        }
+        fits
+    }
+}
+
+/// What a sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// TTL or hop limit has run out in transit.
+    TimeExceeded,
+    /// There is no route.
+    NetUnreachable,
+    /// The destination, or the router to it, does not answer.
+    HostUnreachable,
+    /// Nobody is at that port.
+    PortUnreachable,
+    /// The longest IP packet that the next link takes, in bytes.
+    TooBig(u32),
+}
+
+impl Problem {
+    /// Type, code and the word after the checksum.
+    fn v4(self) -> (u8, u8, u32) {
+        match self {
+            Self::TimeExceeded => (11, 0, 0),
+            Self::NetUnreachable => (3, 0, 0),
+            Self::HostUnreachable => (3, 1, 0),
+            Self::PortUnreachable => (3, 3, 0),
+            // RFC 1191, section 4.
+            Self::TooBig(mtu) => (3, 4, mtu.min(0xffff)),
+        }
+    }
+
+    fn v6(self) -> (u8, u8, u32) {
+        match self {
+            Self::TimeExceeded => (3, 0, 0),
+            Self::NetUnreachable => (1, 0, 0),
+            Self::HostUnreachable => (1, 3, 0),
+            Self::PortUnreachable => (1, 4, 0),
+            Self::TooBig(mtu) => (2, 0, mtu.max(LEAST_MTU_V6)),
+        }
+    }
+
+    fn counted_as(self) -> Sent {
+        match self {
+            Self::TimeExceeded => Sent::TimeExceeded,
+            Self::NetUnreachable | Self::HostUnreachable | Self::PortUnreachable => {
+                Sent::Unreachable
+            }
+            Self::TooBig(_) => Sent::TooBig,
+        }
+    }
+}
+
+/// An error as an IP packet; it quotes as much of `about`, an IP packet, as an error may. All of one family.
+pub(super) fn error(problem: Problem, about: &[u8], src: IpAddr, dst: IpAddr) -> Option<Vec<u8>> {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Some(error_v4(problem.v4(), about, src, dst)),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Some(error_v6(problem.v6(), about, src, dst)),
+        _ => None,
+    }
+}
+
+fn message((kind, code, word): (u8, u8, u32), about: &[u8], room: usize) -> Vec<u8> {
+    let quote = about.get(..room.saturating_sub(8)).unwrap_or(about);
+    let mut out = vec![kind, code, 0, 0];
+    out.extend_from_slice(&word.to_be_bytes());
+    out.extend_from_slice(quote);
+    out
+}
+
+fn error_v4(what: (u8, u8, u32), about: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
+    let mut message = message(what, about, LONGEST_V4 - 20);
+    let sum = packet::checksum(&[&message]);
+    packet::put(&mut message, 2, &sum.to_be_bytes());
+    let length = u16::try_from(20 + message.len()).unwrap_or(u16::MAX);
+    let mut ip = vec![0x45, PRECEDENCE];
+    ip.extend_from_slice(&length.to_be_bytes());
+    // Not to be fragmented, so it needs no identification (RFC 6864, section 4.1).
+    ip.extend_from_slice(&[0, 0, 0x40, 0, TTL, proto::ICMP, 0, 0]);
+    ip.extend_from_slice(&src.octets());
+    ip.extend_from_slice(&dst.octets());
+    let sum = packet::checksum(&[&ip]);
+    packet::put(&mut ip, 10, &sum.to_be_bytes());
+    ip.extend_from_slice(&message);
+    ip
+}
+
+fn error_v6(what: (u8, u8, u32), about: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
+    let mut message = message(what, about, LONGEST_V6 - 40);
+    let pseudo = packet::pseudo_v6(src, dst, proto::ICMPV6, message.len());
+    let sum = packet::checksum(&[&pseudo, &message]);
+    packet::put(&mut message, 2, &sum.to_be_bytes());
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let mut ip = vec![0x60, 0, 0, 0];
+    ip.extend_from_slice(&length.to_be_bytes());
+    ip.extend_from_slice(&[proto::ICMPV6, TTL]);
+    ip.extend_from_slice(&src.octets());
+    ip.extend_from_slice(&dst.octets());
+    ip.extend_from_slice(&message);
+    ip
+}
+
+/// Whether a packet, or the first fragment of one, is an ICMP error. A redirect of IPv6 counts as one.
+pub(super) fn is_icmp_error(view: &View) -> bool {
+    match (view.tuple.proto, view.tuple.src.is_ipv4()) {
+        (proto::ICMP, true) => matches!(view.icmp, 3 | 4 | 5 | 11 | 12),
+        (proto::ICMPV6, false) => view.icmp < 128 || view.icmp == 137,
+        _ => false,
+    }
+}
+
+/// Whether its sender may be told of a packet at all (RFC 1812, section 4.3.2.7; RFC 4443, section 2.4 e).
+fn may_tell(plan: &Plan, frame: &[u8], view: &View) -> Result<(), Withheld> {
+    if view.kind == PacketKind::LaterFragment {
+        return Err(Withheld::AboutFragment);
+    }
+    if is_icmp_error(view) {
+        return Err(Withheld::AboutError);
+    }
+    let to_group = packet::u8_at(frame, 0).is_none_or(|b| b & 1 == 1);
+    if to_group || is_group(plan, view.tuple.dst) {
+        return Err(Withheld::AboutGroup);
+    }
+    let src = view.tuple.src;
+    let nobody = match src {
+        // This network, loopback, and what was class E.
+        IpAddr::V4(a) => {
+            let [first, ..] = a.octets();
+            first == 0 || a.is_loopback() || first >= 240
+        }
+        IpAddr::V6(a) => a.is_unspecified() || a.is_loopback(),
+    };
+    if nobody || is_group(plan, src) {
+        return Err(Withheld::NoSender);
+    }
+    Ok(())
+}
+
+/// Multicast, or a broadcast as far as one can see.
+fn is_group(plan: &Plan, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            let directed = |net: &IpNet| match net {
+                IpNet::V4(net) => {
+                    net.prefix_len() < 31 && (net.broadcast() == a || net.network() == a)
+                }
+                IpNet::V6(_) => false,
+            };
+            a.is_multicast()
+                || a.is_broadcast()
+                || (plan.ports.iter()).any(|p| p.addresses.iter().any(directed))
+        }
+        IpAddr::V6(a) => a.is_multicast(),
+    }
+}
+
+impl Agent {
+    /// The switch would have sent it on, but its TTL is spent.
+    pub(super) fn ttl_spent(&mut self, packet: &Packet) {
+        self.counters.drop(Drop::Ttl, 1);
+        self.tell_sender(Problem::TimeExceeded, packet);
+    }
+
+    /// A packet that is too long for the link that it should leave by, tunnel included.
+    pub(super) fn too_big(&mut self, packet: &Packet) {
+        self.counters.drop(Drop::TooBig, 1);
+        let hop = packet.meta.next_hop;
+        let (Some(view), Some(mtu)) = (packet::view(&packet.bytes), self.mtu_of(hop)) else {
+            return;
+        };
+        let overhead = if packet.meta.tunnel == 0 {
+            0
+        } else {
+            self.tunnel_overhead(&view.tuple)
+        };
+        let mtu = u32::from(mtu).saturating_sub(overhead);
+        self.tell_sender(Problem::TooBig(mtu), packet);
+    }
+
+    /// Bytes that the tunnel adds in which a packet goes to its server.
+    fn tunnel_overhead(&self, tuple: &Tuple) -> u32 {
+        let tunnels = || {
+            self.plan.services.iter().filter_map(|s| {
+                let balance = s.balance.as_ref()?;
+                let wraps = matches!(balance.way, Way::Ipip | Way::Gue);
+                (wraps && s.addresses.contains(&tuple.dst)).then_some((s, balance))
+            })
+        };
+        let exact = tunnels()
+            .find(|(s, _)| covers_flow(&s.forward.criteria, tuple, PacketKind::Whole))
+            .or_else(|| tunnels().next());
+        exact.map_or(0, |(_, balance)| {
+            let v6 = (balance.servers.first()).is_some_and(|s| s.address.is_ipv6());
+            let outer = if v6 { 40 } else { 20 };
+            outer + if balance.way == Way::Gue { GUE } else { 0 }
+        })
+    }
+
+    /// Tells the sender of a packet what became of it. A packet that has been through the stages is quoted
+    /// as it was before them.
+    pub(super) fn tell_sender(&mut self, problem: Problem, packet: &Packet) {
+        let Some(view) = packet::view(&packet.bytes) else {
+            return;
+        };
+        let untouched = matches!(
+            packet.meta.kind,
+            packet_in::TTL | packet_in::LOCAL | packet_in::FRAGMENT
+        );
+        let sent = if untouched {
+            view.tuple
+        } else {
+            self.origin(view.tuple)
+        };
+        let Some(mut frame) = packet
+            .bytes
+            .get(..view.end.min(packet.bytes.len()))
+            .map(<[u8]>::to_vec)
+        else {
+            return;
+        };
+        retarget(&mut frame, ETHERNET, &view, &sent);
+        let told = View {
+            tuple: sent,
+            ..view
+        };
+        if let Err(why) = may_tell(&self.plan, &frame, &told) {
+            return self.withhold(why);
+        }
+        let own = self.own_address(packet.meta.port, sent.src);
+        self.send_error(problem, frame.get(ETHERNET..).unwrap_or(&[]), own, sent.src);
+    }
+
+    /// Sends an error from `own` to the sender of `about`, unless there have been too many.
+    pub(super) fn send_error(
+        &mut self,
+        problem: Problem,
+        about: &[u8],
+        own: Option<IpAddr>,
+        to: IpAddr,
+    ) {
+        if self.is_own(to) {
+            return self.withhold(Withheld::NoSender);
+        }
+        let Some(error) = own.and_then(|own| error(problem, about, own, to)) else {
+            return self.withhold(Withheld::NoAddress);
+        };
+        if !self.errors_out.take(self.now) {
+            return self.withhold(Withheld::Rate);
+        }
+        let sent = self.counters.errors_sent.entry(problem.counted_as());
+        *sent.or_default() += 1;
+        self.send_ip(None, Bytes::from(error));
+    }
+
+    fn withhold(&mut self, why: Withheld) {
+        *self.counters.errors_withheld.entry(why).or_default() += 1;
+    }
+
+    /// The address of a port from which a host is spoken to; of another port if it has none of the family.
+    pub(super) fn own_address(&self, port: u16, to: IpAddr) -> Option<IpAddr> {
+        let same = |net: &&IpNet| net.addr().is_ipv4() == to.is_ipv4();
+        self.source_for(port, to).or_else(|| {
+            let all = self.plan.ports.iter().flat_map(|p| &p.addresses);
+            all.into_iter().find(same).map(IpNet::addr)
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Variations of [`plan`]: direct return, and an observe service beneath the balancer.
+
+use signalbox_lower::plan::{
+    CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan, Way,
+};
+
+use super::{all, ask, plan};
+
+/// The plan with servers that answer clients directly.
+#[must_use]
+pub fn direct(way: Way) -> Plan {
+    let mut plan = plan();
+    for service in &mut plan.services {
+        service.reply = None;
+        if let Some(balance) = &mut service.balance {
+            balance.way = way;
+        }
+    }
+    plan
+}
+
+/// The plan with an observe service `meter` at stage 2, of manager `meter-1`: every flow of whole packets,
+/// with flags and reports every 10 s and on close.
+#[must_use]
+pub fn observed() -> Plan {
+    with_meter(true)
+}
+
+/// The same, but only what all packets come to is counted.
+#[must_use]
+pub fn totalled() -> Plan {
+    with_meter(false)
+}
+
+fn with_meter(per_flow: bool) -> Plan {
+    let mut plan = plan();
+    let Some(web) = plan.services.first().cloned() else {
+        return plan;
+    };
+    let mut criterion = ask(
+        1,
+        Cube {
+            kind: all(0, 3),
+            ..Cube::default()
+        },
+    );
+    if !per_flow {
+        criterion.action = CriterionAction::Pass;
+    }
+    let table = |name: &str| format!("Cascade.meter.{name}");
+    let mut forward = web.forward.clone();
+    forward.fixed = Some(table("fixed"));
+    forward.criteria_table = table("wildcard");
+    forward.stats = table("stats");
+    forward.criteria = vec![criterion];
+    plan.services.push(ServicePlan {
+        name: "meter".into(),
+        kind: Kind::Observe,
+        stage: 2,
+        manager: Some("meter-1".into()),
+        forward,
+        reply: None,
+        addresses: Vec::new(),
+        fallback: Fallback::Route,
+        balance: None,
+        observe: Some(ObservePlan {
+            per_flow,
+            flags: true,
+            every_ms: Some(10_000),
+            on_close: true,
+        }),
+        ..web
+    });
+    plan.managers.push(ManagerPlan {
+        name: "meter-1".into(),
+        serves: vec!["meter".into()],
+    });
+    plan
+}
