@@ -16,9 +16,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
 use crate::failure::Failure;
+use crate::service::Wanted;
 
-/// The longest request; there is no reason for a longer one.
-const MAX_REQUEST: u64 = 64 * 1024;
+/// The longest request, in bytes: a policy of some hundred thousand rules.
+const MAX_REQUEST: u64 = 64 * 1024 * 1024;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a policy may take to come into force.
+const APPLYING: Duration = Duration::from_secs(120);
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +35,8 @@ pub enum Request {
     Status,
     /// The flows that the agent knows.
     Flows,
+    /// Bring another policy into force, or say what that would change.
+    Apply(Wanted),
     /// End one manager, as if it had died.
     ManagerStop {
         /// Its name.
@@ -224,7 +233,30 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
     if folder.exists() {
         own(&folder)?;
     }
-    let mut live: Vec<PathBuf> = std::fs::read_dir(&folder)
+    match live_in(&folder).as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::Failed("no running service found; start one with `signalbox run POLICY`, or name its socket with `--control PATH`".to_owned())),
+        several => Err(Failure::Failed(format!(
+            "several services are running; choose one with `--control`: {}",
+            several.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// The sockets of this user at which somebody answers, in order.
+///
+/// # Errors
+/// Somebody else could have put sockets of theirs there.
+pub fn live() -> Result<Vec<PathBuf>, Failure> {
+    let folder = folder();
+    if folder.exists() {
+        own(&folder)?;
+    }
+    Ok(live_in(&folder))
+}
+
+fn live_in(folder: &Path) -> Vec<PathBuf> {
+    let mut live: Vec<PathBuf> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -234,14 +266,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
         })
         .collect();
     live.sort();
-    match live.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Failure::Failed("no running service found; start one with `signalbox run POLICY`, or name its socket with `--control PATH`".to_owned())),
-        several => Err(Failure::Failed(format!(
-            "several services are running; choose one with `--control`: {}",
-            several.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
-        ))),
-    }
+    live
 }
 
 /// Asks the service at `path` and waits for its answer.
@@ -256,9 +281,11 @@ pub fn ask(path: &Path, request: &Request) -> Result<Value, Failure> {
         ))
     };
     let mut stream = UnixStream::connect(path).map_err(problem)?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .map_err(problem)?;
+    let patience = match request {
+        Request::Apply(_) => APPLYING,
+        _ => PATIENCE,
+    };
+    stream.set_read_timeout(Some(patience)).map_err(problem)?;
     let text = serde_json::to_string(request).map_err(Failure::failed)?;
     stream
         .write_all(format!("{text}\n").as_bytes())

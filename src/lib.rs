@@ -8,6 +8,7 @@ pub mod control;
 pub mod demo;
 pub mod failure;
 pub mod files;
+pub mod flows;
 pub mod hosts;
 pub mod image;
 pub mod output;

@@ -79,7 +79,7 @@ fn drive(view: &Watched, arguments: &Arguments) -> Result<Report, Failure> {
             .map_err(Failure::failed)?;
         ProgressBar::new(u64::from(options.connections)).with_style(style)
     };
-    let report = demo::run(&switch, view.view.plan(), view, &options, |done| {
+    let report = demo::run(&switch, &view.view.plan(), view, &options, |done| {
         bar.set_position(done)
     })
     .map_err(Failure::failed);

@@ -1,4 +1,4 @@
-//! `signalbox flows`: the flows that a running service's agent knows, and what became of them.
+//! `signalbox flows`: the connections that a running agent knows, and what each service does to them.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,19 @@ use serde_json::{Value, json};
 use super::listing;
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::flows::search::{Part, matches};
+use crate::flows::{Connection, Step, connections};
 use crate::output;
 
 /// What `flows` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Only flows that have this text in their tuples, their state, or a name: an address, a port, a
-    /// service, a server, a manager
-    #[arg(value_name = "TEXT")]
-    containing: Option<String>,
-    /// The service's control socket; needed when several services run
+    /// Only flows that have all of these: an address, a prefix, a port as `:443`, an end as
+    /// `10.0.1.10:8080`, a protocol, or a part of a name (service, server, manager) or of a state; before
+    /// or after any translation
+    #[arg(value_name = "PART")]
+    parts: Vec<String>,
+    /// The control socket of a `run` or `agent`; needed when several run
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// Print a JSON list
@@ -28,38 +31,51 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = control::find(arguments.control.as_deref())?;
     let flows = control::ask(&path, &Request::Flows)?;
-    let mut rows: Vec<Value> = flows.as_array().cloned().unwrap_or_default();
-    if let Some(text) = &arguments.containing {
-        rows.retain(|row| {
-            let mut fields = SEARCHED.iter().filter_map(|field| row.get(field));
-            fields.any(|value| listing::contains(value, text))
-        });
-    }
+    let steps: Vec<Step> = serde_json::from_value(flows).map_err(|error| {
+        Failure::Failed(format!(
+            "the answer from `{}` was not understood, is it of another version? ({error})",
+            path.display()
+        ))
+    })?;
+    let parts: Vec<Part> = arguments.parts.iter().map(|word| Part::of(word)).collect();
+    let mut found = connections(steps);
+    found.retain(|connection| matches(connection, &parts));
     if arguments.json {
-        output::line(Value::Array(rows))
-    } else if rows.is_empty() {
+        let list = serde_json::to_value(&found).map_err(Failure::failed)?;
+        output::line(list)
+    } else if found.is_empty() {
         output::line("no flows")
     } else {
-        let rows: Vec<Value> = rows.iter().map(for_people).collect();
+        let rows: Vec<Value> = found.iter().flat_map(rows).collect();
         output::print(&listing::table(&rows))
     }
 }
 
-/// What a text is looked for in: counts and ages would match any number.
-const SEARCHED: [&str; 6] = ["service", "text", "decision", "server", "manager", "state"];
-
-/// A flow as one line: each tuple once, in words.
-fn for_people(flow: &Value) -> Value {
-    let field = |name: &str| flow.get(name).cloned().unwrap_or_default();
-    json!({
-        "service": field("service"),
-        "flow": field("text"),
-        "server": field("server"),
-        "decision": field("decision"),
-        "forward": field("forward"),
-        "reply": field("reply"),
-        "manager": field("manager"),
-        "state": field("state"),
-        "age_ms": field("age_ms"),
-    })
+/// A connection as a line a service; what belongs to the whole stands on the first.
+fn rows(connection: &Connection) -> Vec<Value> {
+    (connection.steps.iter().enumerate())
+        .map(|(place, step)| {
+            let flow = &step.flow;
+            let name = match (place, step.way_back) {
+                (0, _) => connection.text.as_str(),
+                (_, false) => "  then",
+                (_, true) => "  way back",
+            };
+            let decided = match flow.manager.as_str() {
+                "" => "found on the switch".to_owned(),
+                manager => format!("{manager} (epoch {})", flow.epoch),
+            };
+            json!({
+                "flow": name,
+                "service": flow.service,
+                "server": step.server,
+                "decision": flow.decision,
+                "forward": flow.forward,
+                "reply": flow.reply,
+                "decided_by": decided,
+                "state": flow.state,
+                "age_ms": flow.age_ms,
+            })
+        })
+        .collect()
 }

@@ -17,11 +17,6 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Whether a value, as it is printed, has `text` in it.
-pub fn contains(value: &Value, text: &str) -> bool {
-    plain(value).contains(text)
-}
-
 /// A list of objects as a table; the columns are the fields of the first.
 pub fn table(rows: &[Value]) -> String {
     let Some(first) = rows.first().and_then(Value::as_object) else {

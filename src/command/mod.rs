@@ -8,18 +8,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+mod agent;
+mod apply;
 mod check;
 mod compile;
 mod demo;
 mod flows;
 mod fmt;
 mod listing;
+mod manager;
 mod manager_stop;
 mod p4;
 mod policy_input;
 mod reports;
 mod run;
 mod run_ports;
+mod serving;
 mod status;
 mod switch;
 mod switch_flags;
@@ -60,6 +64,12 @@ enum Command {
     Test(test::Arguments),
     /// Run a policy: switch, agent and managers
     Run(Box<run::Arguments>),
+    /// Run a policy's agent on its target; managers are processes of their own
+    Agent(Box<agent::Arguments>),
+    /// Run one manager of a policy, with sessions to agents
+    Manager(manager::Arguments),
+    /// Bring another text of a policy into force where it runs
+    Apply(apply::Arguments),
     /// Make a thousand TCP connections through a load balancer in this process
     Demo(demo::Arguments),
     /// Compile P4 programs
@@ -86,6 +96,9 @@ pub fn main() -> ExitCode {
         Command::Compile(arguments) => compile::run(&arguments, format),
         Command::Test(arguments) => test::run(&arguments, format),
         Command::Run(arguments) => run::run(&arguments, format),
+        Command::Agent(arguments) => agent::run(&arguments, format),
+        Command::Manager(arguments) => manager::run(&arguments, format),
+        Command::Apply(arguments) => apply::run(&arguments, format),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::P4(arguments) => p4::run(&arguments, format),
         Command::Switch(arguments) => switch::run(&arguments),
@@ -103,7 +116,9 @@ pub fn main() -> ExitCode {
 /// `RUST_LOG` says how much of it; by default what runs says more than what only computes.
 fn log_to_stderr(command: &Command) {
     let default = match command {
-        Command::Run(_) | Command::Switch(_) => "warn,signalbox=info",
+        Command::Run(_) | Command::Agent(_) | Command::Manager(_) | Command::Switch(_) => {
+            "warn,signalbox=info"
+        }
         _ => "error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -1,4 +1,4 @@
-//! What the command line of `run` says of the policy's ports, and the ports that come of it.
+//! What the command line of `run` or `agent` says of the policy's ports, and the ports that come of it.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use signalbox_lower::plan::{Plan, PortPlan};
 use signalbox_switch::ports::{CaptureFile, InterfacePort, Link, PcapInput, PcapPort, Port};
 
-use super::run::Arguments;
+use super::serving::Serving;
 use crate::failure::Failure;
 use crate::service::{Links, Replay, TargetName};
 use crate::{files, output};
@@ -34,7 +34,7 @@ impl Attached {
     ///
     /// # Errors
     /// [`Failure::Usage`] says what does not fit the policy, the target or itself.
-    pub fn of(arguments: &Arguments, plan: &Plan) -> Result<Self, Failure> {
+    pub fn of(arguments: &Serving, plan: &Plan) -> Result<Self, Failure> {
         let mut by_port = BTreeMap::new();
         let interfaces = arguments.ports.iter().map(|text| ("--port", text));
         let captures = arguments.pcap_in.iter().map(|text| ("--pcap-in", text));

@@ -1,45 +1,51 @@
-//! A whole service in one process: target, agent and managers, joined by in-memory channels.
+//! A service: target and agent, and in one process its managers, too.
 //!
-//! Across machines the same parts run with gRPC between them; nothing here decides anything.
+//! Across machines the same parts run with gRPC between them: `signalbox agent` is a service without
+//! managers that listens for them, `signalbox manager` is one manager ([`ManagerProcess`]). Nothing here
+//! decides anything.
 
+mod changes;
 #[cfg(test)]
 mod host_tests;
 mod links;
+mod manager_process;
+mod managers;
 pub mod policy_test;
 mod replay;
 mod target;
 #[cfg(test)]
 mod tests;
+mod view;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use signalbox_agent::channel;
-use signalbox_agent::listing::FlowStatus;
+use signalbox_agent::channel::AgentChannel;
+use signalbox_agent::grpc;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
-use signalbox_balance::Balance;
-use signalbox_lower::plan::{CriterionAction, Kind, ManagerPlan, Plan};
-use signalbox_manager::state::{MemoryStore, StateStore, raise_epoch};
-use signalbox_manager::{Decide, Manager, shell as manager_shell};
-use signalbox_nat::Nat;
-use signalbox_observe::{Observe, Reports, export::Watch};
-use signalbox_switch::ports::{LinkState, Port, PortCounters};
-use signalbox_switch::runner::SwitchHandle;
+use signalbox_lower::plan::{CriterionAction, Plan};
+use signalbox_observe::Reports;
+use signalbox_switch::ports::Port;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use changes::Wanted;
 pub use links::Links;
+pub use manager_process::ManagerProcess;
 pub use replay::Replay;
 pub use signalbox_agent::shell::Pipeline;
 pub use target::{RunningTarget, TargetName};
+pub use view::View;
 
-use crate::control::Request;
 use crate::failure::Failure;
 use crate::image::Compiled;
 
 /// How long agent and managers may take at the start.
 const START: Duration = Duration::from_secs(20);
+
+/// The name of an agent that runs together with its managers.
+const AGENT: &str = "agent-1";
 
 /// How long the cause of an end may come after the end itself.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -50,34 +56,57 @@ pub struct Service {
     target: RunningTarget,
     agent_task: JoinHandle<Result<(), AgentError>>,
     link_task: Option<JoinHandle<()>>,
+    door: Option<Door>,
+}
+
+/// Where managers of other processes come in.
+pub struct Door {
+    address: SocketAddr,
+    sessions: mpsc::UnboundedReceiver<AgentChannel>,
+    server: JoinHandle<()>,
+}
+
+impl Door {
+    /// Listens on an address of loopback. Managers that come before the agent is there wait.
+    ///
+    /// # Errors
+    /// The address is not one of loopback, or cannot be had.
+    pub async fn open(address: SocketAddr) -> Result<Self, Failure> {
+        if !address.ip().is_loopback() {
+            return Err(Failure::Usage(format!(
+                "`--listen {address}`: expected an address of loopback, 127.0.0.1 or [::1]: whoever reaches an agent decides for its services, and there are no keys yet to tell who may"
+            )));
+        }
+        let (tx, sessions) = mpsc::unbounded_channel();
+        let (address, server) = grpc::serve(address, tx).await.map_err(Failure::failed)?;
+        Ok(Self {
+            address,
+            sessions,
+            server,
+        })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
+        self.view.end_managers();
         // The agent is not to take the end of its switch for a loss.
         self.agent_task.abort();
         if let Some(task) = &self.link_task {
             task.abort();
         }
     }
-}
-
-/// What can be asked of a running service. Clones see the same one, and keep its agent alive.
-#[derive(Clone)]
-pub struct View {
-    plan: Arc<Plan>,
-    agent: agent_shell::Handle,
-    switch: Option<SwitchHandle>,
-    managers: Arc<Mutex<BTreeMap<String, RunningManager>>>,
-    links: Arc<OnceLock<Links>>,
-    reports: Watch,
-    started: Instant,
-}
-
-/// A manager and its task.
-struct RunningManager {
-    handle: manager_shell::Handle,
-    task: JoinHandle<()>,
 }
 
 impl Service {
@@ -128,11 +157,29 @@ impl Service {
         pipeline: Pipeline,
         reports: &Reports,
     ) -> Result<Self, Failure> {
+        let service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
+        service.view.start_managers(reports);
+        service.wait_for_criteria().await?;
+        Ok(service)
+    }
+
+    /// Starts an agent of that name on a running target, without managers, and waits until the pipeline
+    /// forwards.
+    ///
+    /// # Errors
+    /// One line: the target refused something, or did not get ready in time.
+    pub async fn start_agent(
+        name: &str,
+        plan: Arc<Plan>,
+        compiled: &Compiled,
+        target: RunningTarget,
+        pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
         let options = agent_shell::Options {
-            name: "agent-1".to_owned(),
+            name: name.to_owned(),
             plan: Arc::clone(&plan),
             p4info: compiled.image.p4info.clone(),
-            pipeline,
+            pipeline: pipeline.clone(),
             target: target.habits.clone(),
             device_id: target.device_id,
             election_id: election_id(),
@@ -148,33 +195,32 @@ impl Service {
             }
             result = &mut agent_task => return Err(ended(result)),
         }
-        let store = MemoryStore::default();
-        let mut managers = BTreeMap::new();
-        for manager in &plan.managers {
-            let (agent_end, manager_end) = channel::memory();
-            agent.attach(Box::new(agent_end));
-            let machine = Manager::new(&manager.name, &plan, decisions(manager, &plan, &store));
-            let (handle, task) = manager_shell::start_tapped(machine, reports.tap());
-            handle.attach(Box::new(manager_end));
-            managers.insert(manager.name.clone(), RunningManager { handle, task });
-        }
-        let view = View {
-            plan,
-            agent,
-            switch: target.switch(),
-            managers: Arc::new(Mutex::new(managers)),
-            links: Arc::default(),
-            reports: reports.watch(),
-            started: Instant::now(),
-        };
-        let service = Self {
+        let own_image = pipeline
+            == Pipeline::Push {
+                device_config: compiled.image.json.clone().into_bytes(),
+            };
+        let view = View::new(plan, agent, target.switch(), pipeline, own_image);
+        Ok(Self {
             view,
             target,
             agent_task,
             link_task: None,
-        };
-        service.wait_for_criteria().await?;
-        Ok(service)
+            door: None,
+        })
+    }
+
+    /// Lets managers of other processes in.
+    pub fn let_in(&mut self, mut door: Door) {
+        let agent = self.view.agent().clone();
+        let (_, closed) = mpsc::unbounded_channel();
+        let mut sessions = std::mem::replace(&mut door.sessions, closed);
+        tokio::spawn(async move {
+            while let Some(session) = sessions.recv().await {
+                agent.attach(session);
+            }
+        });
+        self.view.listens_at(door.address);
+        self.door = Some(door);
     }
 
     /// What can be asked of it.
@@ -187,7 +233,7 @@ impl Service {
     /// # Errors
     /// The target is another, or has ended.
     pub fn attach(&self, ports: Vec<(u16, Box<dyn Port>)>) -> Result<(), Failure> {
-        let Some(switch) = &self.view.switch else {
+        let Some(switch) = self.view.switch() else {
             return Err(Failure::Failed(
                 "only the embedded switch takes ports".to_owned(),
             ));
@@ -200,18 +246,21 @@ impl Service {
 
     /// Shows what becomes of the ports' interfaces in `status` and in the log. To be called once.
     pub fn watch(&mut self, links: Links) {
-        if self.view.links.set(links.clone()).is_ok() && !links.is_empty() {
+        if self.view.watch(&links) && !links.is_empty() {
             self.link_task = Some(tokio::spawn(links.watch()));
         }
     }
 
     /// Waits until the service cannot go on, and says why.
     pub async fn failed(&mut self) -> Failure {
-        let agent = self.view.agent.clone();
+        let agent = self.view.agent().clone();
+        // A device that somebody else keeps running may come back, and an agent by itself waits for it: its
+        // managers and what it knows of flows are not to go for that.
+        let waits = self.door.is_some() && self.target.is_remote();
         tokio::select! {
             result = &mut self.agent_task => return ended(result),
             what = self.target.ended() => return Failure::Failed(what),
-            () = agent.lost() => {}
+            () = agent.lost(), if !waits => {}
         }
         // Who knows more than that may be about to say it.
         tokio::select! {
@@ -224,19 +273,16 @@ impl Service {
 
     /// Until each criterion of a manager is installed, packets would meet the floor.
     async fn wait_for_criteria(&self) -> Result<(), Failure> {
-        if self.view.plan.managers.is_empty() {
+        let plan = self.view.plan();
+        if plan.managers.is_empty() {
             return Ok(());
         }
         let deadline = Instant::now() + START;
         loop {
-            let status = self
-                .view
-                .agent
-                .status(false)
-                .await
-                .map_err(Failure::failed)?;
+            let status = self.view.agent().status(false).await;
+            let status = status.map_err(Failure::failed)?;
             let entries = status.counters.criteria.now;
-            if criteria_are_in(&self.view.plan, status.managers, entries) {
+            if criteria_are_in(&plan, status.managers, entries) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -277,211 +323,5 @@ fn ended(result: Result<Result<(), AgentError>, tokio::task::JoinError>) -> Fail
         Ok(Ok(())) => Failure::Failed("the agent has stopped".to_owned()),
         Ok(Err(error)) => Failure::failed(error),
         Err(error) => Failure::Failed(format!("the agent has stopped: {error}")),
-    }
-}
-
-/// A number that nobody outside this process knows.
-fn secret() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
-}
-
-/// The decisions of each service that a manager serves, with the epoch that it takes for it.
-fn decisions(
-    manager: &ManagerPlan,
-    plan: &Plan,
-    store: &dyn StateStore,
-) -> Vec<(String, u64, Box<dyn Decide>)> {
-    plan.services
-        .iter()
-        .filter(|service| manager.serves.contains(&service.name))
-        .filter_map(|service| {
-            let decide: Box<dyn Decide> = match service.kind {
-                Kind::Balance => Box::new(Balance::new(service)?),
-                Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
-                Kind::Observe => Box::new(Observe::new(service)?),
-                Kind::Filter => return None,
-            };
-            let epoch = raise_epoch(store, &service.name, 0);
-            Some((service.name.clone(), epoch, decide))
-        })
-        .collect()
-}
-
-impl View {
-    /// The way to the embedded switch, if that is the target.
-    pub fn switch(&self) -> Option<&SwitchHandle> {
-        self.switch.as_ref()
-    }
-
-    /// The plan that runs.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The agent.
-    pub fn agent(&self) -> &agent_shell::Handle {
-        &self.agent
-    }
-
-    fn managers(&self) -> MutexGuard<'_, BTreeMap<String, RunningManager>> {
-        self.managers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The managers' own state, by name.
-    pub async fn manager_statuses(&self) -> Vec<signalbox_manager::Status> {
-        let mut statuses = Vec::new();
-        let handles: Vec<manager_shell::Handle> = self
-            .managers()
-            .values()
-            .map(|manager| manager.handle.clone())
-            .collect();
-        for handle in handles {
-            if let Ok(status) = handle.status().await {
-                statuses.push(status);
-            }
-        }
-        statuses
-    }
-
-    /// Ends a manager as if it had died: without a word to anybody.
-    ///
-    /// # Errors
-    /// There is none of that name.
-    pub fn stop_manager(&self, name: &str) -> Result<(), String> {
-        let mut managers = self.managers();
-        match managers.remove(name) {
-            Some(manager) => {
-                manager.task.abort();
-                Ok(())
-            }
-            None if managers.is_empty() => {
-                Err(format!("no manager `{name}` is running; there is none"))
-            }
-            None => {
-                let running: Vec<&str> = managers.keys().map(String::as_str).collect();
-                Err(format!(
-                    "no manager `{name}` is running; there is {}",
-                    running.join(", ")
-                ))
-            }
-        }
-    }
-
-    /// Answers a request of the control socket.
-    ///
-    /// # Errors
-    /// One line for the asker.
-    pub async fn answer(&self, request: Request) -> Result<Value, String> {
-        match request {
-            Request::Status => self.status().await,
-            Request::Flows => {
-                let flows = self
-                    .agent
-                    .flows()
-                    .await
-                    .map_err(|error| error.to_string())?;
-                flows.iter().map(|flow| self.flow(flow)).collect()
-            }
-            Request::ManagerStop { name } => self.stop_manager(&name).map(|()| Value::Null),
-        }
-    }
-
-    /// A flow as the agent knows it, with the name of its server.
-    fn flow(&self, flow: &FlowStatus) -> Result<Value, String> {
-        let mut row = serde_json::to_value(flow).map_err(|error| error.to_string())?;
-        if let Some(row) = row.as_object_mut() {
-            row.insert("server".to_owned(), json!(self.server(flow)));
-        }
-        Ok(row)
-    }
-
-    /// The server's name in the policy, if the flow goes to one.
-    fn server(&self, flow: &FlowStatus) -> Option<&str> {
-        let to = flow.translated?;
-        let mut services = self.plan.services.iter();
-        let balance = services
-            .find(|service| service.name == flow.service)?
-            .balance
-            .as_ref()?;
-        // A flow of which only the way back is known comes from its server.
-        let ends = [(to.dst, to.dport), (flow.flow.src, flow.flow.sport)];
-        balance
-            .servers
-            .iter()
-            .find(|server| ends.contains(&(server.address, server.port)))
-            .map(|server| server.name.as_str())
-    }
-
-    /// Everything that `signalbox status` shows.
-    async fn status(&self) -> Result<Value, String> {
-        let agent = self
-            .agent
-            .status(true)
-            .await
-            .map_err(|error| error.to_string())?;
-        let managers = self.manager_statuses().await;
-        let mut status = json!({
-            "policy": self.plan.policy,
-            "uptime_s": self.started.elapsed().as_secs(),
-            "agent": agent,
-            "managers": managers,
-        });
-        let reports = self.reports.counts();
-        if let Some(status) = status.as_object_mut().filter(|_| !reports.is_empty()) {
-            status.insert("reports".to_owned(), json!(reports));
-        }
-        if let Some(switch) = &self.switch {
-            let (ports, elsewhere) = switch
-                .port_counters()
-                .await
-                .map_err(|error| error.to_string())?;
-            let drops = switch
-                .call(|switch, _| {
-                    let drops = switch.drops();
-                    let by_reason: BTreeMap<&str, u64> = drops.iter().map(|(reason, count)| (reason.name(), count)).collect();
-                    json!({ "by_reason": by_reason, "parser_errors": drops.parser_errors, "checksum_errors": drops.checksum_errors })
-                })
-                .await
-                .map_err(|error| error.to_string())?;
-            if let Some(status) = status.as_object_mut() {
-                let switch = json!({ "drops": drops, "undelivered": elsewhere });
-                status.insert("switch".to_owned(), switch);
-                status.insert("ports".to_owned(), self.ports(Some(&ports)));
-            }
-        } else if self.links.get().is_some_and(|links| !links.is_empty())
-            && let Some(status) = status.as_object_mut()
-        {
-            status.insert("ports".to_owned(), self.ports(None));
-        }
-        Ok(status)
-    }
-
-    /// The ports, with what the embedded switch has counted at them.
-    fn ports(&self, counters: Option<&BTreeMap<u16, PortCounters>>) -> Value {
-        self.plan
-            .ports
-            .iter()
-            .map(|port| {
-                let link = self.links.get().and_then(|links| links.of(port.number));
-                let attached = match counters {
-                    Some(counters) => counters.contains_key(&port.number),
-                    None => link.is_some(),
-                };
-                let mut row = json!({
-                    "number": port.number,
-                    "name": port.name,
-                    "interface": link.map(|link| link.name()),
-                    "up": attached && link.is_none_or(|link| link.state() == LinkState::Up),
-                });
-                let Some(counters) = counters else { return row };
-                let counted = counters.get(&port.number).copied().unwrap_or_default();
-                if let (Some(row), Ok(Value::Object(counted))) =
-                    (row.as_object_mut(), serde_json::to_value(counted))
-                {
-                    row.extend(counted);
-                }
-                row
-            })
-            .collect()
     }
 }

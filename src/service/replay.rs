@@ -90,7 +90,8 @@ impl Replay {
             ));
         };
         // Held packets have room for so many at least.
-        let services = view.plan().services.iter();
+        let plan = view.plan();
+        let services = plan.services.iter();
         let room = services.map(|service| service.limits.hold_packets).min();
         let step = (room.unwrap_or(STEP) / 2).clamp(1, STEP);
         let mut due = Instant::now();

@@ -220,6 +220,11 @@ impl RunningTarget {
         Ok(Self::over(Arc::new(transport), device_id, habits))
     }
 
+    /// Whether somebody else keeps it running.
+    pub fn is_remote(&self) -> bool {
+        self.embedded.is_none() && self.process.is_none()
+    }
+
     /// The way to the embedded switch, if that is the target.
     pub fn switch(&self) -> Option<SwitchHandle> {
         self.embedded

@@ -97,7 +97,8 @@ fn help_is_printed_and_wrong_usage_exits_with_2() {
     assert_eq!(code(&help), 0);
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
     for command in [
-        "check", "fmt", "compile", "test", "run", "demo", "switch", "status", "flows", "p4",
+        "check", "fmt", "compile", "test", "run", "agent", "manager", "apply", "demo", "switch",
+        "status", "flows", "p4",
     ] {
         assert!(
             text.lines()

@@ -19,6 +19,7 @@ mod lab;
 mod needs;
 #[path = "../../bmv2-tests/src/process.rs"]
 mod process;
+mod processes;
 mod programs;
 mod reports;
 mod running;

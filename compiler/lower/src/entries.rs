@@ -60,6 +60,15 @@ pub struct PlannedEntry {
     pub params: Vec<(&'static str, Value)>,
 }
 
+impl PlannedEntry {
+    /// What tells it apart from the other entries of a switch: table, match and priority.
+    #[must_use]
+    pub fn key(&self) -> (String, String, i32) {
+        let matches = format!("{:?}", self.matches);
+        (self.table.clone(), matches, self.priority)
+    }
+}
+
 /// What a key must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {
@@ -160,9 +169,7 @@ impl Plan {
         // Two rules of one filter may have a box in common. They say the same, or the policy would not
         // have compiled, so the first one stands for both.
         let mut seen = BTreeSet::new();
-        out.retain(|e: &PlannedEntry| {
-            seen.insert((e.table.clone(), format!("{:?}", e.matches), e.priority))
-        });
+        out.retain(|e: &PlannedEntry| seen.insert(e.key()));
         out
     }
 

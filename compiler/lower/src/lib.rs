@@ -5,6 +5,7 @@
 //! hold. It does not know how P4 is parsed or run, nor who writes the entries.
 
 pub mod cubes;
+pub mod diff;
 pub mod entries;
 pub mod library;
 pub mod names;

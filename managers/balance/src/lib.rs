@@ -219,8 +219,9 @@ impl Decide for Balance {
         self.due
     }
 
-    fn update(&mut self, service: &ServicePlan) {
+    fn update(&mut self, service: &ServicePlan) -> bool {
         Balance::update(self, service);
+        true
     }
 
     fn decide(

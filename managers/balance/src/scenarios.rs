@@ -18,6 +18,7 @@ mod death;
 mod endpoints;
 mod restarts;
 mod servers;
+mod succession;
 mod ways;
 
 const STEP: Duration = Duration::from_millis(1);

@@ -117,8 +117,11 @@ pub trait Decide: Send {
         None
     }
 
-    /// Takes over a changed plan of its service, keeping what it knows. Targets are numbered anew.
-    fn update(&mut self, _service: &ServicePlan) {}
+    /// Takes over a changed plan of its service, keeping what it knows, and says whether it has: else others
+    /// take its place, and are told of the flows that it has decided. Targets are numbered anew.
+    fn update(&mut self, _service: &ServicePlan) -> bool {
+        false
+    }
 
     /// Decides about a new flow. `taken` tells whether a reply match belongs to another flow that is
     /// alive: then replies could not be told apart, and the decision must be another. (One that takes it

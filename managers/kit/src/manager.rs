@@ -24,6 +24,8 @@ use crate::record::{Record, Reported};
 use crate::service::{Counts, Reset, Service, criteria_of};
 use crate::session::{News, Offer, Session, SessionId};
 
+mod succession;
+
 /// Anything that happens to a manager.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -42,6 +44,24 @@ pub enum Input {
 pub enum Output {
     /// Say something to an agent.
     Message(SessionId, ToAgent),
+    /// An agent has said who it is: its session is open.
+    Opened {
+        /// The session.
+        session: SessionId,
+        /// The agent's name.
+        agent: Arc<str>,
+    },
+    /// The agent will not have this manager; the session is over.
+    Refused {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: Reason,
+        /// The same for people.
+        text: String,
+    },
+    /// End a session: it is to be opened anew.
+    Close(SessionId),
     /// One line for the operator.
     Log(String),
     /// Something that an agent has counted, to be kept for who wants to know.
@@ -107,6 +127,8 @@ struct Waiting {
 /// A manager of one or more services.
 pub struct Manager {
     name: Arc<str>,
+    instance: u64,
+    plan: Plan,
     plan_hash: u64,
     now: Duration,
     offers: Vec<Offer>,
@@ -137,11 +159,14 @@ const WELCOME: Duration = Duration::from_secs(5);
 
 impl Manager {
     /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
-    /// Services of the plan without a decision here are left alone.
+    /// Services of the plan without a decision here are left alone. An epoch of 0 is not known yet: the
+    /// manager takes it from what agents tell it (see [`Manager::learn_epochs`]).
     #[must_use]
     pub fn new(name: &str, plan: &Plan, services: Vec<(String, u64, Box<dyn Decide>)>) -> Self {
         let mut manager = Self {
             name: name.into(),
+            instance: 0,
+            plan: plan.clone(),
             plan_hash: signalbox_agent::plan_hash(plan),
             now: Duration::ZERO,
             offers: Vec::new(),
@@ -159,32 +184,53 @@ impl Manager {
             out: Vec::new(),
         };
         for (service, epoch, decide) in services {
-            let Some(s) = plan.services.iter().find(|s| s.name == service) else {
-                continue;
-            };
-            let name: Arc<str> = service.into();
-            let index = manager.services.len();
-            manager.by_name.insert((name.clone(), WHOLE), index);
-            manager.offers.push(Offer {
-                service: name,
-                share: WHOLE,
-                epoch,
-                version: 1,
-                criteria: criteria_of(s, &decide.needs()),
-                beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
-            });
-            let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
-            manager.services.push(Service {
-                checker: Checker::new(plan, &decide.targets(), index),
-                limits: s.limits.clone(),
-                stage: s.stage,
-                decide,
-                memory: Memory::new(keep, epoch << 40),
-                counts: Counts::default(),
-                reactions: Reactions::default(),
-            });
+            manager.add(&service, epoch, epoch == 0, 1, decide);
         }
         manager
+    }
+
+    /// Tells this process from others of the manager's name: of two, the one with the higher number has the
+    /// agents' sessions. 0 for a manager that cannot be there twice.
+    #[must_use]
+    pub fn with_instance(mut self, instance: u64) -> Self {
+        self.instance = instance;
+        self
+    }
+
+    fn add(
+        &mut self,
+        service: &str,
+        epoch: u64,
+        learns: bool,
+        version: u64,
+        decide: Box<dyn Decide>,
+    ) {
+        let plan = &self.plan;
+        let Some(s) = plan.services.iter().find(|s| s.name == service) else {
+            return;
+        };
+        let name: Arc<str> = service.into();
+        let index = self.services.len();
+        self.by_name.insert((name.clone(), WHOLE), index);
+        self.offers.push(Offer {
+            service: name,
+            share: WHOLE,
+            epoch,
+            learns,
+            version,
+            criteria: criteria_of(s, &decide.needs()),
+            beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
+        });
+        let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
+        self.services.push(Service {
+            checker: Checker::new(plan, &decide.targets(), index),
+            limits: s.limits.clone(),
+            stage: s.stage,
+            decide,
+            memory: Memory::new(keep, first_number(epoch)),
+            counts: Counts::default(),
+            reactions: Reactions::default(),
+        });
     }
 
     /// Takes in what has happened and says what is to be done. `now` never goes back.
@@ -197,7 +243,8 @@ impl Manager {
             Input::Connected(id) => {
                 self.disconnected(id);
                 let name = self.name.clone();
-                let session = Session::new(self.now, name, self.plan_hash, &self.offers);
+                let (instance, hash) = (self.instance, self.plan_hash);
+                let session = Session::new(self.now, name, instance, hash, &self.offers);
                 let way = Way {
                     session,
                     since: self.now,
@@ -236,6 +283,12 @@ impl Manager {
             .chain(waiting)
             .chain(own)
             .min()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its state, for people.
@@ -421,21 +474,40 @@ impl Manager {
 
     fn message(&mut self, id: SessionId, message: ToManager) {
         let now = self.now;
+        if let AgentBody::Welcome(welcome) = &message.body {
+            let opens = (self.ways.get(&id)).is_some_and(|way| way.session.agent().is_none());
+            if opens {
+                self.learn_epochs(welcome);
+            }
+        }
         let Some(way) = self.ways.get_mut(&id) else {
             return;
         };
         let mut said = Vec::new();
         let news = way.session.handle(now, &message, &self.offers, &mut said);
-        if let Some(text) = way.session.refused() {
-            let text = format!("an agent refuses this manager: {text}");
+        if let Some((reason, text)) = way.session.refused().cloned() {
             self.disconnected(id);
-            self.out.push(Output::Log(text));
-            return;
+            return self.out.push(Output::Refused {
+                session: id,
+                reason,
+                text,
+            });
         }
         let name = way.session.agent().cloned();
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
+            self.out.push(Output::Opened {
+                session: id,
+                agent: name.clone(),
+            });
+            let twin = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent.0);
+            if self.ways.values().any(twin) {
+                let text = format!(
+                    "two agents call themselves `{name}`, or one is reached twice; each needs its own `--name`"
+                );
+                self.out.push(Output::Log(text));
+            }
             if let Some(way) = self.ways.get_mut(&id) {
                 way.agent = Some(agent);
             }
@@ -649,6 +721,11 @@ impl Manager {
             self.interest(way, service, to, &interest);
         }
     }
+}
+
+/// The numbers of the flows that are decided under an epoch: those of another one do not look like them.
+fn first_number(epoch: u64) -> u64 {
+    epoch << 40
 }
 
 /// How long what is gone is remembered: two idle leases.

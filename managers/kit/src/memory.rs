@@ -114,6 +114,16 @@ impl Memory {
         }
     }
 
+    /// Numbers the flows to come from `first` on, unless they are beyond that already.
+    pub fn number_from(&mut self, first: u64) {
+        self.next = self.next.max(first);
+    }
+
+    /// Every decision, and where its flow is in its life.
+    pub fn decisions(&self) -> impl Iterator<Item = (Life, &Decided)> {
+        self.flows.values().map(|f| (f.life, &f.decided))
+    }
+
     /// Flows that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_agent::message::{
-    AgentBody, Claim, Criteria, Criterion, Heartbeat, Hello, ManagerBody, ToAgent, ToManager,
-    VERSION,
+    AgentBody, Claim, Criteria, Criterion, Heartbeat, Hello, ManagerBody, Reason, ToAgent,
+    ToManager, VERSION,
 };
 
 /// Names a session with an agent.
@@ -31,6 +31,8 @@ pub struct Offer {
     pub share: u32,
     /// The manager's epoch for it.
     pub epoch: u64,
+    /// Whether the epoch follows from what agents tell, because nobody else gives it.
+    pub learns: bool,
     /// The criteria's version; above 0.
     pub version: u64,
     /// The criteria.
@@ -75,18 +77,26 @@ struct Beat {
 pub struct Session {
     manager: Arc<str>,
     plan_hash: u64,
+    instance: u64,
     agent: Option<Arc<str>>,
     greet: Duration,
     beats: Vec<Beat>,
-    refused: Option<String>,
+    refused: Option<(Reason, String)>,
 }
 
 impl Session {
     /// A session that is about to greet. Heartbeats of `offers` are indexed alike.
     #[must_use]
-    pub fn new(now: Duration, manager: Arc<str>, plan_hash: u64, offers: &[Offer]) -> Self {
+    pub fn new(
+        now: Duration,
+        manager: Arc<str>,
+        instance: u64,
+        plan_hash: u64,
+        offers: &[Offer],
+    ) -> Self {
         Self {
             manager,
+            instance,
             plan_hash,
             agent: None,
             greet: now,
@@ -110,8 +120,8 @@ impl Session {
 
     /// Why the agent refused the session, if it did.
     #[must_use]
-    pub fn refused(&self) -> Option<&str> {
-        self.refused.as_deref()
+    pub fn refused(&self) -> Option<&(Reason, String)> {
+        self.refused.as_ref()
     }
 
     /// When it wants to be ticked.
@@ -173,6 +183,7 @@ impl Session {
                 version: VERSION,
                 manager: self.manager.clone(),
                 plan_hash: self.plan_hash,
+                instance: self.instance,
                 claims: (offers.iter())
                     .map(|o| Claim {
                         service: o.service.clone(),
@@ -210,8 +221,8 @@ impl Session {
                 self.tick(now, offers, out);
                 News::Opened
             }
-            AgentBody::Refused { text, .. } => {
-                self.refused = Some(text.clone());
+            AgentBody::Refused { reason, text } => {
+                self.refused = Some((*reason, text.clone()));
                 News::None
             }
             AgentBody::Resync { have_version } => {
@@ -303,11 +314,12 @@ mod tests {
             service: "web-lb".into(),
             share: 0,
             epoch: 1,
+            learns: false,
             version: 1,
             criteria: Vec::new(),
             beat: Duration::from_secs(1),
         }];
-        let mut session = Session::new(Duration::ZERO, "lb-1".into(), 0, &offers);
+        let mut session = Session::new(Duration::ZERO, "lb-1".into(), 0, 0, &offers);
         let welcome = AgentBody::Welcome(Welcome {
             version: VERSION,
             agent: "agent-1".into(),

@@ -5,16 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_agent::channel::{ManagerChannel, Sender};
-use signalbox_agent::message::{ToAgent, ToManager};
+use signalbox_agent::message::{Reason, ToAgent, ToManager};
+use signalbox_lower::plan::Plan;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::decide::Decide;
 use crate::manager::{Input, Manager, Output, Status};
 use crate::record::Record;
 use crate::session::SessionId;
 
+/// How a session has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The way to the agent is gone.
+    Gone,
+    /// The agent would not have the manager.
+    Refused(Reason, String),
+    /// The manager has another plan, and wants the session anew.
+    Replanned,
+}
+
+/// The decisions of a manager's services, with their epochs.
+type Services = Vec<(String, u64, Box<dyn Decide>)>;
+
 enum Event {
-    Attach(ManagerChannel),
+    Attach(ManagerChannel, Option<oneshot::Sender<End>>),
+    Replan(Arc<Plan>, Services, oneshot::Sender<()>),
     Message(SessionId, ToManager),
     Gone(SessionId),
     Status(oneshot::Sender<Status>),
@@ -35,7 +52,27 @@ pub struct Stopped;
 impl Handle {
     /// Gives the manager a way to an agent.
     pub fn attach(&self, channel: ManagerChannel) {
-        let _ = self.events.send(Event::Attach(channel));
+        let _ = self.events.send(Event::Attach(channel, None));
+    }
+
+    /// The same, and waits until the session has ended.
+    ///
+    /// # Errors
+    /// The manager has stopped.
+    pub async fn session(&self, channel: ManagerChannel) -> Result<End, Stopped> {
+        let (tx, rx) = oneshot::channel();
+        (self.events.send(Event::Attach(channel, Some(tx)))).map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+
+    /// Gives it another plan (see [`Manager::replan`]).
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub async fn replan(&self, plan: Arc<Plan>, services: Services) -> Result<(), Stopped> {
+        let (tx, rx) = oneshot::channel();
+        (self.events.send(Event::Replan(plan, services, tx))).map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
     }
 
     /// Its state.
@@ -90,6 +127,7 @@ struct Shell {
 struct Agent {
     tx: Box<dyn Sender<ToAgent>>,
     listener: tokio::task::JoinHandle<()>,
+    end: Option<oneshot::Sender<End>>,
 }
 
 impl Drop for Agent {
@@ -131,7 +169,7 @@ impl Shell {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Attach(channel) => {
+            Event::Attach(channel, end) => {
                 self.next += 1;
                 let id = self.next;
                 let (tx, mut rx) = channel.split();
@@ -144,13 +182,18 @@ impl Shell {
                     }
                     let _ = events.send(Event::Gone(id));
                 });
-                self.agents.insert(id, Agent { tx, listener });
+                self.agents.insert(id, Agent { tx, listener, end });
                 self.feed(Input::Connected(id));
             }
             Event::Message(id, message) => self.feed(Input::Message(id, message)),
             Event::Gone(id) => {
-                self.agents.remove(&id);
+                self.ended(id, End::Gone);
                 self.feed(Input::Disconnected(id));
+            }
+            Event::Replan(plan, services, done) => {
+                let outputs = self.manager.replan(self.start.elapsed(), &plan, services);
+                self.carry_out(outputs);
+                let _ = done.send(());
             }
             Event::Status(reply) => {
                 let _ = reply.send(self.manager.status());
@@ -158,8 +201,20 @@ impl Shell {
         }
     }
 
+    fn ended(&mut self, id: SessionId, how: End) {
+        let agent = self.agents.remove(&id);
+        if let Some(end) = agent.and_then(|mut agent| agent.end.take()) {
+            let _ = end.send(how);
+        }
+    }
+
     fn feed(&mut self, input: Input) {
-        for output in self.manager.handle(self.start.elapsed(), input) {
+        let outputs = self.manager.handle(self.start.elapsed(), input);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
             match output {
                 Output::Message(id, message) => {
                     if let Some(agent) = self.agents.get(&id) {
@@ -167,6 +222,15 @@ impl Shell {
                         let _ = agent.tx.send(message);
                     }
                 }
+                Output::Refused {
+                    session,
+                    reason,
+                    text,
+                } => self.ended(session, End::Refused(reason, text)),
+                Output::Opened { agent, .. } => {
+                    tracing::info!("{}: agent `{agent}` is there", self.manager.name());
+                }
+                Output::Close(id) => self.ended(id, End::Replanned),
                 Output::Log(line) => tracing::info!("{line}"),
                 Output::Record(record) => (self.tap)(record),
             }

@@ -81,6 +81,23 @@ impl Watch {
     }
 }
 
+/// Where taps come from.
+#[derive(Debug, Clone, Default)]
+pub struct Taps(Vec<(SyncSender<Arc<Stamped>>, Arc<Counters>)>);
+
+impl Taps {
+    /// What a manager's records go into.
+    #[must_use]
+    pub fn tap(&self) -> Tap {
+        let sinks = self.0.clone();
+        Box::new(move |record| {
+            if !sinks.is_empty() {
+                put(&sinks, record);
+            }
+        })
+    }
+}
+
 impl Reports {
     /// Adds a sink of JSON lines; `name` is for people.
     ///
@@ -136,14 +153,17 @@ impl Reports {
     /// What a manager's records go into.
     #[must_use]
     pub fn tap(&self) -> Tap {
-        let sinks: Vec<_> = (self.sinks.iter())
-            .map(|s| (s.queue.clone(), Arc::clone(&s.counters)))
-            .collect();
-        Box::new(move |record| {
-            if !sinks.is_empty() {
-                put(&sinks, record);
-            }
-        })
+        self.taps().tap()
+    }
+
+    /// Where taps come from that are wanted later.
+    #[must_use]
+    pub fn taps(&self) -> Taps {
+        Taps(
+            (self.sinks.iter())
+                .map(|s| (s.queue.clone(), Arc::clone(&s.counters)))
+                .collect(),
+        )
     }
 
     /// What shows their counts later.
@@ -156,7 +176,8 @@ impl Reports {
         )
     }
 
-    /// Waits until what the taps were given is written, as long as `patience`; the taps must be gone.
+    /// Waits until what the taps were given is written, as long as `patience`; the taps must be gone, and
+    /// where they come from.
     pub fn finish(self, patience: Duration) {
         let until = Instant::now() + patience;
         for Running { queue, done, .. } in self.sinks {

@@ -135,7 +135,8 @@ impl Site {
                     self.world.feed(ToTheAgent::Message(MANAGER, message));
                 }
                 Output::Record(record) => self.records.push((self.world.now, record)),
-                Output::Log(line) => panic!("{line}"),
+                Output::Opened { .. } => {}
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -161,6 +161,7 @@ impl Encoder {
                     ],
                 )
                 .build(),
+            Entry::Static(planned) => self.planned(planned),
             Entry::Tunnel { id, wrap, src, dst } => {
                 // Outer addresses are as wide as their own family's, in dual-stack programs too.
                 let (action, src, dst) = match (wrap, src, dst) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use signalbox_lower::entries::{Match, PlannedEntry};
 use signalbox_lower::plan::Cube;
 
 use crate::flow::{FlowKey, Part, Tuple};
@@ -103,7 +104,8 @@ pub struct CriterionEntry {
     pub slot: u32,
 }
 
-/// Any entry that the agent writes while it runs; the plan's static ones are the shell's to install.
+/// Any entry that the agent writes while it runs. The plan's static ones are the shell's to install when
+/// the switch comes up; the agent writes those that another plan changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// One direction of a flow.
@@ -128,6 +130,8 @@ pub enum Entry {
         /// Its MAC address.
         dst_mac: [u8; 6],
     },
+    /// One of the plan's own.
+    Static(PlannedEntry),
     /// The outer headers of a tunnel.
     Tunnel {
         /// Its id; 0 is no tunnel.
@@ -154,6 +158,8 @@ pub enum EntryKey {
     Route(IpNet),
     /// A neighbour.
     NextHop(u16),
+    /// The plan's own share one key: they change when the plan does.
+    Static,
     /// A tunnel.
     Tunnel(u16),
     /// The ready entry.
@@ -169,8 +175,28 @@ impl Entry {
             Self::Criterion(e) => EntryKey::Criteria(e.service, e.part),
             Self::Route { prefix, .. } => EntryKey::Route(*prefix),
             Self::NextHop { id, .. } => EntryKey::NextHop(*id),
+            Self::Static(_) => EntryKey::Static,
             Self::Tunnel { id, .. } => EntryKey::Tunnel(*id),
             Self::Ready => EntryKey::Ready,
+        }
+    }
+
+    /// What tells it apart from every other entry of a switch. A route is one whoever wrote it.
+    #[must_use]
+    pub fn table_key(&self) -> (String, String, i32) {
+        let route = |prefix: &IpNet| ("Ingress.route".to_owned(), prefix.trunc().to_string(), 0);
+        match self {
+            Self::Route { prefix, .. } => route(prefix),
+            Self::Static(entry) => match entry.matches.as_slice() {
+                [("dst", Match::Lpm(prefix))] if entry.table == "Ingress.route" => route(prefix),
+                _ => entry.key(),
+            },
+            Self::Criterion(e) => (
+                format!("criteria {} {:?}", e.service, e.part),
+                format!("{:?}", e.cube),
+                e.priority,
+            ),
+            other => (String::new(), format!("{:?}", other.key()), 0),
         }
     }
 }

@@ -5,11 +5,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One direction of a flow. For ICMP echo the identifier stands where the pipeline puts it:
 /// a request has it as `sport`, a reply as `dport`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tuple {
     /// Source address.
     pub src: IpAddr,

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
@@ -18,6 +19,10 @@ use crate::message::{ToAgent, ToManager};
 use crate::wire::pb::affinity_client::AffinityClient;
 use crate::wire::pb::affinity_server::{Affinity, AffinityServer};
 use crate::wire::{pb, read_from_agent, read_from_manager, write_from_agent, write_from_manager};
+
+/// Between two questions whether the agent still answers, and how long it may keep silent.
+const ASK: Duration = Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why a manager could not reach an agent.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +142,10 @@ pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcEr
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        // An agent whose machine is gone does not close its end.
+        .http2_keep_alive_interval(ASK)
+        .keep_alive_timeout(SILENCE)
+        .keep_alive_while_idle(true)
         .connect()
         .await
         .map_err(unreachable)?;
@@ -164,7 +173,7 @@ pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcEr
                     }
                 },
                 Some(Err(status)) => {
-                    tracing::warn!(message = status.message(), "the agent ended the session");
+                    tracing::debug!(message = status.message(), "the agent ended the session");
                     return;
                 }
                 None => return,
@@ -176,8 +185,6 @@ pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcEr
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::channel::Channel;
     use crate::message::{AgentBody, Hello, ManagerBody, VERSION};
@@ -191,6 +198,7 @@ mod tests {
                 version: VERSION,
                 manager: "lb-1".into(),
                 plan_hash: 0,
+                instance: 0,
                 claims: Vec::new(),
             }),
         }

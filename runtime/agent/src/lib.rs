@@ -21,11 +21,11 @@ pub mod target;
 pub mod testing;
 pub mod wire;
 
-pub use machine::{Agent, Found, Input, Output, SessionId, WriteError};
+pub use machine::{Agent, Found, Input, Output, PlanChange, SessionId, WriteError};
 pub use target::Target;
 
 /// A number that differs between plans, to tell managers of another policy apart: FNV-1a of the plan's
-/// JSON form.
+/// JSON form, without what is the target's and no manager's business: the program and the CPU port.
 #[must_use]
 pub fn plan_hash(plan: &signalbox_lower::plan::Plan) -> u64 {
     struct Fnv(u64);
@@ -41,7 +41,12 @@ pub fn plan_hash(plan: &signalbox_lower::plan::Plan) -> u64 {
         }
     }
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    let plan = signalbox_lower::plan::Plan {
+        program_id: 0,
+        cpu_port: 0,
+        ..plan.clone()
+    };
     // Writing to a number cannot fail, and a plan's keys are strings.
-    let _ = serde_json::to_writer(&mut hash, plan);
+    let _ = serde_json::to_writer(&mut hash, &plan);
     hash.0
 }

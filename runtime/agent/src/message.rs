@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use signalbox_lower::plan::Cube;
 
 use crate::flow::{PacketKind, Part, Tuple};
@@ -160,6 +160,8 @@ pub struct Hello {
     pub plan_hash: u64,
     /// What it wants to decide for.
     pub claims: Vec<Claim>,
+    /// Tells processes of one name apart: of two, the one with the higher number has the sessions.
+    pub instance: u64,
 }
 
 /// A share of a service that a manager wants to decide for.
@@ -516,7 +518,7 @@ pub enum ReportCause {
 }
 
 /// Running totals of one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Packets.
     pub packets: u64,
@@ -622,6 +624,8 @@ pub enum Reason {
     Conflict,
     /// A limit on set-up rate or half-open flows.
     Limited,
+    /// A manager of that name which was started later is there.
+    Superseded,
 }
 
 /// What was refused, by the number that its sender gave it; each kind has its own numbers.

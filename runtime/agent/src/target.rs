@@ -15,6 +15,9 @@ pub struct Target {
     pub read_batch: usize,
     /// Time from an acknowledged delete until no packet that met the entry is left in the pipeline.
     pub drain: Duration,
+    /// Counter cells go over to another program with RECONCILE_AND_COMMIT, so that they need not be read
+    /// anew while the switch is shut.
+    pub keeps_cells: bool,
     /// What its programs can do to packets.
     pub can: Vec<Capability>,
 }
@@ -39,6 +42,7 @@ impl Target {
             batch: 1024,
             read_batch: 1024,
             drain: Duration::from_millis(10),
+            keeps_cells: true,
             can: PIPELINE.to_vec(),
         }
     }
@@ -51,6 +55,7 @@ impl Target {
             batch: 100,
             read_batch: 100,
             drain: Duration::from_millis(100),
+            keeps_cells: false,
             can: PIPELINE.to_vec(),
         }
     }

@@ -49,6 +49,7 @@ impl Rig {
         rig.feed(Input::SwitchUp(signalbox_agent::Found::default()));
         rig.feed(Input::SessionOpened(SESSION));
         rig.say(ManagerBody::Hello(Hello {
+            instance: 0,
             version: VERSION,
             manager: "lb-1".into(),
             plan_hash: 0,

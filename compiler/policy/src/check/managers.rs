@@ -34,18 +34,6 @@ impl Checker<'_> {
                             self.duplicate("manager", name, other.span);
                             continue;
                         }
-                        if let Some(other) = managers.first() {
-                            self.report(
-                                Diagnostic::error(
-                                    "unsupported",
-                                    name.span,
-                                    "this version cannot do more than one manager",
-                                )
-                                .related(other.span, "the first one")
-                                .help("one manager can serve several services: `lb-1 serves a, b`"),
-                            );
-                            continue;
-                        }
                         let serves = self.serves(services, names, &mut served);
                         managers.push(Manager {
                             name: name.value.clone(),

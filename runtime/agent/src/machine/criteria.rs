@@ -489,10 +489,43 @@ impl Agent {
             .filter(|(_, set)| set.until <= now)
             .map(|(owner, _)| owner.clone())
             .collect();
-        let next = (state.criteria.values())
-            .filter(|set| set.until > now)
-            .map(|set| set.until)
-            .min();
+        let gone = self.take_out(service, over);
+        self.counters.leases_expired += gone as u64;
+        if let Some(next) = self.criteria_until(service) {
+            self.timers.at(next, Timer::Criteria(service));
+        }
+        self.count_criteria();
+    }
+
+    /// Ends a service's criteria but those that stay, as if their lease were over.
+    pub(super) fn end_criteria(
+        &mut self,
+        service: u8,
+        stays: impl Fn((&Owner, &[CriterionEntry])) -> bool,
+    ) {
+        let Some(state) = self.service(service) else {
+            return;
+        };
+        let over: Vec<Owner> = (state.criteria.iter())
+            .filter(|(owner, set)| {
+                let former = set.change.as_ref().map_or(&[][..], |c| &c.entries);
+                !stays((owner, &set.entries)) || !stays((owner, former))
+            })
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        self.take_out(service, over);
+    }
+
+    /// When the next lease of a service's criteria ends.
+    pub(super) fn criteria_until(&self, service: u8) -> Option<Duration> {
+        let state = self.services.get(usize::from(service))?;
+        state.criteria.values().map(|set| set.until).min()
+    }
+
+    fn take_out(&mut self, service: u8, over: Vec<Owner>) -> usize {
+        let Some(state) = self.service(service) else {
+            return 0;
+        };
         let mut gone = Vec::new();
         for owner in over {
             if let Some(set) = state.criteria.remove(&owner) {
@@ -502,12 +535,9 @@ impl Agent {
                 gone.extend(set.entries);
             }
         }
-        self.counters.leases_expired += gone.len() as u64;
+        let count = gone.len();
         self.drop_criteria(gone, &[]);
-        if let Some(next) = next {
-            self.timers.at(next, Timer::Criteria(service));
-        }
-        self.count_criteria();
+        count
     }
 
     /// Those count that the switch has acknowledged.

@@ -91,6 +91,8 @@ impl Cookie {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub manager: Arc<str>,
+    /// The epoch under which that manager decided; 0 for flows that were found on the switch.
+    pub epoch: u64,
     pub leases: Leases,
     pub track_close: bool,
     pub statistics: Statistics,

@@ -127,7 +127,12 @@ impl Agent {
         )))
     }
 
-    fn terms(&mut self, service: u8, manager: &Arc<str>, a: &FixedAffinity) -> Arc<Terms> {
+    fn terms(
+        &mut self,
+        service: u8,
+        (manager, epoch): (&Arc<str>, u64),
+        a: &FixedAffinity,
+    ) -> Arc<Terms> {
         let limits = self
             .plan
             .services
@@ -136,6 +141,7 @@ impl Agent {
         let watch_answer = limits.is_some_and(watches_answers);
         self.store.shared(Terms {
             manager: manager.clone(),
+            epoch,
             leases: a.leases,
             track_close: a.track_close,
             statistics: a.statistics,
@@ -184,7 +190,7 @@ impl Agent {
         let now = Moment::from(self.now);
         let flow = Flow {
             number: a.flow,
-            terms: self.terms(service, manager, a),
+            terms: self.terms(service, (manager, self.epoch(share)), a),
             forward,
             reply,
             cookie: Cookie::from(&*a.cookie),
@@ -305,7 +311,7 @@ impl Agent {
         if matches!(flow.phase, Phase::Installing(_)) {
             return;
         }
-        let (service, first) = (flow.service, wanted.first);
+        let (service, decided_for, first) = (flow.service, flow.share(), wanted.first);
         let tracked = flow.terms.track_close != first.track_close
             || flow.terms.statistics.flags != first.statistics.flags;
         let every = flow.terms.statistics.every_ms;
@@ -316,7 +322,8 @@ impl Agent {
             (Part::Forward, wanted.forward, r),
         ]
         .map(|(part, w, p)| (part, w.map(|(a, wish)| (a.interest, self.act(wish, p)))));
-        let terms = self.terms(service, manager, first);
+        let epoch = self.epoch(decided_for);
+        let terms = self.terms(service, (manager, epoch), first);
         self.store.renumber(at, first.flow);
         let Some(flow) = self.store.get_mut(at) else {
             return;

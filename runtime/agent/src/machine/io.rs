@@ -1,5 +1,10 @@
 //! What goes into the agent's state machine and what comes out.
 
+use std::sync::Arc;
+
+use signalbox_lower::plan::Plan;
+
+use super::plan_change::PlanChange;
 use crate::entry::{Cell, Entry, FixedEntry, Packet, Update};
 use crate::flow::FlowKey;
 use crate::message::{ToAgent, ToManager, Totals};
@@ -67,6 +72,21 @@ pub enum Input {
     SessionClosed(SessionId),
     /// A manager has said something.
     Message(SessionId, ToAgent),
+    /// Another plan is to come into force. [`Output::PlanInForce`] or [`Output::PlanRefused`] answers.
+    NewPlan(Arc<Plan>),
+    /// The answer to [`Output::LoadProgram`]: the program of the new plan runs, shut, and this is on the
+    /// switch.
+    ProgramLoaded {
+        /// What is on the switch; with `kept` without its counter cells.
+        found: Found,
+        /// The switch has kept its counter cells as they were.
+        kept: bool,
+    },
+    /// The other answer: the switch would not take it, and runs the former one.
+    ProgramRefused {
+        /// For people.
+        reason: String,
+    },
     /// Reads every counter cell in use, so that listings are fresh; [`Output::Refreshed`] answers.
     Refresh,
     /// Time has passed.
@@ -101,6 +121,19 @@ pub enum Output {
     CloseSession(SessionId),
     /// The switch forwards: everything is in.
     Ready,
+    /// Give the switch the new plan's program, take over what is on the switch where it can be, and say
+    /// [`Input::ProgramLoaded`] or [`Input::ProgramRefused`].
+    LoadProgram {
+        /// Whether the counter cells must be read even if the switch keeps them: some flows' cells are
+        /// others from now on.
+        cells: bool,
+    },
+    /// From here on all entries are those of the new plan.
+    PlanTaken,
+    /// The new plan is in force: all that it needs is in.
+    PlanInForce(PlanChange),
+    /// The new plan does not come into force now, and why.
+    PlanRefused(String),
     /// A [`Input::Refresh`] is done: all is read, or the switch is gone.
     Refreshed,
     /// The switch refuses what it cannot go without. Take it for lost: [`Input::SwitchDown`] follows.

@@ -23,6 +23,7 @@ mod limits;
 mod ndp;
 mod neighbours;
 mod path;
+mod plan_change;
 mod quoted;
 mod sessions;
 mod shares;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use signalbox_lower::plan::{PartPlan, Plan};
+use signalbox_lower::plan::{PartPlan, Plan, ServicePlan};
 
 /// What `listing` shows of the store.
 pub(crate) mod listed {
@@ -52,12 +53,13 @@ pub(crate) mod listed {
 
 pub use flow_record::Progress;
 pub use io::{Found, Input, Output, SessionId, WriteError};
+pub use plan_change::PlanChange;
 
 use crate::counters::{Counters, Drop};
-use crate::entry::{Cell, Change, Entry, Packet, packet_in};
+use crate::entry::{Cell, Change, Entry, FixedAction, Packet, packet_in};
 use crate::flow::{FlowKey, Part};
 use crate::listing::{FlowState, FlowStatus};
-use crate::message::{AgentBody, Denied, Reason, Subject, ToManager};
+use crate::message::{AgentBody, Denied, Reason, Subject, ToManager, Tunnel};
 use crate::target::Target;
 
 use criteria::CriteriaSet;
@@ -67,6 +69,7 @@ use icmp::Bucket;
 use interest::Question;
 use limits::Door;
 use neighbours::Neighbours;
+use plan_change::{Coming, Entering};
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
 use slots::Slots;
@@ -106,6 +109,28 @@ struct Service {
 }
 
 impl Service {
+    fn new(plan: &ServicePlan) -> Self {
+        Self {
+            name: plan.name.as_str().into(),
+            shares: BTreeMap::from([(0, Tenure::default())]),
+            criteria: BTreeMap::new(),
+            slots: [
+                Slots::new(plan.forward.first_fixed_slot(), plan.forward.fixed_size),
+                (plan.reply.as_ref()).map_or_else(Slots::default, |r| {
+                    Slots::new(r.first_fixed_slot(), r.fixed_size)
+                }),
+            ],
+            criteria_slots: [
+                tallies::criteria_slots(&plan.forward),
+                (plan.reply.as_ref()).map_or_else(Slots::default, tallies::criteria_slots),
+            ],
+            door: Door::default(),
+            fixed: [0; 2],
+            held_packets: 0,
+            held_bytes: 0,
+        }
+    }
+
     fn slots(&mut self, part: Part) -> &mut Slots {
         let [forward, reply] = &mut self.slots;
         match part {
@@ -177,35 +202,16 @@ pub struct Agent {
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     counters: Counters,
+    /// A plan that waits for its program, and one whose entries are on their way.
+    coming: Option<Coming>,
+    entering: Option<Entering>,
 }
 
 impl Agent {
     /// An agent named `name` that carries out `plan` on a target, which is not connected yet.
     #[must_use]
     pub fn new(name: &str, plan: Arc<Plan>, target: Target) -> Self {
-        let services = plan
-            .services
-            .iter()
-            .map(|s| Service {
-                name: s.name.as_str().into(),
-                shares: BTreeMap::from([(0, Tenure::default())]),
-                criteria: BTreeMap::new(),
-                slots: [
-                    Slots::new(s.forward.first_fixed_slot(), s.forward.fixed_size),
-                    (s.reply.as_ref()).map_or_else(Slots::default, |r| {
-                        Slots::new(r.first_fixed_slot(), r.fixed_size)
-                    }),
-                ],
-                criteria_slots: [
-                    tallies::criteria_slots(&s.forward),
-                    (s.reply.as_ref()).map_or_else(Slots::default, tallies::criteria_slots),
-                ],
-                door: Door::default(),
-                fixed: [0; 2],
-                held_packets: 0,
-                held_bytes: 0,
-            })
-            .collect();
+        let services = plan.services.iter().map(Service::new).collect();
         let tallies = tallies::of_plan(&plan).into_iter().collect();
         Self {
             name: name.into(),
@@ -238,6 +244,8 @@ impl Agent {
             errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
             counters: Counters::default(),
+            coming: None,
+            entering: None,
         }
     }
 
@@ -248,6 +256,9 @@ impl Agent {
             Input::SwitchUp(found) => self.switch_up(found),
             Input::Reconciled => self.reconciled(),
             Input::SwitchDown { reason } => self.switch_down(&reason),
+            Input::PacketIn(_) if self.is_between_programs() => {
+                self.counters.drop(Drop::NoSwitch, 1);
+            }
             Input::PacketIn(packet) => self.packet_in(packet),
             Input::WriteDone { batch, results } => self.write_done(batch, results),
             Input::ReadDone { read, totals } => self.read_done(read, &totals),
@@ -257,18 +268,26 @@ impl Agent {
             }
             Input::SessionClosed(id) => self.session_closed(id),
             Input::Message(id, message) => self.message(id, message),
+            Input::NewPlan(plan) => self.new_plan(plan),
+            Input::ProgramLoaded { found, kept } => self.program_loaded(found, kept),
+            Input::ProgramRefused { reason } => self.program_refused(reason),
             Input::Refresh => self.refresh(),
             Input::Tick => {}
         }
         self.run_timers();
         if self.link != Link::Down && self.link != Link::Reconciling {
-            if let Some((batch, updates)) = self.writer.start(self.target.batch) {
+            if !self.writes_wait()
+                && let Some((batch, updates)) = self.writer.start(self.target.batch)
+            {
                 self.out.push(Output::Write { batch, updates });
             }
-            if let Some((read, cells)) = self.reads.start(self.target.read_batch) {
+            if !self.is_between_programs()
+                && let Some((read, cells)) = self.reads.start(self.target.read_batch)
+            {
                 self.out.push(Output::Read { read, cells });
             }
         }
+        self.load_when_quiet();
         std::mem::take(&mut self.out)
     }
 
@@ -315,11 +334,24 @@ impl Agent {
                 let service = self.services.get(usize::from(flow.service))?;
                 let age = self.now.saturating_sub(flow.created.into());
                 let header = self.target.header();
-                FlowStatus::new(flow, &service.name, state, age, header)
+                let hop = |action| self.hop_of_entry(action);
+                FlowStatus::new(flow, &service.name, state, age, header, hop)
             })
             .collect();
         list.sort_by(|a, b| (&a.service, &a.flow).cmp(&(&b.service, &b.flow)));
         list
+    }
+
+    /// Where an entry dispatches to, and how.
+    fn hop_of_entry(&self, action: FixedAction) -> Option<(IpAddr, Tunnel)> {
+        match action {
+            FixedAction::Dispatch {
+                next_hop,
+                tunnel: 0,
+            } => Some((self.neighbours.address_of(next_hop)?, Tunnel::None)),
+            FixedAction::Dispatch { tunnel, .. } => self.tunnels.of(tunnel),
+            _ => None,
+        }
     }
 
     // ------------------------------------------------------------ what the concerns share
@@ -439,6 +471,7 @@ impl Agent {
                 Token::CriterionGone(id) => self.tally_entry_gone(id),
                 Token::Tunnel(id) => self.tunnel_written(id, result),
                 Token::Ready => self.opened(&result),
+                Token::Plan => self.plan_written(result),
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Session {
     pub manager: Option<Arc<str>>,
     /// What it only stands by for.
     pub standby: BTreeSet<Share>,
+    /// The number of its process.
+    pub instance: u64,
 }
 
 impl Agent {
@@ -179,6 +181,17 @@ impl Agent {
                 }
             }
         }
+        // Of two processes of one name the later one stays, wherever they meet: they would take the
+        // sessions from each other for ever.
+        let later = (self.sessions.values())
+            .any(|s| s.manager.as_ref() == Some(&hello.manager) && s.instance > hello.instance);
+        if later {
+            let text = format!(
+                "a manager `{}` that was started later is here",
+                hello.manager
+            );
+            return self.refuse(id, Reason::Superseded, text);
+        }
         // A manager that connects again speaks for itself: its former session may hang yet.
         let former: Vec<SessionId> = self
             .sessions
@@ -192,6 +205,7 @@ impl Agent {
         }
         if let Some(session) = self.sessions.get_mut(&id) {
             session.manager = Some(hello.manager.clone());
+            session.instance = hello.instance;
             session.standby = (wanted.iter())
                 .filter(|(_, claim)| claim.standby)
                 .map(|(share, _)| *share)

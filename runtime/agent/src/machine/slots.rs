@@ -30,6 +30,11 @@ impl Slots {
         }
     }
 
+    /// Whether both are the same cells.
+    pub fn has_range_of(&self, other: &Self) -> bool {
+        (self.first, self.end) == (other.first, other.end)
+    }
+
     /// Whether a cell is one of these.
     pub fn has(&self, slot: u32) -> bool {
         (self.first..self.end).contains(&slot)
@@ -50,14 +55,15 @@ impl Slots {
 
     /// Gives a cell back, with what was read last.
     pub fn release(&mut self, slot: u32, holds: Totals) {
-        if slot != 0 {
+        // Another plan may have other cells.
+        if self.has(slot) {
             self.free.push((slot, holds));
         }
     }
 
     /// Keeps back a cell whose last value could not be read: its next user would count wrong.
     pub fn hold_back(&mut self, slot: u32) {
-        if slot != 0 {
+        if self.has(slot) {
             self.doubtful.push(slot);
         }
     }

@@ -21,7 +21,6 @@ impl Agent {
         if self.link != Link::Down {
             self.switch_down("it came up again without having gone");
         }
-        self.link = Link::Reconciling;
         self.forget_ended();
         let cells: FxHashMap<Cell, Totals> = found.cells.into_iter().collect();
         self.found_cells(&cells);
@@ -32,6 +31,12 @@ impl Agent {
         } else {
             self.rebase(&cells);
         }
+        self.bring_in_line();
+    }
+
+    /// Has the switch hold what it should.
+    pub(super) fn bring_in_line(&mut self) {
+        self.link = Link::Reconciling;
         self.drop_unused_tunnels();
         let mut desired = self.neighbour_state();
         desired.extend(self.tunnel_entries());
@@ -63,6 +68,7 @@ impl Agent {
                 self.link = Link::Ready;
                 self.start_static_tallies();
                 self.out.push(Output::Ready);
+                self.opened_with_plan();
             }
             Err(error) => self.out.push(Output::Unusable(format!(
                 "the switch refused the entry that opens the pipeline: {error}"
@@ -74,8 +80,16 @@ impl Agent {
         if self.link == Link::Down {
             return;
         }
-        self.link = Link::Down;
+        self.plan_cut_short();
         self.counters.switch_lost += 1;
+        self.lose_touch();
+        self.out
+            .push(Output::Log(format!("the switch is gone: {reason}")));
+    }
+
+    /// What was under way to the switch is not any more.
+    pub(super) fn lose_touch(&mut self) {
+        self.link = Link::Down;
         self.writer.clear();
         for _ in 0..self.reads.clear() {
             self.out.push(Output::Refreshed);
@@ -104,12 +118,10 @@ impl Agent {
                     .drop(crate::counters::Drop::NoSwitch, held.len() as u64);
             }
         }
-        self.out
-            .push(Output::Log(format!("the switch is gone: {reason}")));
     }
 
     /// Flows on their way out when the switch went away are gone with it.
-    fn forget_ended(&mut self) {
+    pub(super) fn forget_ended(&mut self) {
         for at in self.store.refs() {
             let ended = self
                 .store
@@ -122,7 +134,7 @@ impl Agent {
     }
 
     /// What the switch's cells hold, those that are free included: their next flows count from there.
-    fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
+    pub(super) fn found_cells(&mut self, cells: &FxHashMap<Cell, Totals>) {
         for s in &mut self.services {
             (s.slots.iter_mut().chain(&mut s.criteria_slots)).for_each(Slots::forget);
         }
@@ -141,7 +153,7 @@ impl Agent {
     }
 
     /// A switch that has started afresh has empty cells: running totals go on from where they were.
-    fn rebase(&mut self, cells: &FxHashMap<Cell, Totals>) {
+    pub(super) fn rebase(&mut self, cells: &FxHashMap<Cell, Totals>) {
         let header = self.target.header();
         for at in self.store.refs() {
             let Some(flow) = self.store.get_mut(at) else {
@@ -235,6 +247,7 @@ impl Agent {
         let limits = &plan.limits;
         let terms = Terms {
             manager: "".into(),
+            epoch: 0,
             leases: Leases {
                 half_open_ms: Some(limits.half_open_ms),
                 idle_ms: Some(limits.idle_ms),

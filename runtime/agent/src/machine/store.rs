@@ -262,6 +262,28 @@ impl Store {
         })
     }
 
+    /// Gives every flow's service another place. None of them may be on its way out.
+    pub fn move_services(&mut self, to: impl Fn(u8) -> u8) {
+        for flow in (self.pages.iter_mut().flatten()).filter_map(|p| p.flow.as_mut()) {
+            flow.service = to(flow.service);
+        }
+        self.by_key.clear();
+        self.by_number.clear();
+        for at in self.refs() {
+            let pages = &self.pages;
+            for part in [Part::Forward, Part::Reply] {
+                if let Some(key) = key_at(pages, at.code(part)) {
+                    let hash_of = |code: &u32| key_at(pages, *code).map_or(0, |k| hash(&k));
+                    (self.by_key).insert_unique(hash(&key), at.code(part), hash_of);
+                }
+            }
+            if let Some(number) = number_at(pages, at.index) {
+                let hash_of = |index: &u32| number_at(pages, *index).map_or(0, |n| hash(&n));
+                (self.by_number).insert_unique(hash(&number), at.index, hash_of);
+            }
+        }
+    }
+
     pub fn refs(&self) -> Vec<FlowRef> {
         self.iter().map(|(at, _)| at).collect()
     }

@@ -5,6 +5,7 @@
 //! static criteria and floors have the cell of their number; of a service that only counts, the static
 //! criteria are reported too.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use signalbox_lower::plan::{CriterionAction, Plan};
@@ -150,6 +151,51 @@ pub(super) fn is_counted(s: &Statistics) -> bool {
 impl Agent {
     fn header(&self) -> u64 {
         self.target.header()
+    }
+
+    /// Another plan: its own entries count for themselves, and go on counting where they say what they
+    /// said. `places` are the services' in the new plan by those in the old one.
+    pub(super) fn retarget_tallies(&mut self, old: &Plan, new: &Plan, places: &BTreeMap<u8, u8>) {
+        let label = |plan: &Plan, service: u8, part, number| {
+            let part = super::plan_change::part_of(plan, service, part)?;
+            let mut criteria = part.criteria.iter();
+            (criteria.find(|c| c.id == number)).map(|c| (c.label.clone(), c.cubes.clone()))
+        };
+        let former = std::mem::take(&mut self.tallies);
+        let mut own = BTreeMap::new();
+        for (id, mut tally) in former {
+            let from = tally.share.service;
+            let Some(to) = places.get(&from).copied() else {
+                continue;
+            };
+            tally.share.service = to;
+            match id {
+                TallyId::Manager(_) => {
+                    self.tallies.insert(id, tally);
+                }
+                TallyId::Static(_, part, number) => {
+                    if label(old, from, part, number) != label(new, to, part, number) {
+                        tally.offset = minus(Totals::default(), tally.holds);
+                        tally.resumed = 0;
+                        tally.fixed = Totals::default();
+                        tally.since = self.now;
+                        tally.sequence = 0;
+                    }
+                    own.insert(TallyId::Static(to, part, number), tally);
+                }
+            }
+        }
+        for (id, fresh) in of_plan(new) {
+            let tally = match own.remove(&id) {
+                None => fresh,
+                Some(kept) => Tally {
+                    statistics: fresh.statistics,
+                    reported: fresh.reported,
+                    ..kept
+                },
+            };
+            self.tallies.insert(id, tally);
+        }
     }
 
     /// The cell of a manager's criterion: the one that it has, a new one, or 0 when it counts nothing.

@@ -219,6 +219,25 @@ impl Agent {
         ids.filter_map(|id| self.tunnels.entry(*id)).collect()
     }
 
+    /// What the switch holds of tunnels, or is about to.
+    pub(super) fn tunnels_standing(&self) -> Vec<Entry> {
+        let there = |t: &State| !matches!(t.written, Written::Refused(_));
+        let ids = (self.tunnels.by_id.iter()).filter(|(_, t)| there(t));
+        ids.filter_map(|(id, _)| self.tunnels.entry(*id)).collect()
+    }
+
+    /// Another plan has come into force: packets in tunnels come from the addresses that it says.
+    pub(super) fn retarget_tunnels(&mut self) {
+        let sources: Vec<(u16, IpAddr)> = (self.tunnels.by_id.iter())
+            .filter_map(|(id, t)| Some((*id, self.tunnel_source(t.server)?)))
+            .collect();
+        for (id, source) in sources {
+            if let Some(t) = self.tunnels.by_id.get_mut(&id) {
+                t.source = source;
+            }
+        }
+    }
+
     /// Takes over the tunnels of an agent before this one that lead where they should; nobody uses them yet.
     pub(super) fn adopt_tunnels(&mut self, found: &[Entry]) {
         for entry in found {

@@ -101,6 +101,11 @@ impl Reads {
         Some((self.next, cells))
     }
 
+    /// Whether no read is under way or waits.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.queue.is_empty()
+    }
+
     /// Forgets everything: the switch is gone. Says how many refreshes were under way.
     pub fn clear(&mut self) -> usize {
         let under_way = self

@@ -32,6 +32,8 @@ pub(super) enum Token {
     Tunnel(u16),
     /// The ready entry.
     Ready,
+    /// One of the entries that another plan changes.
+    Plan,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ impl Writer {
         }
         let mut seen = FxHashSet::default();
         let mut criteria_change: Option<Change> = None;
+        // What another plan brings goes in before what it takes away goes out.
+        let mut plan_change: Option<Change> = None;
         let mut of_tunnels: Option<bool> = None;
         let mut ops = Vec::with_capacity(self.queue.len().min(limit));
         while let Some(op) = self.queue.front() {
@@ -77,6 +81,11 @@ impl Writer {
                     break;
                 }
                 criteria_change = Some(op.update.change);
+            } else if op.token == Token::Plan {
+                if plan_change.is_some_and(|c| c != op.update.change) {
+                    break;
+                }
+                plan_change = Some(op.update.change);
             } else if !seen.insert(op.update.entry.key()) {
                 break;
             }
@@ -94,6 +103,11 @@ impl Writer {
             return self.under_way.take().map(|(_, ops)| ops);
         }
         None
+    }
+
+    /// Whether no write is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_none()
     }
 
     /// Forgets everything: the switch is gone.

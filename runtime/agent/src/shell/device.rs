@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signalbox_p4runtime::proto::p4::config::v1::P4Info;
 use signalbox_p4runtime::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use signalbox_p4runtime::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use signalbox_p4runtime::proto::p4::v1::{Entity, PacketIn, TableEntry, entity, update};
@@ -15,10 +14,14 @@ use signalbox_p4runtime::{
 };
 use tokio::sync::mpsc;
 
+use tokio::time::Instant;
+
 use super::events::{Ear, Event, Heard};
+use super::program::Program;
 use super::{Options, Pipeline, proof};
 use crate::encode::{Encoder, of_table, totals};
 use crate::entry::{Cell, Entry, Packet, Update};
+use crate::flow::FlowKey;
 use crate::machine::{Found, WriteError};
 
 /// Between two tries to reach a switch that was lost.
@@ -78,15 +81,25 @@ pub(super) struct Up {
     found: Found,
 }
 
+/// A switch that has got another program while it was connected.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    actual: Vec<Entity>,
+    pub found: Found,
+    /// Since when it forwards nothing.
+    pub shut: Instant,
+    /// Whether it has kept what it held.
+    pub reconciled: bool,
+    /// Whether that is so of its counter cells, which have not been read.
+    pub kept: bool,
+}
+
 pub(super) struct Device {
     transport: Arc<dyn Transport>,
-    encoder: Encoder,
+    program: Program,
     events: mpsc::UnboundedSender<Event>,
     ear: Ear,
     session: Session,
-    pipeline: Pipeline,
-    p4info: P4Info,
-    cookie: u64,
     batch: usize,
     generation: u64,
     client: Option<Client>,
@@ -97,19 +110,16 @@ impl Device {
     pub fn new(
         options: &Options,
         transport: Arc<dyn Transport>,
-        encoder: Encoder,
+        program: Program,
         events: mpsc::UnboundedSender<Event>,
         ear: Ear,
     ) -> Self {
         Self {
             transport,
-            encoder,
+            program,
             events,
             ear,
             session: Session::new(options.device_id, options.election_id),
-            pipeline: options.pipeline.clone(),
-            p4info: options.p4info.clone(),
-            cookie: u64::from(options.plan.program_id),
             batch: options.target.batch,
             generation: 0,
             client: None,
@@ -122,13 +132,10 @@ impl Device {
         self.generation += 1;
         let approach = Approach {
             transport: self.transport.clone(),
-            encoder: self.encoder.clone(),
+            program: self.program.clone(),
             events: self.events.clone(),
             ear: self.ear.clone(),
             session: self.session.clone(),
-            pipeline: self.pipeline.clone(),
-            p4info: self.p4info.clone(),
-            cookie: self.cookie,
             generation: self.generation,
         };
         let events = self.events.clone();
@@ -137,6 +144,37 @@ impl Device {
             let up = approach.run().await;
             let _ = events.send(Event::Connected(Box::new(up)));
         });
+    }
+
+    /// From here on entries and packets are this program's.
+    pub fn use_program(&mut self, program: Program) {
+        self.program = program;
+    }
+
+    /// Gives the switch another program, where it may, and reads what it has kept; its counter cells only if
+    /// `cells` must be read.
+    pub fn load(&self, program: Program, cells: bool) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let (events, generation) = (self.events.clone(), self.generation);
+        tokio::spawn(async move {
+            let loaded = Box::new(load(&client, &program, cells).await);
+            let _ = events.send(Event::Loaded { generation, loaded });
+        });
+    }
+
+    /// The other program is there.
+    pub fn loaded(&mut self, loaded: Loaded) -> Found {
+        self.actual = loaded.actual;
+        loaded.found
+    }
+
+    /// Keys of idle entries.
+    pub fn idle(&self, entries: &[TableEntry]) -> Vec<FlowKey> {
+        (entries.iter())
+            .filter_map(|e| self.program.encoder.decode_key(e))
+            .collect()
     }
 
     pub fn connected(&mut self, up: Up) -> Found {
@@ -177,7 +215,7 @@ impl Device {
     }
 
     pub fn packet_in(&self, packet: PacketIn) -> Option<Packet> {
-        match self.encoder.packet_in(packet) {
+        match self.program.encoder.packet_in(packet) {
             Ok(packet) => Some(packet),
             Err(error) => {
                 tracing::warn!(%error, "a packet-in is not of this program");
@@ -188,7 +226,7 @@ impl Device {
 
     pub async fn packet_out(&self, packet: Packet) {
         let Some(client) = &self.client else { return };
-        match self.encoder.packet_out(packet) {
+        match self.program.encoder.packet_out(packet) {
             Ok(packet) => {
                 let Err(error) = client.try_packet_out(packet.clone()) else {
                     return;
@@ -206,7 +244,7 @@ impl Device {
         let Some(client) = self.client.clone() else {
             return;
         };
-        let (encoder, events) = (self.encoder.clone(), self.events.clone());
+        let (encoder, events) = (self.program.encoder.clone(), self.events.clone());
         let (generation, actual) = (self.generation, std::mem::take(&mut self.actual));
         tokio::spawn(async move {
             match bring_in_line(&client, &encoder, &desired, &actual).await {
@@ -232,7 +270,7 @@ impl Device {
         let mut places = Vec::with_capacity(updates.len());
         let mut encoded = Vec::with_capacity(updates.len());
         for (place, update) in updates.iter().enumerate() {
-            match self.encoder.update(update) {
+            match self.program.encoder.update(update) {
                 Ok(update) => {
                     places.push(place);
                     encoded.push(update);
@@ -272,8 +310,9 @@ impl Device {
         let Some(client) = self.client.clone() else {
             return;
         };
-        let filters = cells.iter().map(|c| self.encoder.cell(*c)).collect();
-        let (encoder, events) = (self.encoder.clone(), self.events.clone());
+        let encoder = self.program.encoder.clone();
+        let filters = cells.iter().map(|c| encoder.cell(*c)).collect();
+        let events = self.events.clone();
         let generation = self.generation;
         tokio::spawn(async move {
             let read_cells = match client.read_all(filters).await {
@@ -302,13 +341,10 @@ impl Device {
 /// What it takes to reach a switch.
 struct Approach {
     transport: Arc<dyn Transport>,
-    encoder: Encoder,
+    program: Program,
     events: mpsc::UnboundedSender<Event>,
     ear: Ear,
     session: Session,
-    pipeline: Pipeline,
-    p4info: P4Info,
-    cookie: u64,
     generation: u64,
 }
 
@@ -323,20 +359,12 @@ impl Approach {
         let (actual, found) = if fresh {
             (Vec::new(), Found::default())
         } else {
-            self.read(&client).await?
+            read(&client, &self.program.encoder, true).await?
         };
         let device_id = self.session.device_id;
         tokio::spawn(async move {
             let silent = silent(self.transport.as_ref(), device_id);
-            listen(
-                from_switch,
-                silent,
-                self.encoder,
-                self.generation,
-                self.events,
-                self.ear,
-            )
-            .await;
+            listen(from_switch, silent, self.generation, self.events, self.ear).await;
         });
         Ok(Up {
             client,
@@ -353,24 +381,24 @@ impl Approach {
             Err(error) if error.code == Code::FailedPrecondition => None,
             running => running.map_err(refused("to tell its pipeline"))?,
         };
+        let program = &self.program;
         let same = running.as_ref().is_some_and(|config| {
             let cookie = config.cookie.as_ref().map(|c| c.cookie);
-            match self.pipeline {
-                Pipeline::Push { .. } => {
-                    cookie == Some(self.cookie) && config.p4info.as_ref() == Some(&self.p4info)
-                }
-                Pipeline::Running => config.p4info.as_ref() == Some(&self.p4info),
+            let same_info = config.p4info.as_ref() == Some(&program.p4info);
+            match program.pipeline {
+                Pipeline::Push { .. } => cookie == Some(program.cookie) && same_info,
+                Pipeline::Running => same_info,
             }
         });
-        match &self.pipeline {
+        match &program.pipeline {
             _ if same => Ok(false),
             Pipeline::Push { device_config } => {
                 client
                     .set_pipeline(
                         Action::VerifyAndCommit,
-                        self.p4info.clone(),
+                        program.p4info.clone(),
                         device_config.clone(),
-                        self.cookie,
+                        program.cookie,
                     )
                     .await
                     .map_err(refused("the pipeline"))?;
@@ -381,40 +409,84 @@ impl Approach {
             )),
         }
     }
+}
 
-    async fn read(&self, client: &Client) -> Result<(Vec<Entity>, Found), Lost> {
-        let all = Entity {
-            entity: Some(entity::Entity::TableEntry(TableEntry::default())),
-        };
-        let actual = (client.read_all(vec![all]).await).map_err(refused("to show its entries"))?;
-        let cells = (client.read_all(self.encoder.all_cells()).await)
-            .map_err(refused("to show its counters"))?;
-        let entries = || {
-            (actual.iter()).filter_map(|e| match e.entity.as_ref()? {
-                entity::Entity::TableEntry(t) => Some(t),
-                _ => None,
-            })
-        };
-        let fixed = entries()
-            .filter_map(|t| self.encoder.decode_fixed(t))
-            .collect();
-        let neighbours = entries()
-            .filter_map(|t| self.encoder.decode_neighbour(t))
-            .collect();
-        let cells = (cells.iter())
-            .filter_map(|e| match e.entity.as_ref()? {
-                entity::Entity::CounterEntry(c) => self.encoder.decode_cell(c),
-                _ => None,
-            })
-            .filter(|(_, t)| t.packets != 0)
-            .collect();
-        let found = Found {
-            fixed,
-            neighbours,
-            cells,
-        };
-        Ok((actual, found))
+async fn read(
+    client: &Client,
+    encoder: &Encoder,
+    with_cells: bool,
+) -> Result<(Vec<Entity>, Found), Lost> {
+    let all = Entity {
+        entity: Some(entity::Entity::TableEntry(TableEntry::default())),
+    };
+    let actual = (client.read_all(vec![all]).await).map_err(refused("to show its entries"))?;
+    let cells = if with_cells {
+        (client.read_all(encoder.all_cells()).await).map_err(refused("to show its counters"))?
+    } else {
+        Vec::new()
+    };
+    let entries = || {
+        (actual.iter()).filter_map(|e| match e.entity.as_ref()? {
+            entity::Entity::TableEntry(t) => Some(t),
+            _ => None,
+        })
+    };
+    let fixed = entries().filter_map(|t| encoder.decode_fixed(t)).collect();
+    let neighbours = entries()
+        .filter_map(|t| encoder.decode_neighbour(t))
+        .collect();
+    let cells = (cells.iter())
+        .filter_map(|e| match e.entity.as_ref()? {
+            entity::Entity::CounterEntry(c) => encoder.decode_cell(c),
+            _ => None,
+        })
+        .filter(|(_, t)| t.packets != 0)
+        .collect();
+    let found = Found {
+        fixed,
+        neighbours,
+        cells,
+    };
+    Ok((actual, found))
+}
+
+async fn load(client: &Client, program: &Program, cells: bool) -> Result<Loaded, String> {
+    let Pipeline::Push { device_config } = &program.pipeline else {
+        return Err(
+            "the policy needs another pipeline, which somebody else puts onto this target: put it there and start again".into(),
+        );
+    };
+    let set = |action| {
+        client.set_pipeline(
+            action,
+            program.p4info.clone(),
+            device_config.clone(),
+            program.cookie,
+        )
+    };
+    // Not every target can keep what it holds, nor keep all of it in every program.
+    let shut = Instant::now();
+    if set(Action::ReconcileAndCommit).await.is_ok()
+        && let Ok((actual, found)) = read(client, &program.encoder, cells).await
+    {
+        return Ok(Loaded {
+            actual,
+            found,
+            shut,
+            reconciled: true,
+            kept: !cells,
+        });
     }
+    let shut = Instant::now();
+    (set(Action::VerifyAndCommit).await)
+        .map_err(|error| format!("the switch refused the pipeline: {error}"))?;
+    Ok(Loaded {
+        actual: Vec::new(),
+        found: Found::default(),
+        shut,
+        reconciled: false,
+        kept: false,
+    })
 }
 
 async fn bring_in_line(
@@ -476,7 +548,6 @@ async fn silent(transport: &dyn Transport, device_id: u64) -> String {
 async fn listen(
     mut from_switch: Events,
     silent: impl Future<Output = String>,
-    encoder: Encoder,
     generation: u64,
     events: mpsc::UnboundedSender<Event>,
     ear: Ear,
@@ -493,12 +564,7 @@ async fn listen(
         };
         match next {
             Ok(FromSwitch::Packet(packet)) => ear.hear(generation, Heard::Packet(packet)),
-            Ok(FromSwitch::Idle(entries)) => {
-                let keys = (entries.iter())
-                    .filter_map(|e| encoder.decode_key(e))
-                    .collect();
-                ear.hear(generation, Heard::Idle(keys));
-            }
+            Ok(FromSwitch::Idle(entries)) => ear.hear(generation, Heard::Idle(entries)),
             Ok(FromSwitch::Refused(error)) => {
                 tracing::warn!(message = error.message, "the switch refused a packet");
             }

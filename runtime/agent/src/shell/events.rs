@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use signalbox_p4runtime::proto::p4::v1::PacketIn;
+use signalbox_p4runtime::proto::p4::v1::{PacketIn, TableEntry};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Status;
-use super::device::{Lost, Up};
-use crate::flow::FlowKey;
+use super::device::{Loaded, Lost, Up};
+use super::program::{Applied, NewPolicy};
 use crate::listing::FlowStatus;
 use crate::machine::{SessionId, WriteError};
 use crate::message::{ToAgent, Totals};
@@ -51,6 +51,16 @@ pub(super) enum Event {
         fresh: bool,
         reply: oneshot::Sender<Status>,
     },
+    /// Another policy.
+    Apply {
+        policy: Box<NewPolicy>,
+        reply: oneshot::Sender<Result<Applied, String>>,
+    },
+    /// The switch has got another program, or not.
+    Loaded {
+        generation: u64,
+        loaded: Box<Result<Loaded, String>>,
+    },
     Flows {
         reply: oneshot::Sender<Vec<FlowStatus>>,
     },
@@ -59,7 +69,8 @@ pub(super) enum Event {
 /// What the switch sends unasked.
 pub(super) enum Heard {
     Packet(PacketIn),
-    Idle(Vec<FlowKey>),
+    /// Entries that have been idle, as the program in force then has them.
+    Idle(Vec<TableEntry>),
 }
 
 /// Packets and notices that wait for the agent; more are dropped and counted. The agent takes some

@@ -6,6 +6,7 @@
 
 mod device;
 mod events;
+mod program;
 mod proof;
 
 use std::collections::BTreeMap;
@@ -15,13 +16,12 @@ use std::time::Duration;
 use serde::Serialize;
 use signalbox_lower::plan::Plan;
 use signalbox_p4runtime::proto::p4::config::v1::P4Info;
-use signalbox_p4runtime::{Catalog, CatalogError, Transport};
+use signalbox_p4runtime::{CatalogError, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::channel::{AgentChannel, Sender};
 use crate::counters::{Counters, Drop};
-use crate::encode::Encoder;
 use crate::listing::FlowStatus;
 use crate::machine::{Agent, Input, Output, SessionId};
 use crate::message::ToManager;
@@ -29,6 +29,8 @@ use crate::target::Target;
 
 use device::{Device, Lost};
 use events::{Ear, Event, Heard};
+pub use program::{Applied, NewPolicy};
+use program::{Coming, Program};
 
 /// Whether the agent gives the switch its pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,7 @@ pub struct Status {
 /// What can be asked of a running agent. Clones share it; dropping the last one stops the agent.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    name: Arc<str>,
     events: mpsc::UnboundedSender<Event>,
     sessions: mpsc::UnboundedSender<AgentChannel>,
     ready: watch::Receiver<bool>,
@@ -113,6 +116,12 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The agent's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Adds a manager's session.
     pub fn attach(&self, channel: AgentChannel) {
         let _ = self.sessions.send(channel);
@@ -157,6 +166,19 @@ impl Handle {
         rx.await.map_err(|_| AgentError::Stopped)
     }
 
+    /// Gives it another policy, and waits until that is in force.
+    ///
+    /// # Errors
+    /// One line: nothing has changed, or the switch went away in the middle.
+    pub async fn apply(&self, policy: NewPolicy) -> Result<Applied, String> {
+        let (tx, rx) = oneshot::channel();
+        let stopped = || AgentError::Stopped.to_string();
+        let policy = Box::new(policy);
+        let event = Event::Apply { policy, reply: tx };
+        self.events.send(event).map_err(|_| stopped())?;
+        rx.await.map_err(|_| stopped())?
+    }
+
     /// Its flows, with counts read from the switch now.
     ///
     /// # Errors
@@ -178,13 +200,17 @@ pub fn start(
     options: Options,
     transport: Arc<dyn Transport>,
 ) -> Result<(Handle, tokio::task::JoinHandle<Result<(), AgentError>>), AgentError> {
-    let catalog = Catalog::shared(options.p4info.clone())?;
-    let encoder = Encoder::new(catalog, options.plan.clone());
+    let program = Program::new(&NewPolicy {
+        plan: options.plan.clone(),
+        p4info: options.p4info.clone(),
+        pipeline: options.pipeline.clone(),
+    })?;
     let (events_tx, events) = mpsc::unbounded_channel();
     let (sessions_tx, sessions) = mpsc::unbounded_channel();
     let (ready_tx, ready) = watch::channel(false);
     let (alive, gone) = watch::channel(());
     let handle = Handle {
+        name: options.name.as_str().into(),
         events: events_tx.clone(),
         sessions: sessions_tx,
         ready,
@@ -194,7 +220,7 @@ pub fn start(
     let shell = Shell {
         agent: Agent::new(&options.name, options.plan.clone(), options.target.clone()),
         start: Instant::now(),
-        device: Device::new(&options, transport, encoder, events_tx.clone(), ear.clone()),
+        device: Device::new(&options, transport, program, events_tx.clone(), ear.clone()),
         events_tx,
         ear,
         managers: BTreeMap::new(),
@@ -205,6 +231,7 @@ pub fn start(
         queries: Vec::new(),
         next_queries: Vec::new(),
         refreshed: false,
+        coming: None,
         options,
     };
     let task = tokio::spawn(shell.run(events, heard, sessions, gone));
@@ -229,6 +256,8 @@ struct Shell {
     next_queries: Vec<Event>,
     /// The reading is done.
     refreshed: bool,
+    /// Another policy is on its way.
+    coming: Option<Box<Coming>>,
     options: Options,
 }
 
@@ -290,7 +319,10 @@ impl Shell {
                 Some(packet) => self.feed(Input::PacketIn(packet)).await,
                 None => {}
             },
-            Heard::Idle(keys) => self.feed(Input::IdleNotice(keys)).await,
+            Heard::Idle(entries) => {
+                let keys = self.device.idle(&entries);
+                self.feed(Input::IdleNotice(keys)).await;
+            }
         }
     }
 
@@ -376,6 +408,42 @@ impl Shell {
                     self.feed(Input::ReadDone { read, totals }).await;
                 }
             }
+            Event::Apply { policy, reply } => match Program::new(&policy) {
+                Err(error) => {
+                    let error = AgentError::Program(error);
+                    let _ = reply.send(Err(error.to_string()));
+                }
+                Ok(_) if self.coming.is_some() || self.proving => {
+                    let text = "the agent is busy with its start or another policy; try again";
+                    let _ = reply.send(Err(text.to_owned()));
+                }
+                Ok(program) => {
+                    let plan = policy.plan.clone();
+                    self.coming = Some(Box::new(Coming {
+                        policy: *policy,
+                        program,
+                        reply,
+                        shut: None,
+                    }));
+                    self.feed(Input::NewPlan(plan)).await;
+                }
+            },
+            Event::Loaded { generation, loaded } => {
+                if self.device.is_current(generation) {
+                    let input = match *loaded {
+                        Ok(loaded) => {
+                            if let Some(coming) = &mut self.coming {
+                                coming.shut = Some((loaded.shut, loaded.reconciled));
+                            }
+                            let kept = loaded.kept;
+                            let found = self.device.loaded(loaded);
+                            Input::ProgramLoaded { found, kept }
+                        }
+                        Err(reason) => Input::ProgramRefused { reason },
+                    };
+                    self.feed(input).await;
+                }
+            }
             Event::Message(id, message) => self.feed(Input::Message(id, message)).await,
             Event::ManagerGone(id) => {
                 self.managers.remove(&id);
@@ -414,6 +482,28 @@ impl Shell {
                 Output::Ready => {
                     self.proving = true;
                     self.device.prove(self.options.plan.cpu_port, 0).await;
+                }
+                Output::LoadProgram { cells } => {
+                    if let Some(coming) = &self.coming {
+                        let cells = cells || !self.options.target.keeps_cells;
+                        self.device.load(coming.program.clone(), cells);
+                    }
+                }
+                Output::PlanTaken => {
+                    if let Some(coming) = &self.coming {
+                        self.options.plan = coming.policy.plan.clone();
+                        self.device.use_program(coming.program.clone());
+                    }
+                }
+                Output::PlanInForce(change) => {
+                    if let Some(coming) = self.coming.take() {
+                        coming.done(change);
+                    }
+                }
+                Output::PlanRefused(why) => {
+                    if let Some(coming) = self.coming.take() {
+                        let _ = coming.reply.send(Err(why));
+                    }
                 }
                 Output::Refreshed => self.refreshed = true,
                 Output::Unusable(reason) => self.device.give_up(reason),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use signalbox_lower::entries::PlannedEntry;
 use signalbox_lower::plan::{CriterionAction, Cube, Kind, Plan};
 
 use crate::cover::cube_has_flow;
@@ -46,6 +47,8 @@ pub struct FakeSwitch {
     pub routes: BTreeMap<IpNet, u16>,
     /// Neighbours: port and MAC address.
     pub next_hops: BTreeMap<u16, (u16, [u8; 6])>,
+    /// The plan's own entries.
+    pub statics: BTreeMap<(String, String, i32), PlannedEntry>,
     /// Tunnels: how they wrap, outer source and destination.
     pub tunnels: BTreeMap<u16, (Wrap, IpAddr, IpAddr)>,
     /// The tunnels of the packets that left by one, in order.
@@ -76,7 +79,9 @@ impl FakeSwitch {
     /// An empty, shut switch.
     #[must_use]
     pub fn new(plan: Arc<Plan>) -> Self {
+        let statics = plan.static_entries().into_iter();
         Self {
+            statics: statics.map(|e| (e.key(), e)).collect(),
             plan,
             fixed: BTreeMap::new(),
             criteria: Vec::new(),
@@ -91,6 +96,39 @@ impl FakeSwitch {
             log: Vec::new(),
             counts_packet_out_header: false,
         }
+    }
+
+    /// Runs this plan's program from now on, shut. What it holds stays where the new program has the same
+    /// table, as with RECONCILE_AND_COMMIT; with `empty` nothing does, as with VERIFY_AND_COMMIT.
+    pub fn load(&mut self, plan: &Arc<Plan>, empty: bool) {
+        let old = std::mem::replace(self, Self::new(plan.clone()));
+        if empty {
+            return;
+        }
+        let place = |at: u8| {
+            let name = &old.plan.services.get(usize::from(at))?.name;
+            let at = plan.services.iter().position(|s| s.name == *name)?;
+            u8::try_from(at).ok()
+        };
+        for (key, entry) in old.fixed {
+            if let Some(service) = place(key.service) {
+                let key = FlowKey { service, ..key };
+                self.fixed.insert(key, FixedEntry { key, ..entry });
+            }
+        }
+        for (cell, totals) in old.cells {
+            if let Some(service) = place(cell.service) {
+                self.cells.insert(Cell { service, ..cell }, totals);
+            }
+        }
+        self.routes = old.routes;
+        self.next_hops = old.next_hops;
+        self.tunnels = old.tunnels;
+    }
+
+    /// The plan whose program it runs has changed only in entries.
+    pub fn use_plan(&mut self, plan: &Arc<Plan>) {
+        self.plan = plan.clone();
     }
 
     /// What an agent finds on it.
@@ -197,6 +235,7 @@ impl FakeSwitch {
             Entry::NextHop {
                 id, port, dst_mac, ..
             } => put(&mut self.next_hops, update.change, *id, (*port, *dst_mac)),
+            Entry::Static(e) => put(&mut self.statics, update.change, e.key(), e.clone()),
             Entry::Tunnel { id, wrap, src, dst } => {
                 put(&mut self.tunnels, update.change, *id, (*wrap, *src, *dst))
             }
@@ -559,8 +598,10 @@ fn rewritten(frame: &Bytes, view: &View) -> Bytes {
         packet::put(&mut f, packet::ETHERNET + 12, &src.octets());
         packet::put(&mut f, packet::ETHERNET + 16, &dst.octets());
     }
-    let has_ports = matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP);
-    if has_ports && view.kind != PacketKind::LaterFragment {
+    if view.kind == PacketKind::LaterFragment {
+        return f.into();
+    }
+    if matches!(view.tuple.proto, packet::proto::TCP | packet::proto::UDP) {
         packet::put(&mut f, view.l4, &sport.to_be_bytes());
         packet::put(&mut f, view.l4 + 2, &dport.to_be_bytes());
     }

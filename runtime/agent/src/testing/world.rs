@@ -10,7 +10,7 @@ use signalbox_lower::plan::Plan;
 
 use super::fake_switch::{FakeSwitch, Fate};
 use crate::flow::Tuple;
-use crate::machine::{Agent, Input, Output, SessionId};
+use crate::machine::{Agent, Input, Output, PlanChange, SessionId};
 use crate::message::ToManager;
 use crate::packet;
 use crate::target::Target;
@@ -44,6 +44,11 @@ pub struct World {
     pub unreadable: bool,
     /// Reads are not answered.
     pub slow_reads: bool,
+    /// Plans that came into force, or did not.
+    pub plan_changes: Vec<Result<PlanChange, String>>,
+    /// How the switch takes another program: not at all, or keeping nothing (`true`).
+    pub loads: Option<bool>,
+    coming: Option<Arc<Plan>>,
     /// Writes wait here while the switch is slow.
     pub slow: bool,
     waiting: Vec<Output>,
@@ -98,6 +103,9 @@ impl World {
             slow_reads: false,
             unreadable: false,
             slow: false,
+            plan_changes: Vec::new(),
+            loads: Some(false),
+            coming: None,
             waiting: Vec::new(),
         }
     }
@@ -106,6 +114,13 @@ impl World {
     pub fn switch_up(&mut self) {
         let found = self.switch.found();
         self.feed(Input::SwitchUp(found));
+    }
+
+    /// The agent is given another plan.
+    pub fn apply(&mut self, plan: Plan) {
+        let plan = Arc::new(plan);
+        self.coming = Some(plan.clone());
+        self.feed(Input::NewPlan(plan));
     }
 
     /// Something happens, and all that follows at once.
@@ -142,6 +157,26 @@ impl World {
             Output::Message(session, message) => self.said.push((session, message)),
             Output::CloseSession(session) => self.closed.push(session),
             Output::Ready => {}
+            Output::LoadProgram { cells } => {
+                let (Some(plan), Some(empty)) = (self.coming.clone(), self.loads) else {
+                    let reason = "the switch will not".to_owned();
+                    return self.feed(Input::ProgramRefused { reason });
+                };
+                self.switch.load(&plan, empty);
+                let mut found = self.switch.found();
+                let kept = !cells && !empty;
+                if kept {
+                    found.cells.clear();
+                }
+                self.feed(Input::ProgramLoaded { found, kept });
+            }
+            Output::PlanTaken => {
+                if let Some(plan) = self.coming.take() {
+                    self.switch.use_plan(&plan);
+                }
+            }
+            Output::PlanInForce(change) => self.plan_changes.push(Ok(change)),
+            Output::PlanRefused(why) => self.plan_changes.push(Err(why)),
             Output::Refreshed => self.refreshed += 1,
             Output::Unusable(reason) => self.unusable = Some(reason),
             Output::Log(line) => self.lines.push(line),

@@ -20,6 +20,7 @@ pub fn write_from_manager(m: &ToAgent) -> pb::FromManager {
             version: h.version,
             manager: h.manager.to_string(),
             plan_hash: h.plan_hash,
+            instance: h.instance,
             claims: (h.claims.iter())
                 .map(|claim| pb::Claim {
                     service: claim.service.to_string(),
@@ -108,6 +109,7 @@ pub fn read_from_manager(m: pb::FromManager) -> Result<ToAgent, WireError> {
             version: h.version,
             manager: h.manager.into(),
             plan_hash: h.plan_hash,
+            instance: h.instance,
             claims: (h.claims.into_iter())
                 .map(|claim| Claim {
                     service: claim.service.into(),

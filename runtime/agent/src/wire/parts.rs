@@ -379,6 +379,7 @@ const REASONS: &[(Reason, pb::Reason)] = &[
     (Reason::UnknownManager, pb::Reason::UnknownManager),
     (Reason::Conflict, pb::Reason::Conflict),
     (Reason::Limited, pb::Reason::Limited),
+    (Reason::Superseded, pb::Reason::Superseded),
 ];
 
 pub(super) fn write_reason(r: Reason) -> i32 {

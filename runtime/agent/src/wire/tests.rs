@@ -144,6 +144,7 @@ fn every_message_of_a_manager_survives_its_protobuf_form() {
             version: 1,
             manager: "lb-1".into(),
             plan_hash: 9,
+            instance: 3,
             claims: vec![Claim {
                 service: "web-lb".into(),
                 share: 1,

@@ -223,6 +223,7 @@ fn another_protocol_version_and_another_plan_are_refused() {
         let mut w = World::new(plan());
         w.feed(Input::SessionOpened(LB));
         let hello = Hello {
+            instance: 0,
             version,
             manager: "lb-1".into(),
             plan_hash,

@@ -9,6 +9,7 @@ const METER: SessionId = 2;
 
 fn meter_hello() -> ManagerBody {
     ManagerBody::Hello(Hello {
+        instance: 0,
         version: VERSION,
         manager: "meter-1".into(),
         plan_hash: 0,

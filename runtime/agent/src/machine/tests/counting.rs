@@ -192,6 +192,7 @@ fn what_a_service_counts_without_asking_is_reported_to_whoever_serves_it() {
     let mut w = served_with(totalled());
     w.feed(Input::SessionOpened(2));
     let hello = Hello {
+        instance: 0,
         version: VERSION,
         manager: "meter-1".into(),
         plan_hash: 0,
@@ -333,6 +334,7 @@ fn metered() -> World {
     let mut w = served_with(p.clone());
     w.feed(Input::SessionOpened(2));
     let hello = Hello {
+        instance: 0,
         version: VERSION,
         manager: "meter-1".into(),
         plan_hash: 0,

@@ -23,6 +23,7 @@ fn claim(manager: &str, share: u32, epoch: u64, standby: bool) -> ManagerBody {
         version: VERSION,
         manager: manager.into(),
         plan_hash: 0,
+        instance: 0,
         claims: vec![Claim {
             service: "web-lb".into(),
             share,

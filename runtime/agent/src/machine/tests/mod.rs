@@ -13,6 +13,7 @@ mod interests;
 mod leases;
 mod limits;
 mod oracle;
+mod plans;
 mod quotes;
 mod refusals;
 mod site;
@@ -77,6 +78,7 @@ fn say_of(w: &mut World, session: SessionId, share: u32, epoch: u64, body: Manag
 
 fn hello(manager: &str, epoch: u64) -> ManagerBody {
     ManagerBody::Hello(Hello {
+        instance: 0,
         version: VERSION,
         manager: manager.into(),
         plan_hash: 0,

@@ -212,6 +212,7 @@ fn build(services: &[Wild], fixed: &[(usize, Tuple, Doing)]) -> (World, Oracle) 
         let session = s as u64 + 1;
         w.feed(Input::SessionOpened(session));
         let hello = Hello {
+            instance: 0,
             version: VERSION,
             manager: format!("m{}", s + 1).into(),
             plan_hash: 0,

@@ -301,6 +301,7 @@ pub fn put(
         ))
     };
     let terms = agent.store.shared(Terms {
+        epoch: 0,
         manager: "lb-1".into(),
         leases: Leases {
             half_open_ms: None,

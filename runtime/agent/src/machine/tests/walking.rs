@@ -60,6 +60,7 @@ fn agent(plan: &Plan, managed: &[&str]) -> World {
         standby: false,
     });
     let hello = Hello {
+        instance: 0,
         version: VERSION,
         manager: "lb-1".into(),
         plan_hash: 0,

@@ -1,0 +1,127 @@
+//! How a manager follows on another one of its name, and on its own former plan.
+//!
+//! Epochs without a shared store: a process that starts knows no epoch and takes the one after the highest
+//! that an agent tells it, so that what it says is never old. It does so again whenever an agent tells of a
+//! higher one: that agent was out of reach at the start, and remembers an epoch of some process before this
+//! one. Two processes of one name would so outbid each other without end; therefore not epochs but the
+//! start of their processes decides between them. An agent that has a session with the later one refuses
+//! the earlier one, which ends (`Reason::Superseded`), and it is the same one everywhere.
+
+use std::time::Duration;
+
+use signalbox_agent::message::Welcome;
+use signalbox_lower::plan::{Plan, ServicePlan};
+
+use super::{Away, Manager, Output, first_number};
+use crate::decide::Decide;
+use crate::memory::Life;
+use crate::react::Ports;
+use crate::service::{Service, criteria_of};
+use crate::session::{Offer, SessionId};
+
+impl Manager {
+    /// Takes, for each service whose epoch nobody else gives, the one after the highest that agents have
+    /// told of.
+    pub(super) fn learn_epochs(&mut self, welcome: &Welcome) {
+        for (offer, service) in self.offers.iter_mut().zip(&mut self.services) {
+            if !offer.learns {
+                continue;
+            }
+            let told = (welcome.shares.iter())
+                .filter(|s| s.service == offer.service && s.share == offer.share)
+                .map(|s| s.epoch)
+                .max()
+                .unwrap_or(0);
+            if offer.epoch != 0 && told <= offer.epoch {
+                continue;
+            }
+            offer.epoch = told.saturating_add(1);
+            service.memory.number_from(first_number(offer.epoch));
+            self.out.push(Output::Log(format!(
+                "{}: epoch {} (agent `{}` has seen {told})",
+                offer.service, offer.epoch, welcome.agent
+            )));
+        }
+    }
+
+    /// Another plan, with decisions for each service that the manager serves by it. Sessions are closed, to
+    /// be opened with the new plan. What was decided is remembered, and a service whose decisions can take
+    /// over its new plan keeps them.
+    pub fn replan(
+        &mut self,
+        now: Duration,
+        plan: &Plan,
+        services: Vec<(String, u64, Box<dyn Decide>)>,
+    ) -> Vec<Output> {
+        self.now = self.now.max(now);
+        let sessions: Vec<SessionId> = self.ways.keys().copied().collect();
+        for id in sessions {
+            self.disconnected(id);
+            self.out.push(Output::Close(id));
+        }
+        self.plan = plan.clone();
+        self.plan_hash = signalbox_agent::plan_hash(plan);
+        self.ports = Ports::new(plan);
+        self.by_name.clear();
+        // Agents list what they hold when they are back, and their questions come again.
+        self.listed.clear();
+        self.waiting.clear();
+        let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())
+            .zip(std::mem::take(&mut self.services))
+            .map(Some)
+            .collect();
+        let away = std::mem::take(&mut self.away);
+        for (name, epoch, decide) in services {
+            let place = (old.iter())
+                .position(|o| o.as_ref().is_some_and(|(offer, _)| *offer.service == *name));
+            let before = place.and_then(|at| Some((at, old.get_mut(at)?.take()?)));
+            let Some((place, (offer, service))) = before else {
+                self.add(&name, epoch, epoch == 0, 1, decide);
+                continue;
+            };
+            let index = self.services.len();
+            self.add(&name, offer.epoch, offer.learns, offer.version + 1, decide);
+            let service_plan = plan.services.iter().find(|s| s.name == name);
+            if let (Some(new), Some(service_plan)) = (self.services.get_mut(index), service_plan) {
+                succeed(new, service, service_plan, plan, self.now);
+            }
+            // What its criteria need may be another thing now.
+            if let (Some(offer), Some(service), Some(service_plan)) = (
+                self.offers.get_mut(index),
+                self.services.get(index),
+                service_plan,
+            ) {
+                offer.criteria = criteria_of(service_plan, &service.decide.needs());
+            }
+            let of_it = away.iter().filter(|a| a.service == place);
+            self.away.extend(of_it.map(|a| Away {
+                service: index,
+                ..*a
+            }));
+        }
+        std::mem::take(&mut self.out)
+    }
+}
+
+/// Gives a service of another plan what the former one has: its memory, its counts, and its decisions if they
+/// take the plan over. Others are told of every flow that is remembered.
+fn succeed(new: &mut Service, mut old: Service, of: &ServicePlan, plan: &Plan, now: Duration) {
+    new.counts = old.counts;
+    new.memory = old.memory;
+    new.reactions = old.reactions;
+    old.decide.tick(now);
+    if old.decide.update(of) {
+        new.decide = old.decide;
+        new.checker = old.checker;
+        new.checker.update(plan, &new.decide.targets());
+        return;
+    }
+    new.decide.tick(now);
+    for (life, decided) in new.memory.decisions() {
+        new.decide.adopted(decided);
+        if life == Life::Gone {
+            // What such a flow has had rests for a while.
+            new.decide.ended(decided);
+        }
+    }
+}

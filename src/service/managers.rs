@@ -1,0 +1,296 @@
+//! The managers of a plan: built here and nowhere else, whether they run beside their agent or each as a
+//! process of its own; and the sessions with their agents, opened again whenever one ends.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use signalbox_agent::channel::{self, ManagerChannel};
+use signalbox_agent::grpc;
+use signalbox_agent::message::Reason;
+use signalbox_agent::shell as agent_shell;
+use signalbox_balance::Balance;
+use signalbox_lower::plan::{Kind, ManagerPlan, Plan};
+use signalbox_manager::shell::{self as manager_shell, End, Tap};
+use signalbox_manager::{Decide, Manager};
+use signalbox_nat::Nat;
+use signalbox_observe::Observe;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+
+/// Before the second try to open a session; it doubles, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A session that has lasted so long was a good one: the next try comes at once.
+const GOOD: Duration = Duration::from_secs(1);
+
+/// What an agent with another plan is told of as.
+const OTHER_PLAN: &str = "it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one";
+
+/// How long an agent may take to answer a new connection.
+const DIAL: Duration = Duration::from_secs(5);
+
+/// A way to an agent.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// In this process.
+    Here(agent_shell::Handle),
+    /// At HOST:PORT.
+    At(String),
+}
+
+impl Way {
+    fn name(&self) -> &str {
+        match self {
+            Self::Here(_) => "in this process",
+            Self::At(address) => address,
+        }
+    }
+
+    async fn dial(&self) -> Result<ManagerChannel, String> {
+        match self {
+            Self::Here(agent) => {
+                let (agent_end, manager_end) = channel::memory();
+                agent.attach(Box::new(agent_end));
+                Ok(Box::new(manager_end))
+            }
+            Self::At(address) => {
+                let url = format!("http://{address}");
+                let dialled = tokio::time::timeout(DIAL, grpc::connect(&url)).await;
+                match dialled {
+                    Ok(Ok(channel)) => Ok(Box::new(channel)),
+                    Ok(Err(_)) => Err("no agent answers there".to_owned()),
+                    Err(_) => Err(format!("no answer within {} s", DIAL.as_secs())),
+                }
+            }
+        }
+    }
+}
+
+/// A manager and its sessions. Dropping it ends both without a word to anybody, as its death would.
+pub struct RunningManager {
+    name: String,
+    handle: manager_shell::Handle,
+    task: JoinHandle<()>,
+    sessions: Vec<JoinHandle<()>>,
+    replanned: Arc<Notify>,
+    states: States,
+}
+
+impl Drop for RunningManager {
+    fn drop(&mut self) {
+        self.sessions.iter().for_each(JoinHandle::abort);
+        self.task.abort();
+    }
+}
+
+/// What the ways to agents are like, in words, by their names.
+#[derive(Debug, Clone, Default)]
+struct States(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl States {
+    fn set(&self, way: &str, state: &str) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.insert(way.to_owned(), state.to_owned());
+    }
+}
+
+/// What a manager must know besides its plan.
+pub struct Standing<'a> {
+    /// Tells its process from others of the manager's name; 0 where there can be none.
+    pub instance: u64,
+    /// The epoch that it takes for a service; 0 to take it from what agents tell.
+    pub epoch: &'a dyn Fn(&str) -> u64,
+    /// Where it says that it cannot go on.
+    pub fatal: mpsc::UnboundedSender<Failure>,
+    /// What its records go into.
+    pub tap: Tap,
+}
+
+impl RunningManager {
+    /// Starts a manager of a plan, with a session to each agent.
+    pub fn start(
+        plan: &Plan,
+        manager: &ManagerPlan,
+        standing: Standing<'_>,
+        ways: Vec<Way>,
+    ) -> Self {
+        let decisions = decisions(manager, plan, standing.epoch);
+        let machine = Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
+        let (handle, task) = manager_shell::start_tapped(machine, standing.tap);
+        let replanned = Arc::new(Notify::new());
+        let states = States::default();
+        let sessions = ways
+            .into_iter()
+            .map(|way| {
+                tokio::spawn(
+                    Sessions {
+                        manager: manager.name.clone(),
+                        way,
+                        handle: handle.clone(),
+                        replanned: Arc::clone(&replanned),
+                        states: states.clone(),
+                        fatal: standing.fatal.clone(),
+                    }
+                    .keep(),
+                )
+            })
+            .collect();
+        Self {
+            name: manager.name.clone(),
+            handle,
+            task,
+            sessions,
+            replanned,
+            states,
+        }
+    }
+
+    /// What can be asked of it.
+    pub fn handle(&self) -> &manager_shell::Handle {
+        &self.handle
+    }
+
+    /// What the ways to its agents are like, by their names.
+    pub fn ways(&self) -> BTreeMap<String, String> {
+        let states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.clone()
+    }
+
+    /// What gives it another plan, in which it must be.
+    pub fn replanning(&self, plan: &Arc<Plan>, epoch: &dyn Fn(&str) -> u64) -> Replanning {
+        let manager = plan.managers.iter().find(|m| m.name == self.name);
+        Replanning {
+            decisions: manager.map_or_else(Vec::new, |m| decisions(m, plan, epoch)),
+            plan: Arc::clone(plan),
+            handle: self.handle.clone(),
+            replanned: Arc::clone(&self.replanned),
+        }
+    }
+}
+
+/// Another plan on its way to a manager.
+pub struct Replanning {
+    plan: Arc<Plan>,
+    decisions: Vec<(String, u64, Box<dyn Decide>)>,
+    handle: manager_shell::Handle,
+    replanned: Arc<Notify>,
+}
+
+impl Replanning {
+    /// Gives it to the manager; its sessions are opened anew at once.
+    ///
+    /// # Errors
+    /// The manager has stopped.
+    pub async fn run(self) -> Result<(), String> {
+        let given = self.handle.replan(self.plan, self.decisions).await;
+        self.replanned.notify_waiters();
+        given.map_err(|error| error.to_string())
+    }
+}
+
+/// One way to an agent, kept open.
+struct Sessions {
+    manager: String,
+    way: Way,
+    handle: manager_shell::Handle,
+    replanned: Arc<Notify>,
+    states: States,
+    fatal: mpsc::UnboundedSender<Failure>,
+}
+
+impl Sessions {
+    async fn keep(self) {
+        let mut pause = FIRST_PAUSE;
+        let mut said = String::new();
+        let mut before = String::new();
+        loop {
+            // Whoever waits from here on hears of a plan that comes while a session is being tried.
+            let replanned = self.replanned.notified();
+            let mut replanned = std::pin::pin!(replanned);
+            replanned.as_mut().enable();
+            let since = Instant::now();
+            let problem = match self.way.dial().await {
+                Err(problem) => problem,
+                Ok(channel) => {
+                    self.states.set(self.way.name(), "connected");
+                    match self.handle.session(channel).await {
+                        Ok(End::Replanned) => continue,
+                        Ok(End::Gone) => "the session has ended".to_owned(),
+                        Ok(End::Refused(reason, text)) => match self.refused(reason, text) {
+                            Some(problem) => problem,
+                            None => return,
+                        },
+                        // The manager has stopped.
+                        Err(_) => return,
+                    }
+                }
+            };
+            self.states.set(self.way.name(), &problem);
+            if since.elapsed() >= GOOD {
+                pause = FIRST_PAUSE;
+                said.clear();
+            }
+            // While a policy is being applied, agents have it before their managers do.
+            let may_pass = problem == OTHER_PLAN && before != problem;
+            before.clone_from(&problem);
+            if problem != said && !may_pass {
+                tracing::warn!(
+                    "{}: agent {}: {problem}; trying again",
+                    self.manager,
+                    self.way.name()
+                );
+                said = problem;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = replanned => pause = FIRST_PAUSE,
+            }
+        }
+    }
+
+    /// What an agent's refusal means; `None` if there is nothing to come back for.
+    fn refused(&self, reason: Reason, text: String) -> Option<String> {
+        let at = self.way.name();
+        let end = match reason {
+            Reason::WrongPlan => {
+                return Some(OTHER_PLAN.to_owned());
+            }
+            Reason::Superseded => format!("agent {at}: {text}; this one ends"),
+            Reason::WrongVersion => format!("agent {at}: {text}"),
+            _ => return Some(text),
+        };
+        // Who should hear it may be gone, too.
+        let _ = self.fatal.send(Failure::Failed(end));
+        None
+    }
+}
+
+/// A number that nobody outside this process knows.
+fn secret() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
+/// The decisions of each service that a manager serves, with the epoch that it takes for it.
+fn decisions(
+    manager: &ManagerPlan,
+    plan: &Plan,
+    epoch: &dyn Fn(&str) -> u64,
+) -> Vec<(String, u64, Box<dyn Decide>)> {
+    plan.services
+        .iter()
+        .filter(|service| manager.serves.contains(&service.name))
+        .filter_map(|service| {
+            let decide: Box<dyn Decide> = match service.kind {
+                Kind::Balance => Box::new(Balance::new(service)?),
+                Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
+                Kind::Observe => Box::new(Observe::new(service)?),
+                Kind::Filter => return None,
+            };
+            Some((service.name.clone(), epoch(&service.name), decide))
+        })
+        .collect()
+}
