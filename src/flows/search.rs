@@ -112,6 +112,7 @@ mod tests {
                 text: flow.to_string(),
                 decision: to.to_string(),
                 translated: Some(to),
+                next_hop: None,
                 back: Some(to.reversed()),
                 reply_only: false,
                 forward: Totals::default(),
