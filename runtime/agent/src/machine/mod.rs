@@ -16,6 +16,7 @@ mod flow_record;
 mod fragments;
 mod host;
 mod icmp;
+mod in_use;
 mod install;
 mod interest;
 mod io;
@@ -52,6 +53,7 @@ pub(crate) mod listed {
 }
 
 pub use flow_record::Progress;
+pub use in_use::InUse;
 pub use io::{Found, Input, Output, SessionId, WriteError};
 pub use plan_change::PlanChange;
 
