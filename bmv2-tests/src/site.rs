@@ -19,6 +19,8 @@ use signalbox::hosts::{
 use signalbox::image;
 use signalbox::service::{Pipeline, RunningTarget, Service};
 use signalbox_lower::plan::{BalancePlan, CheckKind, OnDeath};
+use signalbox_switch::Switch;
+use signalbox_switch::runner::SwitchHandle;
 use tokio::runtime::Runtime;
 
 use crate::image::{Compiler, Image};
@@ -61,6 +63,8 @@ pub struct Site {
     service: Service,
     // After the service that uses it, before the runtime that it runs on.
     _keep: Vec<Box<dyn std::any::Any + Send>>,
+    /// Where the switch is in this process.
+    switch: Option<SwitchHandle>,
     runtime: Runtime,
 }
 
@@ -114,20 +118,20 @@ impl Site {
         let plan = &compiled.lowered.plan;
         let ports: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
         let runtime = Runtime::new().unwrap();
-        let (service, packets, keep) = runtime.block_on(async {
+        let (service, packets, keep, switch) = runtime.block_on(async {
             let Started {
                 transport,
                 device_id,
                 packets,
                 keep,
-                ..
+                switch,
             } = target.start(&ports).await;
             let running = RunningTarget::over(transport, device_id, target.habits());
             let pipeline = Pipeline::Push {
                 device_config: compiled.image.json.clone().into_bytes(),
             };
             let service = Service::start(&compiled, running, pipeline).await.unwrap();
-            (service, packets.await, keep)
+            (service, packets.await, keep, switch)
         });
         let Packets { send, sent } = packets;
         let (mut network, arrivals) = Network::new(send);
@@ -156,6 +160,7 @@ impl Site {
             next_port: 40_000,
             service,
             _keep: keep,
+            switch,
             runtime,
         };
         // A server counts as up until a check has failed: so let each be checked first.
@@ -465,6 +470,46 @@ pub fn connections_to_a_silent_server_are_reset(target: Target, compiler: Compil
     let counts = &site.ask(Request::Status)["managers"][0]["services"][0]["counts"];
     assert_eq!(number(counts, "/doomed"), lost.len() as u64);
     assert!(number(counts, "/resets") >= lost.len() as u64);
+}
+
+/// Sets how many fixed affinities the switch takes of the balance service in each direction.
+fn limit_tables(switch: &SwitchHandle, most: usize) {
+    let limit = move |switch: &mut Switch, _| {
+        for part in ["web_lb", "web_lb_reply"] {
+            let table = switch.schema().table(&format!("Cascade.{part}.fixed"));
+            switch.table_set_capacity(table.unwrap(), most).unwrap();
+        }
+    };
+    switch.call_blocking(limit).unwrap();
+}
+
+/// The switch's tables are full: a new connection takes the fallback and is counted, those that are in go
+/// on, and when there is room again the next one gets through.
+pub fn a_full_table_keeps_new_connections_out_and_no_other(target: Target, compiler: Compiler) {
+    let mut site = Site::start(target, compiler, &Speaks::Lines);
+    let switch = site.switch.clone().expect("a switch in this process");
+    limit_tables(&switch, 4);
+    let talks: Vec<ConnectionId> = (0..4).map(|_| site.talk().0).collect();
+    let port = site.port();
+    let fifth = site
+        .client()
+        .connect(port, to_service(), b"hello\n")
+        .unwrap();
+    let client = site.client;
+    let opened = site.network.run_until(Duration::from_secs(2), |network| {
+        network.host(client).unwrap().is_established(fifth)
+    });
+    assert!(!opened, "a fifth connection got through a table for four");
+    for id in &talks {
+        assert!(site.answers(*id), "a connection that was in was harmed");
+    }
+    let status = site.ask(Request::Status);
+    let counted = |name: &str| number(&status, &format!("/agent/counters/{name}"));
+    let denied = counted("denials/table_full");
+    assert!(denied >= 1 && counted("drops/floor") == denied, "{status}");
+    assert_eq!(counted("fixed/now"), 8);
+    limit_tables(&switch, 100);
+    site.talk();
 }
 
 /// Servers say how busy they are, and new connections go where there is room (A6.12).

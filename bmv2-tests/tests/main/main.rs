@@ -13,6 +13,7 @@
 mod differential;
 mod fuzz_corpora;
 mod naming;
+mod outcomes;
 mod scenarios;
 mod site;
 

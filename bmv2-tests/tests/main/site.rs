@@ -3,6 +3,7 @@
 use bmv2_tests::image::Compiler;
 use bmv2_tests::site::{
     a_download_arrives_whole_and_pings_are_answered as a_download,
+    a_full_table_keeps_new_connections_out_and_no_other as full_table,
     connections_to_a_silent_server_are_reset as resets, deaths_harm_nobody_else as deaths,
     new_connections_go_where_servers_report_room as loads,
     three_hundred_requests_are_balanced_and_counted as requests,
@@ -48,6 +49,9 @@ matrix! {
     connections_to_a_silent_server_are_reset_with_the_limits_of_bmv2: resets, Quirks, Ours;
     /// A6.16
     connections_to_a_silent_server_are_reset_on_bmv2: resets, Bmv2, Ours;
+
+    // When a table of the switch is full
+    a_full_table_keeps_new_connections_out: full_table, Embedded, Ours;
 
     /// A6.12
     new_connections_go_where_servers_report_room: loads, Embedded, Ours;

@@ -346,6 +346,7 @@ fn a8_3_a_flow_that_moves_to_another_agent_in_mid_stream_keeps_its_server() {
     assert_eq!(counts.mid_flow_known, 1);
 }
 
+// When a packet in mid-flow that nobody knows
 #[test]
 fn a8_4_an_unknown_packet_in_mid_flow_never_gets_a_server() {
     let mut net = calm(&plan(), 1);
@@ -449,6 +450,8 @@ fn a8_6_lost_doubled_and_late_messages_heal_by_themselves() {
     }
 }
 
+// When a manager returns
+// When a manager vanishes
 // A9.10
 #[test]
 fn a9_4_a9_8_a_managers_death_breaks_no_flow_and_its_return_decides_nothing_anew() {

@@ -128,6 +128,7 @@ fn a6_16_drop_drops_the_flows_of_a_dead_server_and_no_other() {
     assert_eq!(net.live(0), (flows.len() - dead + 1) as u64);
 }
 
+// When a pool has no live server
 #[test]
 fn a6_16_reset_answers_the_next_packet_with_a_reset_that_the_client_accepts() {
     let mut net = calm(&deadly(OnDeath::Reset), 1);

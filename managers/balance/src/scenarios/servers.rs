@@ -86,6 +86,29 @@ fn a6_11_an_http_check_takes_out_a_server_that_answers_with_an_error() {
     assert_eq!(spread(&mut net, 2000, 20), [10, 10, 0]);
 }
 
+// When a pool has no live server
+#[test]
+fn without_a_live_server_new_connections_take_the_floor_until_one_is_back() {
+    let mut net = calm(&checked(CheckKind::Tcp, Pick::Weighted), 1);
+    let old = client(9, 2000);
+    let server = net.send(0, &old, flags::SYN).unwrap();
+    let alive = std::mem::take(&mut net.alive);
+    net.advance(Duration::from_millis(700));
+    assert!(standing(&net).iter().all(|(up, _)| !up));
+    for n in 0..3 {
+        assert_eq!(net.send(0, &client(9, 3000 + n), flags::SYN), None);
+    }
+    let counts = net.managers[0].status().services[0].counts;
+    assert_eq!((counts.no_choice, counts.decided), (3, 1));
+    let dropped = net.agents[0].agent.counters().drops[&signalbox_agent::counters::Drop::Floor];
+    assert_eq!(dropped, 3);
+    // Without `on-death` the flows of the dead stay theirs.
+    assert_eq!(net.send(0, &old, flags::ACK), Some(server));
+    net.alive = alive;
+    net.advance(Duration::from_millis(900));
+    assert!(net.send(0, &client(9, 4000), flags::SYN).is_some());
+}
+
 #[test]
 fn a6_14_a_server_that_comes_back_is_brought_up_slowly() {
     let mut plan = checked(CheckKind::Tcp, Pick::Weighted);

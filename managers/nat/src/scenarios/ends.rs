@@ -81,6 +81,7 @@ fn udp(src: &str) -> Tuple {
     flow(17, src, 4000, REMOTE, 53)
 }
 
+// When no outside port or identifier is left, or all that are left rest
 // A2.15
 #[test]
 fn a_tuple_rests_for_120_seconds_after_its_last_flow() {

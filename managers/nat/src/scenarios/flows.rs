@@ -96,6 +96,7 @@ fn a_hairpin_to_a_tuple_that_stands_for_nobody_is_dropped() {
     assert_eq!(net.tuples(), (0, 0));
 }
 
+// When a packet from outside that nobody asked for
 #[test]
 fn a_stranger_gets_in_only_where_the_policy_says_so() {
     for (inbound, gets_in) in [(Inbound::Answers, false), (Inbound::Mapped, true)] {

@@ -6,6 +6,7 @@ fn udp(src: &str, sport: u16) -> Tuple {
     flow(17, src, sport, "198.51.100.7", 53)
 }
 
+// When an inside address has all the tuples it may have
 // A2.16
 #[test]
 fn a_subscriber_has_so_many_outside_tuples_at_once_and_others_are_not_concerned() {
@@ -30,6 +31,7 @@ fn a_subscriber_has_so_many_outside_tuples_at_once_and_others_are_not_concerned(
     assert_eq!(ask(&mut nat, udp("10.0.1.10", 6001)), Choice::Fallback);
 }
 
+// When no outside port or identifier is left, or all that are left rest
 // A2.17
 #[test]
 fn when_no_tuple_is_left_a_flow_takes_the_floor_and_it_is_counted_and_reported() {

@@ -143,6 +143,7 @@ fn an_echo_is_known_by_its_identifier_and_only_a_request_opens_one() {
     assert_eq!(nat.counted()["unsupported"], 5);
 }
 
+// When a nat service cannot translate the packet
 #[test]
 fn what_has_no_ports_and_what_is_of_another_family_takes_the_floor() {
     let mut nat = egress();

@@ -105,3 +105,29 @@ impl Ear {
         self.overrun.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // When more packets come to the agent than it can take
+    #[tokio::test]
+    async fn packets_beyond_the_queue_are_dropped_and_counted_and_the_first_ones_kept() {
+        let (ear, mut queue) = Ear::new();
+        for n in 0..WAITING + 5 {
+            let packet = PacketIn {
+                payload: n.to_be_bytes().to_vec().into(),
+                ..PacketIn::default()
+            };
+            ear.hear(1, Heard::Packet(packet));
+        }
+        ear.hear(1, Heard::Idle(Vec::new()));
+        assert_eq!(ear.overrun(), 5, "notices of idle entries are no packets");
+        let mut next = 0;
+        while let Ok((_, Heard::Packet(packet))) = queue.try_recv() {
+            assert_eq!(packet.payload[..], usize::to_be_bytes(next));
+            next += 1;
+        }
+        assert_eq!(next, WAITING);
+    }
+}

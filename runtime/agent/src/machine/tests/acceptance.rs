@@ -120,7 +120,7 @@ fn a1_7_installing_again_loses_and_doubles_nothing() {
 }
 
 /// A plan whose service listens on two ports.
-fn two_doors() -> Plan {
+pub(super) fn two_doors() -> Plan {
     let mut p = plan();
     let mut cube = p.services[0].forward.criteria[0].cubes[0].clone();
     cube.dport = Some(signalbox_lower::plan::Masked {

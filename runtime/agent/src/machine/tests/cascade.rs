@@ -286,6 +286,7 @@ fn a_managers_first_data_comes_once_as_a_notice() {
     assert_eq!(w.take_left().len(), 4);
 }
 
+// When an observe manager does not answer
 // A10.5
 #[test]
 fn an_interest_without_a_timely_answer_is_counted_and_the_packet_takes_a_floor_that_lets_it_pass() {

@@ -139,6 +139,8 @@ fn a4_4_a_packet_is_handed_back_with_all_that_it_carried() {
     assert_eq!(resumed, expected);
 }
 
+// When a manager does not answer within 200 ms
+// When a manager answers late
 #[test]
 fn a10_5_without_a_timely_answer_the_packet_takes_the_floor_and_a_late_verdict_sends_nothing() {
     let mut w = served();
@@ -162,6 +164,7 @@ fn a10_5_without_a_timely_answer_the_packet_takes_the_floor_and_a_late_verdict_s
     assert_eq!(w.take_left(), [(2, to_server(flow))]);
 }
 
+// When a manager answers twice
 #[test]
 fn a_second_verdict_is_ignored() {
     let mut w = served();
@@ -182,6 +185,7 @@ fn a_second_verdict_is_ignored() {
     assert_eq!(w.agent.flows()[0].translated, Some(to_server(flow)));
 }
 
+// When too many packets wait for answers
 #[test]
 fn held_packets_are_bounded_a_service() {
     let mut w = served();

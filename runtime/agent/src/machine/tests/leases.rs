@@ -2,6 +2,7 @@
 
 use super::*;
 
+// When a manager vanishes
 // A9.4, A9.10
 #[test]
 fn criteria_end_with_their_lease_and_fixed_affinities_live_on() {
@@ -20,6 +21,7 @@ fn criteria_end_with_their_lease_and_fixed_affinities_live_on() {
     assert_eq!(w.dropped, ["floor"], "A9.10: the floor stays");
 }
 
+// When a manager returns
 #[test]
 fn a8_5_an_agent_without_criteria_asks_for_them_at_the_next_heartbeat() {
     let mut w = World::new(plan());

@@ -40,6 +40,7 @@ fn limited_so_far(w: &World) -> u64 {
         .unwrap_or(0)
 }
 
+// When a bound of new flows is reached
 #[test]
 fn no_more_flows_are_half_open_at_once_than_the_policy_says() {
     let mut w = limited(|l| l.half_open = Some(3));
@@ -131,6 +132,7 @@ fn new_flows_of_one_source_in_a_second_are_limited_and_others_go_on() {
     assert_eq!((0..50).filter(|n| syn(&mut w, 9, 2000 + n)).count(), 5);
 }
 
+// When a bound of new flows is reached
 #[test]
 fn a_flow_beyond_a_limit_goes_on_where_the_floor_lets_it() {
     let mut p = plan();

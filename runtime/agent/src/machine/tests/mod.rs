@@ -13,6 +13,7 @@ mod interests;
 mod leases;
 mod limits;
 mod oracle;
+mod outcomes;
 mod plans;
 mod quotes;
 mod refusals;

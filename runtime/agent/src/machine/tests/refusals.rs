@@ -158,6 +158,7 @@ fn a_flow_whose_counters_cannot_be_read_is_not_taken_for_idle() {
     assert!(w.agent.flows().is_empty());
 }
 
+// When a switch refuses an entry
 #[test]
 fn a_refused_forward_entry_takes_the_reply_entry_along_and_nothing_leaks() {
     let mut w = served();

@@ -14,6 +14,7 @@ fn the_pipeline_is_opened_last_of_all() {
     assert_eq!(w.switch.log.last().unwrap().entry, Entry::Ready);
 }
 
+// When a switch returns
 // A1.7
 #[test]
 fn state_outlives_the_switchs_absence_and_totals_go_on() {
@@ -38,6 +39,8 @@ fn state_outlives_the_switchs_absence_and_totals_go_on() {
     assert_eq!(w.agent.flows()[0].forward.packets, 3);
 }
 
+// When an agent returns
+// When an agent vanishes
 #[test]
 fn a9_11_an_agent_that_starts_again_adopts_what_is_there_and_ends_what_is_overdue() {
     let mut w = served();
