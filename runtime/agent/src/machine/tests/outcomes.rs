@@ -133,6 +133,7 @@ fn an_answer_of_who_does_not_serve_the_service_has_no_effect() {
         manager: "other".into(),
         plan_hash: 0,
         claims: Vec::new(),
+        instance: 0,
     };
     say(&mut w, stranger, 1, ManagerBody::Hello(greeting));
     w.said.clear();
