@@ -253,7 +253,8 @@ impl Site {
                     Reported::Criterion(report) => self.volume = report.totals,
                     Reported::Flow { .. } => {}
                 },
-                Output::Log(_) => {}
+                Output::Opened { .. } | Output::Log(_) => {}
+                Output::Refused { .. } | Output::Close(_) => panic!("the agent is left"),
             }
         }
     }
