@@ -111,6 +111,7 @@ mod tests {
                 text: flow.to_string(),
                 decision: String::new(),
                 translated: to,
+                next_hop: None,
                 back: pair.then(|| to.unwrap_or(flow).reversed()),
                 reply_only: false,
                 forward: totals(3),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use signalbox_agent::packet::{self, checksum, frame};
 use signalbox_switch::ports::MemoryPort;
 
+use signalbox_switch::runner::SwitchHandle;
+
 use super::*;
 use crate::image;
 
