@@ -3,14 +3,21 @@
 //!
 //! What is random is drawn from a seed, so that a failing case is a seed to run again.
 
+mod cascades;
+mod verdicts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use signalbox_policy::eval::{Evaluator, FlowKey, Outcome, Part, Resume};
+use signalbox_lower::entries::{Match, PlannedEntry, Value};
+use signalbox_policy::eval::{Dispatch, Evaluator, FlowKey, Outcome, Part, Resume, Tunnel};
 use signalbox_policy::model::{Mac, ServiceIndex, ServiceKind};
 
-use crate::bench::{Bench, Carried, kind};
+pub use cascades::cascade;
+pub use verdicts::Interleaving;
+
+use crate::bench::{Bench, Carried, bits, kind};
 use crate::frames::{
     Path, arp_request, extend, flags, fragment_header, neighbour_message, options,
 };
@@ -162,6 +169,8 @@ pub struct Pair<'i> {
     bench: Bench,
     hosts: Vec<Neighbour>,
     decided: BTreeSet<(ServiceIndex, FlowKey)>,
+    /// Their ids begin at 1.
+    tunnels: Vec<(IpAddr, Tunnel)>,
 }
 
 impl<'i> Pair<'i> {
@@ -172,6 +181,17 @@ impl<'i> Pair<'i> {
 
     /// The same on another target.
     pub fn on(target: Target, image: &'i Image, draw: &mut Draw) -> Pair<'i> {
+        let mut pair = Pair::undecided(target, image);
+        for _ in 0..8 {
+            // Few ports: some client uses one for two of a service's endpoints.
+            let port = 40_000 + draw.below(4) as u16;
+            pair.decide(draw, port);
+        }
+        pair
+    }
+
+    /// The same without a flow.
+    fn undecided(target: Target, image: &'i Image) -> Pair<'i> {
         let hosts = hosts(image);
         let world = &World::all(image)[0];
         let bench = Bench::ready_with(target, image, world, &hosts);
@@ -179,19 +199,61 @@ impl<'i> Pair<'i> {
         for host in &hosts {
             evaluator.learn(host.address, host.port, Mac(host.mac));
         }
-        let mut pair = Pair {
+        Pair {
             image,
             evaluator,
             bench,
             hosts,
             decided: BTreeSet::new(),
-        };
-        for _ in 0..8 {
-            // Few ports: some client uses one for two of a service's endpoints.
-            let port = 40_000 + draw.below(4) as u16;
-            pair.decide(draw, port);
+            tunnels: Vec::new(),
         }
-        pair
+    }
+
+    /// The next hop and the tunnel of a dispatch; a tunnel that is not there yet is set up.
+    fn way_to(&mut self, to: Dispatch) -> (u16, u16) {
+        let mut hosts = self.hosts.iter();
+        let host = hosts.find(|one| one.address == to.next_hop).unwrap();
+        let Some(kind) = to.tunnel else {
+            return (host.next_hop, 0);
+        };
+        let wanted = (to.next_hop, kind);
+        if let Some(at) = self.tunnels.iter().position(|one| *one == wanted) {
+            return (host.next_hop, at as u16 + 1);
+        }
+        self.tunnels.push(wanted);
+        let id = self.tunnels.len() as u16;
+        let port = self.bench.world.port(host.port);
+        let mut own = port.addresses.iter().map(|one| one.addr());
+        let own = own.find(|one| one.is_ipv4() == to.next_hop.is_ipv4());
+        let name = match kind {
+            Tunnel::Ipip => "ipip",
+            Tunnel::Gue => "gue",
+        };
+        // IPv4 ends are 32 bits wide in every program.
+        let end = |address: IpAddr| match address {
+            IpAddr::V4(address) => bits(u32::from(address), 32),
+            IpAddr::V6(_) => Value::Addr(address),
+        };
+        let family = if to.next_hop.is_ipv4() { 4 } else { 6 };
+        self.bench.install(&[PlannedEntry {
+            table: "Ingress.tunnel".into(),
+            matches: vec![("tunnel", Match::Exact(bits(id, 16)))],
+            priority: 0,
+            action: format!("Ingress.{name}{family}"),
+            params: vec![("src", end(own.unwrap())), ("dst", end(to.next_hop))],
+        }]);
+        (host.next_hop, id)
+    }
+
+    /// The dispatch that a packet for the agent carries.
+    fn carried_dispatch(&self, carried: &Carried) -> Option<Dispatch> {
+        let mut hosts = self.hosts.iter();
+        let host = hosts.find(|one| u64::from(one.next_hop) == carried.next_hop)?;
+        let tunnel = (carried.tunnel as usize).checked_sub(1);
+        Some(Dispatch {
+            next_hop: host.address,
+            tunnel: tunnel.map(|at| self.tunnels[at].1),
+        })
     }
 
     /// Decides a flow of a random balance service from this client port.
@@ -331,6 +393,11 @@ impl<'i> Pair<'i> {
                 _ => unreachable!("of one family"),
             },
         };
+        if frame[12..14] == [8, 0] && draw.once_in(16) {
+            // A fragment: the first one, or a later one.
+            frame[20..22].copy_from_slice(&draw.pick(&[[0x20, 0], [0x20, 9], [0, 9]]));
+            mend_header_checksum(&mut frame);
+        }
         if frame[12..14] == [0x86, 0xdd] && draw.once_in(3) {
             let headers: Vec<(u8, Vec<u8>)> =
                 (0..1 + draw.below(5)).map(|_| extension(draw)).collect();
@@ -404,6 +471,9 @@ impl<'i> Pair<'i> {
 
     fn judge(&self, expected: &Outcome, found: &Outcome) -> Result<(), String> {
         let same = match (expected, found) {
+            (Outcome::Tunnelled { tunnel, .. }, Outcome::Forward { port, packet }) => {
+                unwrapped(*tunnel, *port, packet).as_ref() == Some(expected)
+            }
             // Over P4Runtime a service's drops are seen by reason alone.
             (
                 Outcome::Drop { reason: a, .. },
@@ -453,11 +523,12 @@ impl<'i> Pair<'i> {
                 };
                 let stage = (carried.kind == kind::INTEREST)
                     .then(|| (ServiceIndex(carried.stage as usize - 1), part));
+                let dispatch = stage.and_then(|_| self.carried_dispatch(&carried));
                 let outcome = Outcome::ToAgent {
                     message: message(carried.kind),
                     stage,
                     reply: carried.reply == 1,
-                    dispatch: None,
+                    dispatch,
                     packet: packet.to_vec(),
                 };
                 (outcome, Some(carried))
@@ -472,6 +543,41 @@ impl<'i> Pair<'i> {
             several => panic!("{} packets came of one", several.len()),
         }
     }
+}
+
+/// What left by a tunnel, in the evaluator's words.
+fn unwrapped(tunnel: Tunnel, port: u16, frame: &[u8]) -> Option<Outcome> {
+    let (to, protocol, mut at): (IpAddr, u8, usize) = match frame.get(12..14)? {
+        [8, 0] => (
+            <[u8; 4]>::try_from(frame.get(30..34)?).ok()?.into(),
+            *frame.get(23)?,
+            34,
+        ),
+        _ => (
+            <[u8; 16]>::try_from(frame.get(38..54)?).ok()?.into(),
+            *frame.get(20)?,
+            54,
+        ),
+    };
+    let inner = match (tunnel, protocol) {
+        (Tunnel::Ipip, inner) => inner,
+        (Tunnel::Gue, 17) if frame.get(at + 2..at + 4)? == 6080u16.to_be_bytes() => {
+            at += 12;
+            *frame.get(at - 3)?
+        }
+        _ => return None,
+    };
+    let kind = match inner {
+        4 => [8, 0],
+        41 => [0x86, 0xdd],
+        _ => return None,
+    };
+    Some(Outcome::Tunnelled {
+        port,
+        tunnel,
+        to,
+        packet: [&frame[..12], &kind, frame.get(at..)?].concat(),
+    })
 }
 
 /// A random extension header: padding of any length, a fragment, authentication, or none that is known.

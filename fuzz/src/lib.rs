@@ -192,6 +192,7 @@ fn one_flow() -> Vec<PlannedEntry> {
             ("port", bits(port.into(), 9)),
             ("src", bits(0x0253_4200_0000 + u64::from(port), 48)),
             ("dst", bits(0x020d_0000_0000 + u64::from(id), 48)),
+            ("mtu", bits(1500, 16)),
         ];
         let matches = vec![("next_hop", Planned::Exact(bits(id.into(), 16)))];
         [route, entry("Ingress.next_hop", matches, "send", params)]

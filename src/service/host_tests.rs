@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use signalbox_agent::packet::{self, checksum, frame};
 use signalbox_switch::ports::MemoryPort;
+use signalbox_switch::runner::SwitchHandle;
 
 use signalbox_switch::runner::SwitchHandle;
 

@@ -2,10 +2,15 @@
 //! `signalbox run` between them.
 
 pub mod capture;
+pub mod counts;
+pub mod gue;
+pub mod office;
 pub mod site;
+pub mod translated;
+pub mod wired;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::needs::has;
@@ -23,7 +28,16 @@ const SHARES: [f64; 3] = [50.0, 25.0, 25.0];
 static ONE_BMV2: Mutex<()> = Mutex::new(());
 
 fn needs(test: &str, target: &str) -> bool {
-    let mut needs = NEEDS.to_vec();
+    needs_of(test, target, &NEEDS)
+}
+
+/// Waits until no other test has a bmv2.
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_BMV2.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn needs_of(test: &str, target: &str, needs: &[&str]) -> bool {
+    let mut needs = needs.to_vec();
     if target == "bmv2" {
         needs.push("simple_switch_grpc");
     }
@@ -178,7 +192,7 @@ macro_rules! on_targets {
         #[test]
         fn $bmv2() {
             if needs(stringify!($bmv2), "bmv2") {
-                let _alone = ONE_BMV2.lock().unwrap_or_else(PoisonError::into_inner);
+                let _alone = alone();
                 $scenario("bmv2");
             }
         }

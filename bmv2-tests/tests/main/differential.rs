@@ -1,10 +1,12 @@
 //! The evaluator and the embedded switch on the examples, and on random policies.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use bmv2_tests::differential::{Draw, Pair, policy};
+use bmv2_tests::differential::{Draw, Interleaving, Pair, cascade, policy};
 use bmv2_tests::image::{Compiler, Image, example_names};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 /// Compares random packets and counts them by what became of them; the error says where they differ.
 fn compare(
@@ -21,9 +23,75 @@ fn compare(
     Ok(met)
 }
 
-/// Random policies to try; many more with `SOAK=1`.
+/// Random policies that show something of everything, in some seconds of a debug build.
+const FEW: u32 = 24;
+
+/// Random policies to try; many more with `SOAK=1`, and as many as `SIGNALBOX_CASES` says.
 fn cases() -> u32 {
-    if crate::soaks() { 2_000 } else { 48 }
+    let wanted = std::env::var("SIGNALBOX_CASES").ok();
+    match wanted.and_then(|number| number.parse().ok()) {
+        Some(number) => number,
+        None if crate::soaks() => 2_000,
+        None => FEW,
+    }
+}
+
+/// One random cascade under random packets and verdicts, and how often each thing became of a packet.
+fn interleave(seed: u64) -> Result<BTreeMap<&'static str, usize>, String> {
+    let mut draw = Draw::new(seed);
+    let text = cascade(&mut draw);
+    let image = Image::of("random.policy", &text, Compiler::Ours);
+    let mut both = Interleaving::new(&image, &mut draw);
+    let mut met = BTreeMap::new();
+    for _ in 0..400 {
+        let word = both
+            .step(&mut draw)
+            .map_err(|why| format!("seed {seed}: {why}\n{text}"))?;
+        *met.entry(word).or_default() += 1;
+    }
+    Ok(met)
+}
+
+// A4.1, A4.2, A4.4, A4.5, A4.8, A10.1
+#[test]
+fn evaluator_and_switch_agree_on_random_cascades_and_interleavings_of_verdicts() {
+    let met = RefCell::new(BTreeMap::<&str, usize>::new());
+    let config = ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        // A seed says nothing by being small.
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let run = runner.run(&any::<u64>(), |seed| {
+        let one = interleave(seed).map_err(TestCaseError::fail)?;
+        for (word, times) in one {
+            *met.borrow_mut().entry(word).or_default() += times;
+        }
+        Ok(())
+    });
+    if let Err(failed) = run {
+        panic!("{failed}");
+    }
+    if cases() < FEW {
+        return;
+    }
+    // Traffic that shows nothing would agree on everything.
+    let met = met.into_inner();
+    let words = [
+        "asked about",
+        "dropped",
+        "dropped by the verdict",
+        "forwarded",
+        "late",
+        "to the agent",
+        "tunnelled",
+    ];
+    let seldom = words
+        .into_iter()
+        .filter(|word| met.get(word).is_none_or(|times| *times < 10));
+    assert_eq!(seldom.collect::<Vec<_>>(), Vec::<&str>::new(), "{met:?}");
 }
 
 // A10.1

@@ -214,13 +214,13 @@ impl Switch {
             self.last_sweep = Some(now);
         }
         for (index, table) in self.state.tables.iter_mut().enumerate() {
-            for at in table.places().collect::<Vec<_>>() {
+            for at in 0..table.places_ever() {
                 let last_hit = table.hot(at).last_hit;
                 let generation = table.generation(at);
                 let Some(cold) = table.cold_mut(at) else {
                     continue;
                 };
-                let timeout = cold.entry.idle_timeout;
+                let timeout = cold.idle_timeout;
                 if timeout == 0 || now.saturating_sub(last_hit) < timeout {
                     cold.next_notice = 0;
                     continue;

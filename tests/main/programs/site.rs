@@ -327,7 +327,7 @@ fn fill(folder: &Folder, name: &str) -> PathBuf {
 }
 
 /// Asks a running service; `None` when it does not answer.
-fn ask(control: &PathBuf, what: &str) -> Option<Value> {
+pub fn ask(control: &PathBuf, what: &str) -> Option<Value> {
     let mut command = Command::new(SIGNALBOX);
     command.args([what, "--json", "--control"]).arg(control);
     let output = run(&mut command, Duration::from_secs(20));

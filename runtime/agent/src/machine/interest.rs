@@ -254,9 +254,6 @@ impl Agent {
             Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
                 self.counters.floor_passed += 1;
-                if packet.meta.kind != packet_in::FRAGMENT {
-                    self.tally_resumed(packet.meta.entry);
-                }
                 self.resume(packet);
             }
         }
@@ -283,13 +280,17 @@ impl Agent {
         self.packet_out(packet);
     }
 
-    /// Resumes a packet that will meet this flow's entry, and notes it for the byte counts.
+    /// Resumes a packet that will meet this flow's entry, and notes that it is no sign of life.
     pub(super) fn resume_into(&mut self, at: FlowRef, packet: Packet) {
+        // Else that is noted for each entry that it meets.
+        let notes_headers = self.target.header() > 0;
         if packet.meta.kind != packet_in::FRAGMENT
             && let Some(part) = Part::from_number(packet.meta.part)
             && let Some(direction) = self.store.get_mut(at).and_then(|f| f.direction_mut(part))
         {
-            direction.resumed = direction.resumed.wrapping_add(1);
+            if !notes_headers {
+                direction.resumed = direction.resumed.wrapping_add(1);
+            }
             self.note_flags(at, part, packet::view(&packet.bytes).map_or(0, |v| v.flags));
         }
         self.resume(packet);

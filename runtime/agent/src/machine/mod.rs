@@ -16,6 +16,7 @@ mod flow_record;
 mod fragments;
 mod host;
 mod icmp;
+mod in_use;
 mod install;
 mod interest;
 mod io;
@@ -52,11 +53,12 @@ pub(crate) mod listed {
 }
 
 pub use flow_record::Progress;
+pub use in_use::InUse;
 pub use io::{Found, Input, Output, SessionId, WriteError};
 pub use plan_change::PlanChange;
 
 use crate::counters::{Counters, Drop};
-use crate::entry::{Cell, Change, Entry, FixedAction, Packet, packet_in};
+use crate::entry::{Cell, Change, Entry, FixedAction, Packet, packet_in, packet_out};
 use crate::flow::{FlowKey, Part};
 use crate::listing::{FlowState, FlowStatus};
 use crate::message::{AgentBody, Denied, Reason, Subject, ToManager, Tunnel};
@@ -414,6 +416,9 @@ impl Agent {
     }
 
     fn packet_out(&mut self, packet: Packet) {
+        if self.target.header() > 0 && packet.meta.kind == packet_out::RESUME {
+            self.note_headers(&packet);
+        }
         if self.link == Link::Ready || self.link == Link::Opening {
             self.out.push(Output::PacketOut(packet));
         } else {

@@ -73,6 +73,11 @@ impl Slots {
         self.free.len() + (self.end - self.next) as usize
     }
 
+    /// How many cells are not: those whose last value is doubtful among them.
+    pub fn in_use(&self) -> usize {
+        (self.end - self.first) as usize - self.room()
+    }
+
     /// Forgets what the cells held: all of them are about to be read.
     pub fn forget(&mut self) {
         self.found.clear();

@@ -15,11 +15,13 @@ use super::shares::{Owner, Share};
 use super::slots::Slots;
 use super::store::FlowRef;
 use super::timers::Timer;
+use super::walk::Met;
 use super::watch::{Purpose, millis};
 use super::{Agent, Link};
-use crate::entry::Cell;
+use crate::entry::{Cell, Packet};
 use crate::flow::{FlowKey, Part};
 use crate::message::{AgentBody, Criterion, CriterionReport, Statistics, Totals};
+use crate::packet;
 
 /// Before cells that could not be read are tried again, and how often.
 const RETRY: Duration = Duration::from_secs(1);
@@ -301,10 +303,26 @@ impl Agent {
         }
     }
 
-    /// The agent has sent a packet on into a criterion's entry.
-    pub(super) fn tally_resumed(&mut self, entry: u32) {
-        if let Some(tally) = self.tallies.get_mut(&TallyId::Manager(entry)) {
-            tally.resumed += 1;
+    /// Notes which entries count a packet that goes back to the switch: on a target whose counters see
+    /// packet-out's header, each of them counts it, at whatever stage.
+    pub(super) fn note_headers(&mut self, packet: &Packet) {
+        let Some(view) = packet::view(&packet.bytes) else {
+            return;
+        };
+        for met in self.walk_on(&view, packet.meta) {
+            match met {
+                Met::Flow(at, part) => {
+                    let flow = self.store.get_mut(at);
+                    if let Some(direction) = flow.and_then(|flow| flow.direction_mut(part)) {
+                        direction.resumed = direction.resumed.wrapping_add(1);
+                    }
+                }
+                Met::Criterion(id) => {
+                    if let Some(tally) = self.tallies.get_mut(&id) {
+                        tally.resumed += 1;
+                    }
+                }
+            }
         }
     }
 

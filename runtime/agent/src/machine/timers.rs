@@ -97,7 +97,6 @@ impl Timers {
     }
 
     /// Deadlines of flows, those without a reason among them.
-    #[cfg(test)]
     pub fn of_flows(&self) -> usize {
         self.flows.len()
     }

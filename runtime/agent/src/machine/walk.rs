@@ -360,6 +360,15 @@ impl Agent {
         Some((action, tally))
     }
 
+    /// The entries that a packet will meet that goes back to its stage on the switch.
+    pub(super) fn walk_on(&self, view: &View, meta: PacketMeta) -> Vec<Met> {
+        let mut walk = Walk::of_packet(view, meta.port);
+        walk.meta = meta;
+        walk.from = Part::from_number(meta.part).map(|part| (part, meta.stage, meta.answered));
+        self.walk(&mut walk);
+        walk.met
+    }
+
     /// The tuple that a packet had when it came in, by that with which it leaves.
     pub(super) fn origin(&self, left: Tuple) -> Tuple {
         let mut walk = Walk::new(Traveller::Tuple, left.reversed(), 0);

@@ -70,17 +70,15 @@ pub(crate) fn start_table(
         let (run, data) = parts
             .run(&State::default(), &entry.action)
             .map_err(|e| invalid(e.to_string()))?;
-        let entry = Entry {
-            key: key.key.clone(),
-            ..entry
-        };
         let cold = Cold {
-            entry,
-            key,
+            key: None,
+            priority: entry.priority,
+            idle_timeout: entry.idle_timeout,
+            metadata: entry.metadata.into(),
             initial: true,
             next_notice: 0,
         };
-        state.insert(run, &data, cold, 0);
+        state.insert(run, &data, key, cold, 0);
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ mod replication;
 mod tables;
 mod values;
 
+pub(crate) use tables::key_of;
+
 pub(crate) use initial::start_table;
 pub use values::{
     ActionCall, CloneSession, CounterValue, Entry, EntryAction, EntryHandle, EntryView, GroupId,

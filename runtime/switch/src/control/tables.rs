@@ -3,6 +3,7 @@
 use super::{
     ActionCall, CounterValue, Entry, EntryAction, EntryHandle, EntryView, Match, MeterRate, Result,
 };
+use crate::code::layout::mask;
 use crate::code::program::{Program, Table};
 use crate::control::{GroupId, MemberId};
 use crate::exec::state::State;
@@ -51,6 +52,28 @@ impl<'a> Parts<'a> {
         compile(self.table, self.schema, key)
     }
 
+    /// The action that an entry runs; `None` if it runs none.
+    fn action(&self, run: Run, data: &[u64]) -> Option<EntryAction> {
+        match run {
+            Run::Nothing => None,
+            Run::Member(member) => Some(EntryAction::Member(MemberId(member))),
+            Run::Group(group) => Some(EntryAction::Group(GroupId(group))),
+            Run::Action(local) => {
+                let action = *self.schema.actions.get(local as usize)?;
+                let schema = self.program.schema.actions.get(action.index());
+                let params = schema.map(|s| s.params.as_slice()).unwrap_or_default();
+                let mut at = 0;
+                let params = params.iter().map(|param| {
+                    let end = at + param.width.div_ceil(64);
+                    let words = data.get(at..end).unwrap_or_default();
+                    at = end;
+                    Bits::from_words(words)
+                });
+                Some(EntryAction::Call(ActionCall::new(action, params)))
+            }
+        }
+    }
+
     /// What an action says to run, and its data.
     pub(super) fn run(&self, state: &State, action: &EntryAction) -> Result<(Run, Vec<u64>)> {
         let wrong = |expected| ControlError::WrongEntryKind {
@@ -90,6 +113,23 @@ impl<'a> Parts<'a> {
             }
         }
     }
+}
+
+/// An entry's key in canonical form.
+pub(crate) fn key_of(table: &Table, state: &TableState, at: u32) -> Vec<Match> {
+    if let Some(key) = state.cold(at).and_then(|cold| cold.key.as_ref()) {
+        return key.key.clone();
+    }
+    let packed = state.packed(at);
+    let fields = table.key.iter().map(|part| {
+        let first = part.word as usize;
+        let words = packed.get(first..first + part.place.words() as usize);
+        let words = words.unwrap_or_default().iter();
+        let bits = part.place.width.min(64);
+        let words: Vec<u64> = words.map(|word| (word >> part.shift) & mask(bits)).collect();
+        Match::Exact(Bits::from_words(&words))
+    });
+    fields.collect()
 }
 
 fn foreign(program: &Program, call: &ActionCall, table: &str) -> ControlError {
@@ -222,17 +262,15 @@ impl Switch {
                 size,
             });
         }
-        let entry = Entry {
-            key: key.key.clone(),
-            ..entry
-        };
         let cold = Cold {
-            entry,
-            key,
+            key: None,
+            priority: entry.priority,
+            idle_timeout: entry.idle_timeout,
+            metadata: entry.metadata.into(),
             initial: false,
             next_notice: 0,
         };
-        let index = state.insert(run, &data, cold, now);
+        let index = state.insert(run, &data, key, cold, now);
         Ok(EntryHandle {
             index,
             generation: state.generation(index),
@@ -266,9 +304,8 @@ impl Switch {
         state.set_run(at, run, &data);
         state.touch(at, now);
         if let Some(cold) = state.cold_mut(at) {
-            cold.entry.action = action;
-            cold.entry.idle_timeout = idle_timeout;
-            cold.entry.metadata = metadata;
+            cold.idle_timeout = idle_timeout;
+            cold.metadata = metadata.into();
             cold.next_notice = 0;
         }
         Ok(())
@@ -313,16 +350,25 @@ impl Switch {
     /// When the entry is gone.
     pub fn table_get(&self, table: TableId, entry: EntryHandle) -> Result<EntryView> {
         let at = self.place(table, entry)?;
-        let schema = Parts::of(self.program()?, table)?.schema;
+        let parts = Parts::of(self.program()?, table)?;
+        let schema = parts.schema;
         let state = self.table_state(table)?;
         let Some(cold) = state.cold(at) else {
             return Err(ControlError::NotFound);
         };
+        let hot = state.hot(at);
+        let action = parts.action(hot.run, state.data(at));
         Ok(EntryView {
             handle: entry,
-            entry: cold.entry.clone(),
+            entry: Entry {
+                key: key_of(parts.table, state, at),
+                priority: cold.priority,
+                action: action.ok_or(ControlError::NotFound)?,
+                idle_timeout: cold.idle_timeout,
+                metadata: cold.metadata.to_vec(),
+            },
             initial: cold.initial,
-            last_hit: state.hot(at).last_hit,
+            last_hit: hot.last_hit,
             counter: schema.direct_counter.map(|_| state.counter(at)),
             meter: schema.direct_meter.and_then(|_| state.meter_rates(at)),
         })
@@ -384,26 +430,7 @@ impl Switch {
     pub fn table_default(&self, table: TableId) -> Result<Option<EntryAction>> {
         let parts = Parts::of(self.program()?, table)?;
         let state = self.table_state(table)?;
-        Ok(match state.default {
-            Run::Nothing => None,
-            Run::Member(member) => Some(EntryAction::Member(MemberId(member))),
-            Run::Group(group) => Some(EntryAction::Group(GroupId(group))),
-            Run::Action(local) => {
-                let action = parts.schema.actions.get(local as usize).copied();
-                action.map(|action| {
-                    let schema = parts.program.schema.actions.get(action.index());
-                    let params = schema.map(|s| s.params.as_slice()).unwrap_or_default();
-                    let mut at = 0;
-                    let params = params.iter().map(|param| {
-                        let end = at + param.width.div_ceil(64);
-                        let words = state.default_data.get(at..end).unwrap_or_default();
-                        at = end;
-                        Bits::from_words(words)
-                    });
-                    EntryAction::Call(ActionCall::new(action, params))
-                })
-            }
-        })
+        Ok(parts.action(state.default, &state.default_data))
     }
 
     /// Sets the default action; `None` goes back to the program's own.

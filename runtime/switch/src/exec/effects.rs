@@ -137,7 +137,9 @@ impl<T: Tracer> Machine<'_, T> {
             } => {
                 let (base, max) = (self.word(*base), self.word(*max));
                 let hash = self.calculate(*calculation, &[]);
-                self.set(*target, (hash % max.max(1)).wrapping_add(base));
+                // The usual hash is below its bound, and division is slow.
+                let rest = if hash < max { hash } else { hash % max.max(1) };
+                self.set(*target, rest.wrapping_add(base));
             }
             Effect::Random { low, high, target } => {
                 let (low, high) = (self.word(*low), self.word(*high));

@@ -270,8 +270,8 @@ impl<T: Tracer> Machine<'_, T> {
                         generation: state.generation(at),
                     }
                     .to_string(),
-                    key: cold.key.key.clone(),
-                    priority: cold.entry.priority,
+                    key: crate::control::key_of(table, state, at),
+                    priority: cold.priority,
                 })
             });
             let name = |a: u32| {

@@ -1,4 +1,4 @@
-//! An open-addressing index from hashes to places; the keys themselves stay with their owner.
+//! An index from hashes to places, in buckets of one cache line; the keys themselves stay with their owner.
 
 /// Mixes words to 64 bits; with a seed, so that nobody outside can choose collisions.
 #[inline]
@@ -12,71 +12,126 @@ pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// Slots hold the upper half of the hash and the place plus one; 0 is free.
+/// Entries of a bucket.
+const WIDTH: usize = 8;
+
+/// A cache line of entries, the free ones last. What finds no room goes to the next bucket: a search ends at
+/// the first bucket that is not full.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket {
+    /// The upper halves of the hashes.
+    tags: [u32; WIDTH],
+    /// Places plus one; 0 is free.
+    places: [u32; WIDTH],
+}
+
+impl Bucket {
+    /// The entries with that tag, as bits; without a branch for each, since none could be foreseen.
+    #[inline]
+    fn matching(&self, tag: u32) -> u32 {
+        let entries = self.tags.iter().zip(&self.places).enumerate();
+        entries.fold(0, |found, (i, (known, place))| {
+            found | u32::from((*known == tag) & (*place != 0)) << i
+        })
+    }
+
+    #[inline]
+    fn full(&self) -> bool {
+        let [.., last] = self.places;
+        last != 0
+    }
+
+    fn len(&self) -> usize {
+        self.places.iter().filter(|place| **place != 0).count()
+    }
+}
+
+/// Where an entry is: its bucket and its number in it.
+type Position = (usize, usize);
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HashIndex {
-    slots: Vec<u64>,
+    /// A power of two of them; home is where the tag points.
+    buckets: Vec<Bucket>,
     len: usize,
     /// The only place while `len` is 1: then there is nothing to hash for.
     only: u32,
 }
 
+#[inline]
+fn tag_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
 #[expect(
     clippy::indexing_slicing,
-    reason = "every index is masked with the power of two that is the length"
+    reason = "every bucket is masked with the power of two that is their number, every entry is below WIDTH"
 )]
 impl HashIndex {
+    #[inline]
+    fn mask(&self) -> usize {
+        self.buckets.len() - 1
+    }
+
     /// The place whose hash is right and that `is` confirms.
     #[inline]
     pub(crate) fn find(&self, hash: impl FnOnce() -> u64, is: impl Fn(u32) -> bool) -> Option<u32> {
         if self.len <= 1 {
             return (self.len == 1 && is(self.only)).then_some(self.only);
         }
-        let hash = hash();
-        let mask = self.slots.len() - 1;
-        let tag = hash >> 32;
-        let mut at = tag as usize & mask;
+        let tag = tag_of(hash());
+        let mut at = tag as usize & self.mask();
         loop {
-            let slot = self.slots[at];
-            if slot == 0 {
-                return None;
-            }
-            if slot >> 32 == tag {
-                let place = (slot as u32).wrapping_sub(1);
+            let bucket = &self.buckets[at];
+            let mut found = bucket.matching(tag);
+            while found != 0 {
+                let place = bucket.places[found.trailing_zeros() as usize % WIDTH] - 1;
                 if is(place) {
                     return Some(place);
                 }
+                found &= found - 1;
             }
-            at = (at + 1) & mask;
+            if !bucket.full() {
+                return None;
+            }
+            at = (at + 1) & self.mask();
         }
     }
 
     pub(crate) fn insert(&mut self, hash: u64, place: u32) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
-            let old = std::mem::take(&mut self.slots);
-            self.slots = vec![0; (old.len() * 2).max(8)];
-            for slot in old.into_iter().filter(|slot| *slot != 0) {
-                self.put(slot);
+        // At three quarters a seventh of all buckets is full.
+        if (self.len + 1) * 4 > self.buckets.len() * WIDTH * 3 {
+            let old = std::mem::take(&mut self.buckets);
+            self.buckets = vec![Bucket::default(); (old.len() * 2).max(1)];
+            for bucket in &old {
+                for (tag, place) in bucket.tags.iter().zip(&bucket.places) {
+                    if *place != 0 {
+                        self.put(*tag, *place);
+                    }
+                }
             }
         }
-        self.put((hash >> 32) << 32 | u64::from(place.wrapping_add(1)));
+        self.put(tag_of(hash), place.wrapping_add(1));
         self.len += 1;
         self.only = place;
     }
 
-    fn put(&mut self, slot: u64) {
-        let mask = self.slots.len() - 1;
-        let mut at = (slot >> 32) as usize & mask;
-        while self.slots[at] != 0 {
-            at = (at + 1) & mask;
+    fn put(&mut self, tag: u32, place: u32) {
+        let mut at = tag as usize & self.mask();
+        while self.buckets[at].full() {
+            at = (at + 1) & self.mask();
         }
-        self.slots[at] = slot;
+        let bucket = &mut self.buckets[at];
+        let entry = bucket.len();
+        bucket.tags[entry] = tag;
+        bucket.places[entry] = place;
     }
 
     /// Replaces a place by another of the same key.
     pub(crate) fn replace(&mut self, hash: u64, from: u32, to: u32) {
-        if let Some(at) = self.position(hash, from) {
-            self.slots[at] = (hash >> 32) << 32 | u64::from(to.wrapping_add(1));
+        if let Some((at, entry)) = self.position(hash, from) {
+            self.buckets[at].places[entry] = to.wrapping_add(1);
             self.only = to;
         }
     }
@@ -85,41 +140,87 @@ impl HashIndex {
         let Some(mut hole) = self.position(hash, place) else {
             return;
         };
-        let mask = self.slots.len() - 1;
-        // Move later slots of the same run back, so that no search ends early.
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let slot = self.slots[at];
-            if slot == 0 {
-                break;
-            }
-            let home = (slot >> 32) as usize & mask;
-            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
-                self.slots[hole] = slot;
-                hole = at;
+        // Entries that found no room where the hole is now move up, so that no search ends before them.
+        let mut at = hole.0;
+        while self.buckets[at].full() {
+            at = (at + 1) & self.mask();
+            let (way, bucket) = (self.distance(hole.0, at), &self.buckets[at]);
+            let moves = (0..bucket.len())
+                .find(|entry| self.distance(bucket.tags[*entry] as usize, at) >= way);
+            if let Some(entry) = moves {
+                let (tag, place) = (bucket.tags[entry], bucket.places[entry]);
+                let to = &mut self.buckets[hole.0];
+                to.tags[hole.1] = tag;
+                to.places[hole.1] = place;
+                hole = (at, entry);
             }
         }
-        self.slots[hole] = 0;
+        let bucket = &mut self.buckets[hole.0];
+        let last = bucket.len() - 1;
+        bucket.tags[hole.1] = bucket.tags[last];
+        bucket.places[hole.1] = bucket.places[last];
+        bucket.tags[last] = 0;
+        bucket.places[last] = 0;
         self.len -= 1;
         if self.len == 1 {
-            let left = self.slots.iter().find(|slot| **slot != 0);
-            self.only = left.map_or(0, |slot| (*slot as u32).wrapping_sub(1));
+            let left = self.buckets.iter().map(|bucket| bucket.places[0]);
+            self.only = left.max().unwrap_or(0).wrapping_sub(1);
         }
     }
 
-    fn position(&self, hash: u64, place: u32) -> Option<usize> {
+    /// From one bucket on to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        to.wrapping_sub(from) & self.mask()
+    }
+
+    fn position(&self, hash: u64, place: u32) -> Option<Position> {
         if self.len == 0 {
             return None;
         }
-        let mask = self.slots.len() - 1;
-        let wanted = (hash >> 32) << 32 | u64::from(place.wrapping_add(1));
-        let mut at = (hash >> 32) as usize & mask;
+        let wanted = place.wrapping_add(1);
+        let mut at = tag_of(hash) as usize & self.mask();
         loop {
-            match self.slots[at] {
-                0 => return None,
-                slot if slot == wanted => return Some(at),
-                _ => at = (at + 1) & mask,
+            let bucket = &self.buckets[at];
+            if let Some(entry) = bucket.places.iter().position(|place| *place == wanted) {
+                return Some((at, entry));
+            }
+            if !bucket.full() {
+                return None;
+            }
+            at = (at + 1) & self.mask();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Few different homes, so that buckets overflow into each other.
+        #[test]
+        fn an_index_finds_what_was_put_in_and_not_taken_out(
+            steps in prop::collection::vec((any::<bool>(), 0u32..200, 0u64..6), 0..400)
+        ) {
+            let mut index = HashIndex::default();
+            let mut known = BTreeMap::new();
+            for (insert, place, home) in steps {
+                match known.remove(&place) {
+                    Some(hash) if !insert => index.remove(hash, place),
+                    Some(hash) => drop(known.insert(place, hash)),
+                    None => {
+                        let hash = home << 32 | u64::from(place) << 40;
+                        index.insert(hash, place);
+                        known.insert(place, hash);
+                    }
+                }
+                for (place, hash) in &known {
+                    prop_assert_eq!(index.find(|| *hash, |at| at == *place), Some(*place));
+                }
+                prop_assert_eq!(index.find(|| home << 32, |_| false), None);
+                prop_assert_eq!(index.len, known.len());
             }
         }
     }

@@ -17,7 +17,8 @@ use records::Records;
 use tuple::TupleSpace;
 
 use crate::code::program::Table;
-use crate::control::{CounterValue, Entry, MeterRate};
+use crate::Micros;
+use crate::control::{CounterValue, MeterRate};
 use crate::meter::Meter;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -62,11 +63,14 @@ pub(crate) struct Hot {
     pub(crate) last_hit: u64,
 }
 
-/// What the packet path does not read.
+/// What the packet path does not read, and cannot be told from the record.
 #[derive(Clone, Debug)]
 pub(crate) struct Cold {
-    pub(crate) entry: Entry,
-    pub(crate) key: CompiledKey,
+    /// The key, where its packed form is not all of it: in every table that is not plainly exact.
+    pub(crate) key: Option<Box<CompiledKey>>,
+    pub(crate) priority: i32,
+    pub(crate) idle_timeout: Micros,
+    pub(crate) metadata: Box<[u8]>,
     pub(crate) initial: bool,
     /// Before then no further idle notice goes out; 0 when none has since the last hit.
     pub(crate) next_notice: u64,
@@ -88,6 +92,8 @@ pub(crate) struct TableState {
     free: BinaryHeap<Reverse<u32>>,
     len: usize,
     index: Index,
+    /// Whether a packed key tells all of a key.
+    plain: bool,
     pub(crate) default: Run,
     pub(crate) default_data: Vec<u64>,
     pub(crate) default_counter: CounterValue,
@@ -121,6 +127,7 @@ impl TableState {
                     ranges,
                 ))
             },
+            plain: table.exact && table.key.iter().all(|part| part.mask.is_none()),
             default: Run::Nothing,
             default_data: Vec::new(),
             default_counter: CounterValue::default(),
@@ -215,6 +222,11 @@ impl TableState {
         self.generations.get(at as usize).copied().unwrap_or(0)
     }
 
+    /// Places lie below this one.
+    pub(crate) fn places_ever(&self) -> u32 {
+        self.cold.len() as u32
+    }
+
     /// The places in use, in rising order.
     pub(crate) fn places(&self) -> impl Iterator<Item = u32> + '_ {
         self.cold
@@ -235,8 +247,25 @@ impl TableState {
         }
     }
 
-    /// Adds an entry that is not there yet.
-    pub(crate) fn insert(&mut self, run: Run, data: &[u64], cold: Cold, now: u64) -> u32 {
+    /// The packed key of an entry.
+    pub(crate) fn packed(&self, at: u32) -> &[u64] {
+        self.records.key(at)
+    }
+
+    /// The data that an entry's action has, one word or more for each parameter.
+    pub(crate) fn data(&self, at: u32) -> &[u64] {
+        self.records.data(at)
+    }
+
+    /// Adds an entry that is not there yet. `cold.key` is set from `key` if it is needed.
+    pub(crate) fn insert(
+        &mut self,
+        run: Run,
+        data: &[u64],
+        key: CompiledKey,
+        mut cold: Cold,
+        now: u64,
+    ) -> u32 {
         let at = match self.free.pop() {
             Some(Reverse(at)) => at,
             None => {
@@ -247,7 +276,7 @@ impl TableState {
                 (self.cold.len() - 1) as u32
             }
         };
-        self.records.set_key(at, &cold.key.value);
+        self.records.set_key(at, &key.value);
         self.records.set_run(at, run);
         self.records.set_data(at, data);
         self.records.touch(at, now);
@@ -255,12 +284,13 @@ impl TableState {
         self.meters[at as usize] = None;
         let (keys, stride) = (self.records.keys(), self.records.stride());
         match &mut self.index {
-            Index::Exact(index) => index.insert(hash_words(&cold.key.value, self.seed), at),
+            Index::Exact(index) => index.insert(hash_words(&key.value, self.seed), at),
             Index::Tuple(space) => {
-                let rank = cold.key.rank(cold.entry.priority);
-                space.insert(at, &cold.key, rank, keys, stride, self.seed);
+                let rank = key.rank(cold.priority);
+                space.insert(at, &key, rank, keys, stride, self.seed);
             }
         }
+        cold.key = (!self.plain).then(|| Box::new(key));
         self.cold[at as usize] = Some(Box::new(cold));
         self.len += 1;
         at
@@ -276,10 +306,12 @@ impl TableState {
         let cold = *self.cold.get_mut(at as usize)?.take()?;
         let (keys, stride) = (self.records.keys(), self.records.stride());
         match &mut self.index {
-            Index::Exact(index) => index.remove(hash_words(&cold.key.value, self.seed), at),
+            Index::Exact(index) => index.remove(hash_words(self.records.key(at), self.seed), at),
             Index::Tuple(space) => {
-                let rank = cold.key.rank(cold.entry.priority);
-                space.remove(at, &cold.key, rank, keys, stride, self.seed);
+                if let Some(key) = &cold.key {
+                    let rank = key.rank(cold.priority);
+                    space.remove(at, key, rank, keys, stride, self.seed);
+                }
             }
         }
         self.generations[at as usize] = self.generations[at as usize].wrapping_add(1);

@@ -101,6 +101,16 @@ impl Records {
         self.start + at as usize * self.stride
     }
 
+    pub(crate) fn key(&self, at: u32) -> &[u64] {
+        let first = self.at(at);
+        &self.words[first..first + self.key_words]
+    }
+
+    pub(crate) fn data(&self, at: u32) -> &[u64] {
+        let first = self.at(at) + self.key_words + 2;
+        &self.words[first..first + self.data_words]
+    }
+
     pub(crate) fn set_key(&mut self, at: u32, key: &[u64]) {
         let first = self.at(at);
         self.words[first..first + self.key_words].copy_from_slice(key);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::counters::Drop;
 use crate::flow::events;
+use crate::target::Target;
 use crate::testing::observed;
 
 const METER: SessionId = 2;
@@ -24,8 +25,17 @@ fn meter_hello() -> ManagerBody {
 
 /// Balanced by the first service, and then counted by the second; both flows are in.
 fn two_services() -> (World, Tuple) {
+    two_services_on(Target::switch())
+}
+
+fn two_services_on(target: Target) -> (World, Tuple) {
     let p = observed();
-    let mut w = served_with(p.clone());
+    let mut w = World::down(p.clone(), target);
+    w.switch_up();
+    w.feed(Input::SessionOpened(LB));
+    say(&mut w, LB, 1, hello("lb-1", 1));
+    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&p, 1)));
+    w.said.clear();
     w.feed(Input::SessionOpened(METER));
     say_about(&mut w, METER, "meter", meter_hello());
     let mut c = criteria_of(&p.services[1], 1);
@@ -51,6 +61,51 @@ fn answer_meter(w: &mut World) {
         });
         say_about(w, METER, "meter", body);
     }
+}
+
+// A1.2
+#[test]
+fn the_packet_out_header_is_taken_off_at_every_stage_that_a_packet_passes() {
+    let (mut w, flow) = two_services_on(Target::simple_switch_grpc());
+    let back = to_server(flow).reversed();
+    w.receive(2, &tcp(2, &back, flags::SYN | flags::ACK, b""));
+    answer_meter(&mut w);
+    // The manager of the first service speaks as the server; the second one's entry counts it.
+    let rst = tcp(2, &back, flags::RST | flags::ACK, b"");
+    let inject = Inject {
+        request: 8,
+        packet: rst.slice(crate::packet::ETHERNET..),
+        place: Place::Stage {
+            stage: 1,
+            part: Part::Reply,
+            state: CarriedState {
+                ingress_port: 2,
+                ..CarriedState::default()
+            },
+            answered: true,
+        },
+    };
+    say(&mut w, LB, 1, ManagerBody::Inject(inject));
+    // The first service forgets the flow: its next packet goes by its manager, past the second's entry.
+    let which = Which::Flow(1000);
+    say(&mut w, LB, 1, ManagerBody::Delete { request: 9, which });
+    w.advance(S);
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    let asked = interests(&mut w)
+        .into_iter()
+        .find(|i| i.stage == 1)
+        .unwrap();
+    let again = balanced(flow, 1001, SERVER);
+    verdict(&mut w, asked.request, Decision::Resume, again);
+    w.feed(Input::Refresh);
+    let metered = |tuple: Tuple| {
+        let flows = w.agent.flows();
+        let of = |f: &&crate::listing::FlowStatus| f.service == "meter" && f.flow == tuple;
+        let found = flows.iter().find(of).unwrap().forward;
+        (found.packets, found.bytes)
+    };
+    assert_eq!(metered(flow.reversed()), (2, 2 * 54));
+    assert_eq!(metered(to_server(flow)), (2, 2 * 54));
 }
 
 // A4.6

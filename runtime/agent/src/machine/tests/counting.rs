@@ -1,6 +1,7 @@
 //! What criteria count, when reports come, and which TCP flags they tell.
 
 use super::*;
+use crate::target::Target;
 use crate::testing::{observed, totalled};
 
 fn criterion_reports(w: &World) -> Vec<CriterionReport> {
@@ -189,7 +190,18 @@ fn a_criterion_that_ends_while_the_switch_goes_says_its_last_words_once() {
 
 #[test]
 fn what_a_service_counts_without_asking_is_reported_to_whoever_serves_it() {
-    let mut w = served_with(totalled());
+    for target in [Target::switch(), Target::simple_switch_grpc()] {
+        a_total_is_reported_on(target);
+    }
+}
+
+fn a_total_is_reported_on(target: Target) {
+    let mut w = World::down(totalled(), target);
+    w.switch_up();
+    w.feed(Input::SessionOpened(LB));
+    say(&mut w, LB, 1, hello("lb-1", 1));
+    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&plan(), 1)));
+    w.said.clear();
     w.feed(Input::SessionOpened(2));
     let hello = Hello {
         instance: 0,
@@ -214,6 +226,8 @@ fn what_a_service_counts_without_asking_is_reported_to_whoever_serves_it() {
         (report.id, report.totals.packets, report.sequence),
         (1, 4, 1)
     );
+    // One of them came from the agent.
+    assert_eq!(report.totals.bytes, 2 * 54 + 2 * 57);
     let to_meter = |(session, m): &(SessionId, ToManager)| {
         *session == 2 && &*m.service == "meter" && matches!(m.body, AgentBody::CriterionReport(_))
     };
