@@ -7,8 +7,6 @@ use signalbox_agent::packet::{self, checksum, frame};
 use signalbox_switch::ports::MemoryPort;
 use signalbox_switch::runner::SwitchHandle;
 
-use signalbox_switch::runner::SwitchHandle;
-
 use super::*;
 use crate::image;
 

@@ -253,6 +253,8 @@ impl Site {
                     Reported::Criterion(report) => self.volume = report.totals,
                     Reported::Flow { .. } => {}
                 },
+                Output::Opened { .. } => {}
+                other @ (Output::Refused { .. } | Output::Close(_)) => panic!("{other:?}"),
                 Output::Log(_) => {}
             }
         }
