@@ -50,6 +50,14 @@ impl Part {
         }
     }
 
+    fn is_address(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Address(wanted) => *wanted == address,
+            Self::Net(net) => net.contains(&address),
+            _ => false,
+        }
+    }
+
     fn is_in(&self, tuple: &Tuple) -> bool {
         let ends = [(tuple.src, tuple.sport), (tuple.dst, tuple.dport)];
         match self {
@@ -79,7 +87,11 @@ pub fn matches(connection: &Connection, parts: &[Part]) -> bool {
             }),
             _ => false,
         };
-        named || (steps.iter()).any(|step| step.tuples().any(|tuple| part.is_in(&tuple)))
+        let server =
+            |step: &crate::flows::Step| (step.flow.next_hop).is_some_and(|to| part.is_address(to));
+        named
+            || steps.iter().any(server)
+            || (steps.iter()).any(|step| step.tuples().any(|tuple| part.is_in(&tuple)))
     })
 }
 

@@ -357,12 +357,16 @@ impl View {
 
 /// The server's name in the policy, if the flow goes to one.
 fn server<'a>(plan: &'a Plan, flow: &FlowStatus) -> Option<&'a str> {
-    let to = flow.translated?;
     let mut services = plan.services.iter();
     let balance = services
         .find(|service| service.name == flow.service)?
         .balance
         .as_ref()?;
+    if let Some(to) = flow.next_hop {
+        let mut servers = balance.servers.iter();
+        return (servers.find(|server| server.address == to)).map(|server| server.name.as_str());
+    }
+    let to = flow.translated?;
     // A flow of which only the way back is known comes from its server.
     let ends = [(to.dst, to.dport), (flow.flow.src, flow.flow.sport)];
     balance

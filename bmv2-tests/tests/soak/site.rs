@@ -253,8 +253,9 @@ impl Site {
                     Reported::Criterion(report) => self.volume = report.totals,
                     Reported::Flow { .. } => {}
                 },
-                Output::Opened { .. } | Output::Log(_) => {}
-                Output::Refused { .. } | Output::Close(_) => panic!("the agent is left"),
+                Output::Opened { .. } => {}
+                other @ (Output::Refused { .. } | Output::Close(_)) => panic!("{other:?}"),
+                Output::Log(_) => {}
             }
         }
     }

@@ -17,13 +17,14 @@ use signalbox_agent::message::{
 use signalbox_lower::plan::Plan;
 
 use crate::decide::{Decide, OutsideStatus, TargetStatus};
-use crate::health::{Checker, Verdict as Health};
-use crate::memory::{AgentId, Life, Memory, Recipient};
-use crate::react::{Ports, Reactions};
+use crate::health::Verdict as Health;
+use crate::memory::{AgentId, Life, Recipient};
+use crate::react::Ports;
 use crate::record::{Record, Reported};
-use crate::service::{Counts, Reset, Service, criteria_of};
+use crate::service::{Counts, Reset, Service};
 use crate::session::{News, Offer, Session, SessionId};
 
+mod services;
 mod succession;
 
 /// Anything that happens to a manager.
@@ -187,50 +188,6 @@ impl Manager {
             manager.add(&service, epoch, epoch == 0, 1, decide);
         }
         manager
-    }
-
-    /// Tells this process from others of the manager's name: of two, the one with the higher number has the
-    /// agents' sessions. 0 for a manager that cannot be there twice.
-    #[must_use]
-    pub fn with_instance(mut self, instance: u64) -> Self {
-        self.instance = instance;
-        self
-    }
-
-    fn add(
-        &mut self,
-        service: &str,
-        epoch: u64,
-        learns: bool,
-        version: u64,
-        decide: Box<dyn Decide>,
-    ) {
-        let plan = &self.plan;
-        let Some(s) = plan.services.iter().find(|s| s.name == service) else {
-            return;
-        };
-        let name: Arc<str> = service.into();
-        let index = self.services.len();
-        self.by_name.insert((name.clone(), WHOLE), index);
-        self.offers.push(Offer {
-            service: name,
-            share: WHOLE,
-            epoch,
-            learns,
-            version,
-            criteria: criteria_of(s, &decide.needs()),
-            beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
-        });
-        let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
-        self.services.push(Service {
-            checker: Checker::new(plan, &decide.targets(), index),
-            limits: s.limits.clone(),
-            stage: s.stage,
-            decide,
-            memory: Memory::new(keep, first_number(epoch)),
-            counts: Counts::default(),
-            reactions: Reactions::default(),
-        });
     }
 
     /// Takes in what has happened and says what is to be done. `now` never goes back.
@@ -721,11 +678,6 @@ impl Manager {
             self.interest(way, service, to, &interest);
         }
     }
-}
-
-/// The numbers of the flows that are decided under an epoch: those of another one do not look like them.
-fn first_number(epoch: u64) -> u64 {
-    epoch << 40
 }
 
 /// How long what is gone is remembered: two idle leases.

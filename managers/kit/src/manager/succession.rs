@@ -12,7 +12,8 @@ use std::time::Duration;
 use signalbox_agent::message::Welcome;
 use signalbox_lower::plan::{Plan, ServicePlan};
 
-use super::{Away, Manager, Output, first_number};
+use super::services::first_number;
+use super::{Away, Manager, Output};
 use crate::decide::Decide;
 use crate::memory::Life;
 use crate::react::Ports;

@@ -4,6 +4,7 @@
 //! and out when it no longer does; the packets that asked for it wait in a short queue. How one is asked
 //! and answers is the business of `arp` and `ndp`.
 
+mod plans;
 mod uses;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -638,89 +639,6 @@ impl Agent {
             .collect();
     }
 
-    /// What the switch holds of neighbours and routes to them, or is about to.
-    pub(super) fn neighbours_standing(&self) -> Vec<Entry> {
-        let there = |n: &Neighbour| matches!(n.entries, Entries::In { .. } | Entries::Going { .. });
-        let addresses = (self.neighbours.by_address.iter()).filter(|(_, n)| there(n));
-        let mut entries: Vec<Entry> = addresses
-            .filter_map(|(address, _)| self.neighbour_entries(*address))
-            .flatten()
-            .collect();
-        entries.extend(self.static_routes());
-        entries
-    }
-
-    fn static_routes(&self) -> impl Iterator<Item = Entry> {
-        (self.plan.routes.iter()).filter_map(|route| {
-            let neighbour = self.neighbours.by_address.get(&route.via)?;
-            Some(Entry::Route {
-                prefix: route.prefix.trunc(),
-                next_hop: neighbour.id,
-            })
-        })
-    }
-
-    /// Whether the neighbour with that id is one by another plan, too.
-    pub(super) fn neighbour_stays(&self, plan: &Plan, id: u16) -> bool {
-        let neighbours = &self.neighbours;
-        (neighbours.address_of(id))
-            .and_then(|address| Some((address, neighbours.by_address.get(&address)?)))
-            .is_some_and(|(address, n)| is_at(plan, address, n.port))
-    }
-
-    /// Takes the neighbours over to another plan: those that are none by it go, its static ones and its
-    /// routers come in. Who was stated to be somewhere, and is not any more, is asked.
-    pub(super) fn retarget_neighbours(&mut self, plan: &Plan) {
-        let now = self.now;
-        let gone: Vec<IpAddr> = (self.neighbours.by_address.iter())
-            .filter(|(address, n)| !is_at(plan, **address, n.port))
-            .map(|(address, _)| *address)
-            .collect();
-        for address in gone {
-            let Some(neighbour) = self.neighbours.by_address.remove(&address) else {
-                continue;
-            };
-            // Its id is not given out again while answers about it may be under way. Flows that are
-            // dispatched to it have ended.
-            self.neighbours.by_id.remove(&neighbour.id);
-            let waiting = neighbour.waiting.len();
-            self.neighbours.waiting -= waiting.min(self.neighbours.waiting);
-            self.counters.drop(Drop::Unresolved, waiting as u64);
-        }
-        let stated = |address: &IpAddr| plan.neighbours.iter().any(|n| n.address == *address);
-        for (address, n) in &mut self.neighbours.by_address {
-            if n.state == State::Static && !stated(address) {
-                n.state = State::Known { until: now };
-                n.due = now;
-                self.timers.at(now, Timer::Neighbour(*address));
-            }
-        }
-        for stated in &plan.neighbours {
-            if let Some(n) = self.neighbours.add(stated.address, stated.port) {
-                n.mac = Some(stated.mac);
-                n.state = State::Static;
-                n.named = true;
-            }
-        }
-        for route in &plan.routes {
-            if let Some(n) = self.neighbours.add(route.via, route.port) {
-                n.named = true;
-            }
-        }
-    }
-
-    /// Writes the entries of static neighbours that are not on the switch yet.
-    pub(super) fn write_static_neighbours(&mut self) {
-        let missing: Vec<IpAddr> = (self.neighbours.by_address.iter())
-            .filter(|(_, n)| n.state == State::Static)
-            .filter(|(_, n)| matches!(n.entries, Entries::Out | Entries::Refused))
-            .map(|(address, _)| *address)
-            .collect();
-        for address in missing {
-            self.write_entries(address);
-        }
-    }
-
     /// The switch is gone, and the packets that wait with it.
     pub(super) fn drop_waiting(&mut self) {
         let mut dropped = 0;
@@ -748,13 +666,6 @@ pub(super) fn next_hop_by(plan: &Plan, to: IpAddr) -> Option<(u16, IpAddr)> {
         .filter(|(net, ..)| net.contains(&to))
         .max_by_key(|(net, ..)| net.prefix_len())
         .map(|(_, port, via)| (port, via))
-}
-
-/// Whether a plan has such a neighbour on that port: on a connected network, or stated or named there.
-fn is_at(plan: &Plan, address: IpAddr, port: u16) -> bool {
-    next_hop_by(plan, address) == Some((port, address))
-        || (plan.neighbours.iter()).any(|n| (n.address, n.port) == (address, port))
-        || (plan.routes.iter()).any(|r| (r.via, r.port) == (address, port))
 }
 
 fn entries_of(address: IpAddr, neighbour: &Neighbour) -> Option<[Entry; 2]> {

@@ -1,0 +1,63 @@
+//! What a manager starts with: its services, their decisions and epochs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Manager, WHOLE, keep};
+use crate::decide::Decide;
+use crate::health::Checker;
+use crate::memory::Memory;
+use crate::react::Reactions;
+use crate::service::{Counts, Service, criteria_of};
+use crate::session::Offer;
+
+impl Manager {
+    /// Tells this process from others of the manager's name: of two, the one with the higher number has the
+    /// agents' sessions. 0 for a manager that cannot be there twice.
+    #[must_use]
+    pub fn with_instance(mut self, instance: u64) -> Self {
+        self.instance = instance;
+        self
+    }
+
+    pub(super) fn add(
+        &mut self,
+        service: &str,
+        epoch: u64,
+        learns: bool,
+        version: u64,
+        decide: Box<dyn Decide>,
+    ) {
+        let plan = &self.plan;
+        let Some(s) = plan.services.iter().find(|s| s.name == service) else {
+            return;
+        };
+        let name: Arc<str> = service.into();
+        let index = self.services.len();
+        self.by_name.insert((name.clone(), WHOLE), index);
+        self.offers.push(Offer {
+            service: name,
+            share: WHOLE,
+            epoch,
+            learns,
+            version,
+            criteria: criteria_of(s, &decide.needs()),
+            beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
+        });
+        let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
+        self.services.push(Service {
+            checker: Checker::new(plan, &decide.targets(), index),
+            limits: s.limits.clone(),
+            stage: s.stage,
+            decide,
+            memory: Memory::new(keep, first_number(epoch)),
+            counts: Counts::default(),
+            reactions: Reactions::default(),
+        });
+    }
+}
+
+/// The numbers of the flows that are decided under an epoch: those of another one do not look like them.
+pub(super) fn first_number(epoch: u64) -> u64 {
+    epoch << 40
+}
