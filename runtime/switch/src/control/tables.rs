@@ -126,7 +126,9 @@ pub(crate) fn key_of(table: &Table, state: &TableState, at: u32) -> Vec<Match> {
         let words = packed.get(first..first + part.place.words() as usize);
         let words = words.unwrap_or_default().iter();
         let bits = part.place.width.min(64);
-        let words: Vec<u64> = words.map(|word| (word >> part.shift) & mask(bits)).collect();
+        let words: Vec<u64> = words
+            .map(|word| (word >> part.shift) & mask(bits))
+            .collect();
         Match::Exact(Bits::from_words(&words))
     });
     fields.collect()

@@ -16,8 +16,8 @@ pub(crate) use key::{CompiledKey, compile};
 use records::Records;
 use tuple::TupleSpace;
 
-use crate::code::program::Table;
 use crate::Micros;
+use crate::code::program::Table;
 use crate::control::{CounterValue, MeterRate};
 use crate::meter::Meter;
 use std::cmp::Reverse;
