@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod counts;
+pub mod documents;
 pub mod gue;
 pub mod office;
 pub mod site;

@@ -115,12 +115,15 @@ impl Wired {
         ask(&self.control, "status").expect("status answers")
     }
 
-    /// What `signalbox flows --json` says of this service.
+    /// What this service does to the connections that `signalbox flows --json` lists.
     pub fn flows(&self, service: &str) -> Vec<Value> {
-        let flows = ask(&self.control, "flows").expect("flows answers");
-        let mut flows = flows.as_array().expect("a list of flows").clone();
-        flows.retain(|flow| flow["service"] == service);
-        flows
+        let listing = ask(&self.control, "flows").expect("flows answers");
+        let connections = listing.as_array().expect("a list of connections");
+        let steps = connections
+            .iter()
+            .flat_map(|connection| connection["steps"].as_array().expect("its steps"));
+        let of_service = steps.filter(|step| step["service"] == service);
+        of_service.cloned().collect()
     }
 
     /// The reports of this service that were written so far.
