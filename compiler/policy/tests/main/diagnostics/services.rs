@@ -319,7 +319,7 @@ fn managers_serve_what_needs_one() {
     );
     check(
         &with("managers { m serves web-lb\n n serves web-lb }"),
-        &["error unsupported n"],
+        &["error served-twice web-lb"],
     );
     check(
         &with("managers { m serves web-lb\n backup m with n after 3s }"),
