@@ -263,7 +263,9 @@ impl<'i> Pair<'i> {
             .policy
             .services
             .iter()
-            .filter(|service| matches!(service.kind, ServiceKind::Balance(_)))
+            .filter(|service| {
+                matches!(service.kind, ServiceKind::Balance(_)) && service.translates()
+            })
             .map(|service| service.index)
             .collect();
         if services.is_empty() {

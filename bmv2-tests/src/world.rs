@@ -60,15 +60,15 @@ pub struct World {
 }
 
 impl World {
-    /// The surroundings of each balance service of a policy. Without one, a host on the second port
-    /// takes the part of both service and server.
+    /// The surroundings of each balance service of a policy that translates, and whose servers are
+    /// neighbours. Without one, a host on the second port takes the part of both service and server.
     ///
     /// # Panics
     /// The plan has no port without servers.
     pub fn all(image: &Image) -> Vec<World> {
         let plan = &image.plan;
         let mut worlds: Vec<World> = (0..plan.services.len())
-            .filter(|index| plan.services[*index].balance.is_some())
+            .filter(|index| is_about(plan, &plan.services[*index]))
             .map(|index| World::of_balance(plan, index))
             .collect();
         if worlds.is_empty() {
@@ -227,6 +227,25 @@ impl World {
     pub fn router(&self) -> IpAddr {
         address_of(self.port(self.client.port), self.service.is_ipv4()).addr()
     }
+}
+
+/// Whether scenarios can be about a policy: they know filters and balance services that translate, and
+/// packets that another kind of service asks about would be none of theirs.
+pub fn is_known(image: &Image) -> bool {
+    let plan = &image.plan;
+    let mut services = plan.services.iter();
+    services.all(|one| one.kind == Kind::Filter || is_about(plan, one))
+}
+
+/// Whether scenarios can be about a service.
+fn is_about(plan: &Plan, service: &ServicePlan) -> bool {
+    let is_neighbour = |address: &IpAddr| {
+        let mut own = plan.ports.iter().flat_map(|port| &port.addresses);
+        own.any(|own| own.contains(address))
+    };
+    let servers = service.balance.iter().flat_map(|balance| &balance.servers);
+    let mut servers = servers.map(|server| &server.address);
+    service.balance.is_some() && service.reply.is_some() && servers.all(is_neighbour)
 }
 
 fn address_of(port: &PortPlan, ipv4: bool) -> IpNet {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use bmv2_tests::differential::Draw;
 use bytes::Bytes;
 use signalbox_agent::Input as ToTheAgent;
+use signalbox_agent::counters::Drop;
+use signalbox_agent::entry::packet_in;
 use signalbox_agent::machine::InUse;
 use signalbox_agent::message::{ToAgent, Totals};
 use signalbox_agent::packet;
-use signalbox_agent::testing::{World, port_mac};
+use signalbox_agent::testing::{Fate, World, port_mac};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{Kind, Plan};
 use signalbox_manager::{Decide, Input, Manager, Output, Reported};
@@ -83,6 +85,9 @@ enum Later {
     Sends(Sent),
     /// A manager's message that is on its way for long.
     Says(Box<ToAgent>),
+    /// The agent loses its switch, which goes on by itself.
+    SwitchGoes,
+    SwitchReturns,
 }
 
 /// Everything on one clock.
@@ -102,6 +107,8 @@ pub struct Site {
     /// ICMP errors that have left.
     errors: u64,
     switch_drops: BTreeMap<&'static str, u64>,
+    /// The agent is without its switch.
+    away: bool,
     /// What the meter's last reports of flows come to.
     metered: Totals,
     /// What the volume's newest report says.
@@ -154,6 +161,7 @@ impl Site {
             gone: 0,
             errors: 0,
             switch_drops: BTreeMap::new(),
+            away: false,
             metered: Totals::default(),
             volume: Totals::default(),
         };
@@ -171,6 +179,10 @@ impl Site {
             let sent = hosts::opening(&mut self.draw);
             self.put(at, Later::Sends(sent));
         }
+        let gone = begin + Duration::from_millis(20_000 + self.draw.below(20_000) as u64);
+        let wait = Duration::from_millis(1 + self.draw.below(3_000) as u64);
+        self.put(gone, Later::SwitchGoes);
+        self.put(gone + wait, Later::SwitchReturns);
         self.run_until(begin + ROUND + OVER);
         assert!(self.later.is_empty(), "hosts talk on");
         self.nothing_is_left();
@@ -214,6 +226,15 @@ impl Site {
                     Later::Says(message) => {
                         self.world.feed(ToTheAgent::Message(SESSION, *message));
                     }
+                    Later::SwitchGoes => {
+                        self.away = true;
+                        let reason = "gone".to_owned();
+                        self.world.feed(ToTheAgent::SwitchDown { reason });
+                    }
+                    Later::SwitchReturns => {
+                        self.away = false;
+                        self.world.switch_up();
+                    }
                 }
                 self.settle();
             }
@@ -226,7 +247,18 @@ impl Site {
     fn send(&mut self, sent: &Sent) {
         self.sent += 1;
         let frame = Bytes::from(hosts::frame(sent, self.sent));
-        self.world.receive(sent.port, &frame);
+        if !self.away {
+            return self.world.receive(sent.port, &frame);
+        }
+        for fate in self.world.switch.receive(sent.port, &frame) {
+            match fate {
+                Fate::Out { port, frame } => self.world.left.push((port, frame)),
+                Fate::Dropped(why) => self.world.dropped.push(why),
+                // A notice is a copy.
+                Fate::ToAgent(packet) if packet.meta.kind == packet_in::NOTICE => {}
+                Fate::ToAgent(_) => self.world.dropped.push("for an agent that is away"),
+            }
+        }
     }
 
     fn tell(&mut self, input: Input) {
@@ -326,19 +358,26 @@ impl Site {
         let counters = self.world.agent.counters();
         let dropped: u64 = self.switch_drops.values().sum();
         let at_agent: u64 = counters.drops.values().sum();
+        // The agent's own errors may find the switch away, and are then among what it has dropped.
+        let errors: u64 = counters.errors_sent.values().sum();
+        let errors_lost = errors - self.errors;
+        let without_switch = counters.drops.get(&Drop::NoSwitch).copied();
+        assert!(errors_lost <= without_switch.unwrap_or(0), "ICMP errors");
         assert_eq!(
-            self.sent,
+            self.sent + errors_lost,
             self.gone + dropped + at_agent,
             "sent is not what has left ({}) and was dropped: {:?}, {:?}",
             self.gone,
             self.switch_drops,
             counters.drops
         );
-        let errors: u64 = counters.errors_sent.values().sum();
-        assert_eq!(self.errors, errors, "ICMP errors");
         // The volume counts what the meter counts, and what passes by it when its manager does not answer.
         let volume = self.volume.packets;
-        assert_eq!(volume, self.metered.packets + counters.floor_passed);
+        assert_eq!(
+            volume,
+            self.metered.packets + counters.floor_passed,
+            "counts"
+        );
         let asked = counters.interests + counters.interests_repeated;
         let services = self.manager.status().services;
         let heard: u64 = services.iter().map(|s| s.counts.interest_packets).sum();
@@ -362,6 +401,8 @@ impl Site {
             "{:?}",
             counters.errors_sent
         );
+        let lost = self.switch_drops.get("for an agent that is away");
+        assert!(lost.is_some_and(|packets| *packets > 10), "{lost:?}");
         for name in ["exhausted", "per_source"] {
             let counted = services.iter().filter_map(|s| s.counted.get(name));
             assert!(counted.sum::<u64>() > 0, "{name}: never");

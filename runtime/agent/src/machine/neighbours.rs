@@ -20,7 +20,7 @@ use super::icmp::Problem;
 use super::store::FlowRef;
 use super::timers::Timer;
 use super::writer::Token;
-use super::{Agent, Output, WriteError};
+use super::{Agent, Link, Output, WriteError};
 use crate::counters::Drop;
 use crate::entry::{Change, Entry, Packet, PacketMeta, packet_in, packet_out};
 use crate::packet;
@@ -370,7 +370,10 @@ impl Agent {
                 super::ndp::solicitation(mac, own, target)
             }
         };
-        self.send_frame(port, frame);
+        // With the switch away nobody can be asked, and no packet is lost by that.
+        if matches!(self.link, Link::Ready | Link::Opening) {
+            self.send_frame(port, frame);
+        }
     }
 
     /// The own address of a port from which an address is spoken to.

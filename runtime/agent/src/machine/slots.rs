@@ -13,7 +13,7 @@ pub(super) struct Slots {
     first: u32,
     next: u32,
     end: u32,
-    /// What cells that are not in use were found to hold when the switch came up.
+    /// What cells were found to hold when the switch came up, and nobody has given back since.
     found: FxHashMap<u32, Totals>,
     /// Not in use, but nobody knows what they hold.
     doubtful: Vec<u32>,
@@ -57,6 +57,8 @@ impl Slots {
     pub fn release(&mut self, slot: u32, holds: Totals) {
         // Another plan may have other cells.
         if self.has(slot) {
+            // It was in use when the switch came up, and has counted since.
+            self.found.remove(&slot);
             self.free.push((slot, holds));
         }
     }
@@ -123,6 +125,25 @@ mod tests {
         };
         slots.release(1, held);
         assert_eq!(slots.allocate(), Some((1, held)));
+    }
+
+    #[test]
+    fn a_cell_that_was_in_use_when_the_switch_came_up_comes_back_with_what_it_was_read_to_hold_last()
+     {
+        let mut slots = Slots::new(1, 1);
+        slots.allocate();
+        let then = Totals {
+            packets: 3,
+            bytes: 180,
+        };
+        let last = Totals {
+            packets: 9,
+            bytes: 540,
+        };
+        slots.forget();
+        slots.found(1, then);
+        slots.release(1, last);
+        assert_eq!(slots.allocate(), Some((1, last)));
     }
 
     #[test]

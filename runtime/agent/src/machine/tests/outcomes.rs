@@ -183,6 +183,18 @@ fn packets_that_wait_when_the_switch_vanishes_are_dropped_and_what_is_decided_is
     assert_eq!(ask(&mut w, 1001).0, second);
 }
 
+// When a switch vanishes
+#[test]
+fn questions_for_neighbours_that_find_no_switch_are_no_dropped_packets() {
+    let mut w = served();
+    connect(&mut w, 1000);
+    w.take_left();
+    let reason = "gone".into();
+    w.feed(Input::SwitchDown { reason });
+    w.advance(Duration::from_secs(3600));
+    assert_eq!(w.agent.counters().drops.get(&Drop::NoSwitch), None);
+}
+
 // When a switch returns
 #[test]
 fn a_switch_that_returns_gets_what_it_lacks_and_loses_what_is_over() {

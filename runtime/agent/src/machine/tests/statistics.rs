@@ -74,6 +74,29 @@ fn a1_4_a_final_report_comes_on_delete_after_the_pipeline_has_drained() {
 
 // A1.2
 #[test]
+fn a_slot_whose_flow_outlived_the_switchs_absence_is_used_again_without_that_flows_counts() {
+    let mut w = served();
+    let first = connect(&mut w, 1000);
+    let reason = "gone".into();
+    w.feed(Input::SwitchDown { reason });
+    w.switch_up();
+    beat(&mut w, 1);
+    for _ in 0..5 {
+        w.receive(1, &tcp(1, &first, flags::ACK, b"data"));
+    }
+    w.receive(1, &tcp(1, &first, flags::RST, b""));
+    pass(&mut w, 20);
+    assert!(w.agent.flows().is_empty());
+    let said = reports(&w);
+    assert_eq!(said.last().unwrap().forward.unwrap().totals.packets, 7);
+    w.said.clear();
+    connect(&mut w, 1001);
+    w.feed(Input::Refresh);
+    assert_eq!(w.agent.flows()[0].forward.packets, 1);
+}
+
+// A1.2
+#[test]
 fn a_reused_slot_starts_from_what_it_holds() {
     let mut p = plan();
     p.services[0].forward.fixed_size = 1;
