@@ -234,6 +234,8 @@ pub(crate) struct Table {
     pub(crate) pack: Vec<Pack>,
     pub(crate) pack_words: Vec<PackWord>,
     pub(crate) pack_others: Vec<u32>,
+    /// Whether a part of `pack` is a field that may be absent.
+    pub(crate) guarded: bool,
     /// A table without key, counters and choice: the action it always runs, and what follows.
     pub(crate) fixed: Option<(u32, Node)>,
     /// Words of the packed key, ranges included, which come last.

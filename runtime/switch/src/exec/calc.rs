@@ -88,9 +88,12 @@ pub(crate) fn emit_header(header: &Header, words: &Words, out: &mut Vec<u8>) {
         write_header(header, words, &mut writer);
         return writer.finish();
     };
-    let end = out.len() + emission.bytes as usize;
+    let start = out.len();
+    // The last word may be more than is left.
+    out.resize(start + emission.ends.len() * 8, 0);
+    let (places, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<8>();
     let mut first = 0;
-    for last in &emission.ends {
+    for (place, last) in places.iter_mut().zip(&emission.ends) {
         let pieces = emission
             .pieces
             .get(first..usize::from(*last))
@@ -98,11 +101,10 @@ pub(crate) fn emit_header(header: &Header, words: &Words, out: &mut Vec<u8>) {
         let word = pieces.iter().fold(0, |word, piece| {
             word | (words[piece.slot as usize] >> (piece.right & 63)) << (piece.left & 63)
         });
-        out.extend_from_slice(&word.to_be_bytes());
+        *place = word.to_be_bytes();
         first = usize::from(*last);
     }
-    // The last word may have been more than was left.
-    out.truncate(end);
+    out.truncate(start + emission.bytes as usize);
 }
 
 /// The result of calculation number `index` over `input`.

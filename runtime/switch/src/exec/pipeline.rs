@@ -308,9 +308,16 @@ fn pack_key(table: &Table, needed: u64, words: &Words, key: &mut [u64; MAX_KEY])
             continue;
         }
         let mut word = 0;
-        for part in &table.pack[usize::from(run.first)..usize::from(run.end)] {
-            let value = words[part.slot as usize] & words[part.guard as usize].wrapping_neg();
-            word |= value << (part.shift & 63);
+        let parts = &table.pack[usize::from(run.first)..usize::from(run.end)];
+        if table.guarded {
+            for part in parts {
+                let value = words[part.slot as usize] & words[part.guard as usize].wrapping_neg();
+                word |= value << (part.shift & 63);
+            }
+        } else {
+            for part in parts {
+                word |= words[part.slot as usize] << (part.shift & 63);
+            }
         }
         key[run.word as usize & (MAX_KEY - 1)] = word;
     }

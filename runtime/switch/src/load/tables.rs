@@ -202,6 +202,7 @@ impl Loader {
         }
         let always = self.emitter.constant(&BigInt::from(1), 1);
         let mut plain = Vec::new();
+        let guarded = key.iter().any(|part| part.valid.is_some());
         let mut pack_others = Vec::new();
         for (i, part) in key.iter().enumerate() {
             if part.place.width <= 64 && part.mask.is_none() {
@@ -244,6 +245,7 @@ impl Loader {
             pack: plain,
             pack_words,
             pack_others,
+            guarded,
             fixed,
             key_words,
             range_start,
