@@ -245,6 +245,8 @@ pub(crate) struct Table {
     pub(crate) exact: bool,
     /// Words of action data an entry keeps.
     pub(crate) data_words: u32,
+    /// No parameter has more than 32 bits, and an entry keeps two in a word.
+    pub(crate) narrow: bool,
     pub(crate) actions: Vec<TableAction>,
     pub(crate) next_hit: Option<Node>,
     pub(crate) next_miss: Option<Node>,

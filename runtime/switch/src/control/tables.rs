@@ -359,7 +359,7 @@ impl Switch {
             return Err(ControlError::NotFound);
         };
         let hot = state.hot(at);
-        let action = parts.action(hot.run, state.data(at));
+        let action = parts.action(hot.run, &state.data(at));
         Ok(EntryView {
             handle: entry,
             entry: Entry {

@@ -91,7 +91,10 @@ pub(crate) fn emit_header(header: &Header, words: &Words, out: &mut Vec<u8>) {
     let start = out.len();
     // The last word may be more than is left.
     out.resize(start + emission.ends.len() * 8, 0);
-    let (places, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<8>();
+    let (places, _) = out
+        .get_mut(start..)
+        .unwrap_or_default()
+        .as_chunks_mut::<8>();
     let mut first = 0;
     for (place, last) in places.iter_mut().zip(&emission.ends) {
         let pieces = emission

@@ -5,7 +5,7 @@ use super::machine::{MAX_KEY, Machine};
 use crate::code::layout::Words;
 use crate::code::program::{Action, Node, Table};
 use crate::control::{EntryHandle, MeterColor};
-use crate::table::Run;
+use crate::table::{Run, halves};
 use crate::trace::{Event, TableEntry, Tracer};
 use crate::{ActionId, Bits, GroupId, MemberId};
 
@@ -83,8 +83,16 @@ impl<T: Tracer> Machine<'_, T> {
                     record[2 + data] += 1;
                     record[3 + data] += self.regs.counted;
                 }
-                for (word, value) in words[params..].iter_mut().zip(&record[2..2 + data]) {
-                    *word = *value;
+                let data = &record[2..2 + data];
+                if table.narrow {
+                    let (places, _) = words[params..].as_chunks_mut::<2>();
+                    for (place, pair) in places.iter_mut().zip(data) {
+                        *place = halves(*pair);
+                    }
+                } else {
+                    for (word, value) in words[params..].iter_mut().zip(data) {
+                        *word = *value;
+                    }
                 }
                 Run::from_word(record[0])
             }

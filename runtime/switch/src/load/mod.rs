@@ -127,8 +127,8 @@ fn load_here(json: &str) -> std::result::Result<Program, LoadError> {
         })?;
     let root = At::root(&value);
     let layout = headers::layout(&root)?;
-    // The parameters of actions stand right after what each packet resets.
-    let param_words = param_words(&root)?;
+    // The parameters of actions stand right after what each packet resets; narrow ones come in pairs.
+    let param_words = param_words(&root)?.next_multiple_of(2);
     let mut words = vec![0; usize::from(layout.reset_end) + param_words as usize];
     for slot in &layout.always_valid {
         if let Some(word) = words.get_mut(*slot as usize) {

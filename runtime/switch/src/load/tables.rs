@@ -156,6 +156,16 @@ impl Loader {
             .map(|a| a.param_words)
             .max()
             .unwrap_or(0);
+        let mut places = actions
+            .iter()
+            .filter_map(|a| self.action_params.get(a.action as usize))
+            .flatten();
+        let narrow = places.all(|place| (1..=32).contains(&place.width));
+        let data_words = if narrow {
+            data_words.div_ceil(2)
+        } else {
+            data_words
+        };
         let next = at.get("next_tables")?;
         let outcome = |key: &str| match next.value.get(key) {
             Some(_) => Ok(Some(Self::node(&next.get(key)?, nodes)?)),
@@ -251,6 +261,7 @@ impl Loader {
             range_start,
             exact,
             data_words,
+            narrow,
             actions,
             next_hit,
             next_miss,

@@ -14,6 +14,7 @@ mod tests;
 pub(crate) use hash::{HashIndex, hash_words};
 pub(crate) use key::{CompiledKey, compile};
 use records::Records;
+pub(crate) use records::halves;
 use tuple::TupleSpace;
 
 use crate::Micros;
@@ -112,7 +113,12 @@ impl TableState {
         let key_words = table.key_words as usize;
         TableState {
             seed,
-            records: Records::new(key_words, table.data_words as usize, table.count),
+            records: Records::new(
+                key_words,
+                table.data_words as usize,
+                table.narrow,
+                table.count,
+            ),
             cold: Vec::new(),
             generations: Vec::new(),
             meters: Vec::new(),
@@ -253,7 +259,7 @@ impl TableState {
     }
 
     /// The data that an entry's action has, one word or more for each parameter.
-    pub(crate) fn data(&self, at: u32) -> &[u64] {
+    pub(crate) fn data(&self, at: u32) -> Vec<u64> {
         self.records.data(at)
     }
 

@@ -7,6 +7,12 @@ use crate::control::CounterValue;
 /// Words of a cache line.
 const LINE: usize = 8;
 
+/// The two data that share a word.
+#[inline]
+pub(crate) fn halves(pair: u64) -> [u64; 2] {
+    [pair & 0xffff_ffff, pair >> 32]
+}
+
 #[derive(Debug)]
 pub(crate) struct Records {
     words: Vec<u64>,
@@ -16,6 +22,8 @@ pub(crate) struct Records {
     len: usize,
     key_words: usize,
     data_words: usize,
+    /// Data are 32 bits wide, and two share a word.
+    narrow: bool,
     counting: bool,
 }
 
@@ -48,7 +56,7 @@ impl Clone for Records {
     reason = "callers name records that they have pushed"
 )]
 impl Records {
-    pub(crate) fn new(key_words: usize, data_words: usize, counting: bool) -> Self {
+    pub(crate) fn new(key_words: usize, data_words: usize, narrow: bool, counting: bool) -> Self {
         let used = key_words + 2 + data_words + if counting { 2 } else { 0 };
         let stride = used.next_multiple_of(LINE);
         Records {
@@ -58,6 +66,7 @@ impl Records {
             len: 0,
             key_words,
             data_words,
+            narrow,
             counting,
         }
     }
@@ -106,9 +115,15 @@ impl Records {
         &self.words[first..first + self.key_words]
     }
 
-    pub(crate) fn data(&self, at: u32) -> &[u64] {
+    /// The action data, one word or more for each parameter; of shorter actions, zeros follow.
+    pub(crate) fn data(&self, at: u32) -> Vec<u64> {
         let first = self.at(at) + self.key_words + 2;
-        &self.words[first..first + self.data_words]
+        let data = &self.words[first..first + self.data_words];
+        if self.narrow {
+            data.iter().flat_map(|pair| halves(*pair)).collect()
+        } else {
+            data.to_vec()
+        }
     }
 
     pub(crate) fn set_key(&mut self, at: u32, key: &[u64]) {
@@ -145,8 +160,15 @@ impl Records {
         let first = self.at(at) + self.key_words + 2;
         let place = &mut self.words[first..first + self.data_words];
         place.fill(0);
-        for (word, value) in place.iter_mut().zip(data) {
-            *word = *value;
+        if self.narrow {
+            for (word, pair) in place.iter_mut().zip(data.chunks(2)) {
+                let high = pair.get(1).copied().unwrap_or(0);
+                *word = (pair[0] & 0xffff_ffff) | high << 32;
+            }
+        } else {
+            for (word, value) in place.iter_mut().zip(data) {
+                *word = *value;
+            }
         }
     }
 
