@@ -191,3 +191,30 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn action_data_are_read_back_as_they_were_stored() {
+        for (narrow, words, rest) in [(true, 3, vec![0]), (false, 5, vec![])] {
+            let mut records = Records::new(2, words, narrow, true);
+            for at in 0..9 {
+                records.push();
+                records.set_key(at, &[u64::MAX; 2]);
+                records.set_data(at, &[7, 7, 7, 7, 7]);
+            }
+            let data = [1, 0xffff_ffff, 3, 0, u64::from(u32::MAX)];
+            records.set_data(4, &data);
+            assert_eq!(records.data(4), [&data[..], &rest].concat());
+            let same = [&[7; 5][..], &rest].concat();
+            assert_eq!((records.data(3), records.data(5)), (same.clone(), same));
+            assert_eq!(records.key(5), [u64::MAX; 2]);
+            assert_eq!(records.counter(4), CounterValue::default());
+            // A shorter action leaves nothing of the longer one behind.
+            records.set_data(4, &[9]);
+            assert_eq!(records.data(4)[..2], [9, 0]);
+        }
+    }
+}
