@@ -210,7 +210,8 @@ impl Agent {
         Ok(wanted)
     }
 
-    /// Checks one affinity against the plan (DESIGN.md, invariant 7) and the target.
+    /// Checks one affinity against the target and the plan: an agent installs only what the policy lets that
+    /// service install.
     fn accept_one(&self, service: u8, a: &FixedAffinity) -> Result<Wish, Refusal> {
         let not_covered = || {
             (

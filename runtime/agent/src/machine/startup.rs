@@ -1,7 +1,7 @@
 //! The switch comes and goes: what is on it is taken over, brought in line, and opened last of all.
 //!
 //! The agent's state outlives the switch's absence. On a switch that was never away, entries of an agent
-//! before this one are adopted: their flows go on, and end by their leases (DESIGN.md, invariant 5).
+//! before this one are adopted: their flows go on, and end by their leases.
 
 use rustc_hash::FxHashMap;
 
