@@ -288,7 +288,7 @@ fn decisions(
                 Kind::Balance => Box::new(Balance::new(service)?),
                 Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
                 Kind::Observe => Box::new(Observe::new(service)?),
-                Kind::Filter => return None,
+                Kind::Filter | Kind::Gate => return None,
             };
             Some((service.name.clone(), epoch(&service.name), decide))
         })

@@ -99,7 +99,7 @@ impl<'i> Interleaving<'i> {
                     }
                     ends.extend(to.into_iter().map(|to| (to, proto, port)));
                 }
-                ServiceKind::Filter(_) | ServiceKind::Observe(_) => {}
+                ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => {}
             }
         }
         if ends.is_empty() {

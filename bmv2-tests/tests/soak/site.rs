@@ -123,7 +123,9 @@ fn decisions(plan: &Plan) -> Vec<(String, u64, Box<dyn Decide>)> {
                 Kind::Balance => Box::new(Balance::new(service).unwrap()),
                 Kind::Nat => Box::new(Nat::new(service).unwrap().seeded(1)),
                 Kind::Observe => Box::new(Observe::new(service).unwrap()),
-                Kind::Filter => panic!("a filter has no manager"),
+                Kind::Filter | Kind::Gate => {
+                    panic!("the site has no gate, and a filter no manager")
+                }
             };
             (service.name.clone(), 1, decide)
         })

@@ -385,12 +385,13 @@ impl Listing {
         }
         self.servers(old, new);
         let (a, b) = (old, new);
-        let properties: [(&'static str, String, String); 6] = [
+        let properties: [(&'static str, String, String); 7] = [
             ("fallback", json(&a.fallback), json(&b.fallback)),
             ("manager", json(&a.manager), json(&b.manager)),
             ("addresses", list(&a.addresses), list(&b.addresses)),
             ("limits", json(&a.limits), json(&b.limits)),
             ("nat", json(&a.nat), json(&b.nat)),
+            ("gate", json(&a.gate), json(&b.gate)),
             ("observe", json(&a.observe), json(&b.observe)),
         ];
         for (what, from, to) in properties {

@@ -25,9 +25,9 @@ impl Need {
         let any = |kinds: &[Kind]| plan.services.iter().any(|s| kinds.contains(&s.kind));
         match self {
             Self::Always => true,
-            Self::Managed => any(&[Kind::Balance, Kind::Nat, Kind::Observe]),
+            Self::Managed => any(&[Kind::Balance, Kind::Nat, Kind::Gate, Kind::Observe]),
             Self::Filter => any(&[Kind::Filter]),
-            Self::Translate => any(&[Kind::Balance, Kind::Nat]),
+            Self::Translate => any(&[Kind::Balance, Kind::Nat, Kind::Gate]),
             Self::Reply => plan.services.iter().any(|s| s.reply.is_some()),
             Self::Observe => any(&[Kind::Observe]),
             Self::Tunnels => tunnels(plan),

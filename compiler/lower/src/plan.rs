@@ -87,6 +87,8 @@ pub enum Kind {
     Balance,
     /// Translates addresses and ports.
     Nat,
+    /// Answers for servers until a client has shown that it may come in.
+    Gate,
     /// Counts flows and reports them.
     Observe,
 }
@@ -114,7 +116,7 @@ pub struct ServicePlan {
     pub manager: Option<String>,
     /// The tables of its forward part.
     pub forward: PartPlan,
-    /// The tables of its reply part, for translating kinds.
+    /// The tables of its reply part, for translating kinds and gates.
     pub reply: Option<PartPlan>,
     /// Addresses that belong to the service: the agent answers ARP, NDP and echo for them.
     pub addresses: Vec<IpAddr>,
@@ -127,6 +129,9 @@ pub struct ServicePlan {
     /// What the nat manager needs; absent for other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<NatPlan>,
+    /// What the gate manager needs; absent for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GatePlan>,
     /// What the observe manager needs; absent for other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observe: Option<ObservePlan>,
@@ -404,6 +409,124 @@ pub enum Inbound {
     Answers,
     /// Anybody's, while the tuple is mapped (endpoint-independent filtering).
     Mapped,
+}
+
+/// Whom a gate service lets through, and how; times in milliseconds.
+///
+/// The forward part's first criterion asks about the connections that some clause allows at some time,
+/// the reply part's first one about the server's packets of those; what else the service matches is
+/// dropped by the second one of each, and never asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatePlan {
+    /// Who may come in, and when: any of these.
+    pub allow: Vec<AllowPlan>,
+    /// What becomes of other clients' packets.
+    pub refuse: Refuse,
+    /// What the client's first data must be: any of these; empty if they are not looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub look: Vec<LookPlan>,
+    /// Bounds of connections.
+    pub bounds: GateBounds,
+    /// The largest segment that clients over IPv4 are told, in bytes (RFC 9293, section 3.7.1).
+    pub mss_v4: u16,
+    /// The same for clients over IPv6.
+    pub mss_v6: u16,
+    /// The shift of the windows that clients are told while the server's is not known (RFC 7323,
+    /// section 2.2), 0 to 14.
+    pub window_scale: u8,
+    /// Bytes kept for one connection and direction at once.
+    pub buffer: u32,
+    /// How long the server may take to answer the SYN.
+    pub connect_ms: u64,
+    /// How long the client may take to send the data that are looked at.
+    pub speak_ms: u64,
+    /// How long both ends may take, once they have answered, until the switch can take over.
+    pub hand_over_ms: u64,
+    /// How long a connection that goes through the manager is kept without a segment.
+    pub proxied_idle_ms: u64,
+}
+
+/// Who may come in, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowPlan {
+    /// A name for people: the clause.
+    pub label: String,
+    /// The connections, in the client's direction: any of these; all lie within the first criterion.
+    pub cubes: Vec<Cube>,
+    /// When; absent for always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<WhenPlan>,
+}
+
+/// Times of a week, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhenPlan {
+    /// The first second of the day, 0 to 86,399.
+    pub from_s: u32,
+    /// One past the last, 1 to 86,400; if it is not after `from_s`, the time ends on the next day.
+    pub to_s: u32,
+    /// The days on which it begins: bit 0 is Monday, bit 6 Sunday.
+    pub days: u8,
+}
+
+/// What becomes of the packets of a client that may not come in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refuse {
+    /// Nothing is answered.
+    #[default]
+    Drop,
+    /// A RST is answered.
+    Reset,
+}
+
+/// What a client's first data may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookPlan {
+    /// A TLS ClientHello for one of these names (RFC 6066, section 3).
+    TlsName(Vec<HostPattern>),
+    /// An HTTP/1 request whose `Host` is one of these (RFC 9110, section 7.2), its port left out.
+    HttpHost(Vec<HostPattern>),
+    /// These bytes at this place of the stream.
+    Bytes {
+        /// Where, from the first byte.
+        offset: u16,
+        /// The bytes, 1 to 64; zero where the mask is.
+        value: Vec<u8>,
+        /// Ones where they count; as long as the value.
+        mask: Vec<u8>,
+    },
+}
+
+/// A host's name, or all names that have one label more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPattern {
+    /// The name in lower case, without a dot at its end.
+    pub name: String,
+    /// Whether the names that have exactly one label before it are meant (RFC 6125, section 6.4.3), and
+    /// not itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub below: bool,
+}
+
+/// Bounds of a gate's connections; absent without a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateBounds {
+    /// Connections at once, those that the switch forwards among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// The same for one source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_source: Option<u32>,
+    /// Completed handshakes in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_per_second: Option<u32>,
+    /// The same for one source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_per_second_per_source: Option<u32>,
+    /// Connections at once that go through the manager.
+    pub proxied: u32,
 }
 
 /// What an observe service counts and when it reports.

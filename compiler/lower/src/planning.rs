@@ -1,5 +1,7 @@
 //! From a checked policy to its plan: tables, criteria, floors' actions, leases and bounds.
 
+mod gate_plan;
+
 use std::time::Duration;
 
 use signalbox_policy::model::{self, Families, FilterVerdict, Policy, ServiceKind};
@@ -37,6 +39,9 @@ const CRITERIA_LIMIT: usize = 1 << 20;
 
 /// Priority of a service's floor.
 pub const FLOOR_PRIORITY: i32 = 1;
+/// Priority of what a gate keeps shut: above its floor, so that it counts by itself, and below what its
+/// manager is asked about.
+pub const SHUT_PRIORITY: i32 = 500;
 /// Priority of criteria, a manager's and static ones.
 pub const CRITERIA_PRIORITY: i32 = 1_000;
 
@@ -135,6 +140,7 @@ fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<Servic
     match &service.kind {
         ServiceKind::Filter(filter) => tables.filter(filter),
         ServiceKind::Balance(balance) => tables.balance(balance),
+        ServiceKind::Gate(gate) => tables.gate(gate),
         ServiceKind::Nat(nat) => tables.nat(nat),
         ServiceKind::Observe(observe) => tables.observe(observe),
     }
@@ -234,6 +240,36 @@ impl Tables<'_> {
         })
     }
 
+    /// Above what is never let in: those that somebody may open.
+    fn gate(self, gate: &model::Gate) -> Result<ServicePlan, LowerError> {
+        let asked = |label: String, cubes: &[model::Cube]| self.criterion(1, label, ASK, cubes);
+        let shut = |label: &str, cubes: &[model::Cube]| Criterion {
+            priority: SHUT_PRIORITY,
+            ..self.criterion(2, label.to_owned(), CriterionAction::Discard, cubes)
+        };
+        let forward = self.forward(vec![
+            asked(
+                format!("allowed of {}", gate.criteria.text),
+                &gate.allowed_cubes(),
+            ),
+            shut("not allowed", &gate.criteria.cubes),
+        ])?;
+        let reply = self.reply(vec![
+            asked("replies".to_owned(), &gate.reply_cubes()),
+            shut("replies to those not allowed", &gate.all_reply_cubes()),
+        ])?;
+        Ok(ServicePlan {
+            reply: Some(reply),
+            gate: Some(gate_plan::gate_plan(self.policy, gate)),
+            ..self.plan(
+                Kind::Gate,
+                forward,
+                Fallback::Drop,
+                limits(gate.keep, model::Bounds::default()),
+            )
+        })
+    }
+
     fn observe(self, observe: &model::Observe) -> Result<ServicePlan, LowerError> {
         // Together they are counted by the criterion's own cell, and nobody is asked.
         let action = if observe.per_flow {
@@ -281,6 +317,7 @@ impl Tables<'_> {
             limits,
             balance: None,
             nat: None,
+            gate: None,
             observe: None,
         }
     }

@@ -116,7 +116,7 @@ fn body(plan: &Plan) -> String {
     for service in &plan.services {
         let arguments = match service.kind {
             Kind::Filter => "meta",
-            Kind::Balance | Kind::Nat | Kind::Observe => "meta, std",
+            Kind::Balance | Kind::Nat | Kind::Gate | Kind::Observe => "meta, std",
         };
         let _ = writeln!(
             out,
@@ -143,7 +143,7 @@ fn instance(out: &mut String, service: &ServicePlan, part: &PartPlan, reply: boo
             "    Filter({}, {}) {name};",
             service.stage, part.criteria_size
         ),
-        Kind::Balance | Kind::Nat | Kind::Observe => {
+        Kind::Balance | Kind::Nat | Kind::Gate | Kind::Observe => {
             let control = match (service.kind, reply) {
                 (Kind::Observe, _) => "Observe",
                 (_, true) => "TranslateReply",
@@ -165,6 +165,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Filter => "filter",
         Kind::Balance => "balance",
         Kind::Nat => "nat",
+        Kind::Gate => "gate",
         Kind::Observe => "observe",
     }
 }
@@ -189,6 +190,9 @@ fn clauses(kind: &ServiceKind, policy: &Policy) -> Vec<String> {
                 Some(port) => format!("destination {}", SocketAddr::new(to.address, port)),
                 None => format!("destination {}", to.address),
             }))
+            .collect(),
+        ServiceKind::Gate(gate) => std::iter::once(format!("match {}", gate.criteria.text))
+            .chain(gate.allow.iter().map(|a| a.text()))
             .collect(),
         ServiceKind::Observe(observe) => {
             let count = if observe.per_flow {

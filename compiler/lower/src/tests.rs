@@ -1,5 +1,6 @@
 //! What lowering must keep to, on small policies made by hand, and the golden files of the examples.
 
+mod gates;
 mod golden;
 mod invariants;
 mod kinds;

@@ -3,6 +3,7 @@
 //! What stands here is consistent: every index is in range, every range was checked, and what this
 //! version cannot do was refused. It says what is wanted, not how a switch is made to do it.
 
+mod gate;
 mod nat;
 mod test_case;
 
@@ -13,6 +14,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use signalbox_proofs::{Cube, Family, Header, PacketKind, Ternary};
 
+pub use gate::{
+    Allow, DAY, DAYS, GATE_KEEP, Gate, GateBounds, GateTimes, HostPattern, Look, Refuse, When,
+};
 pub use nat::{Inbound, Nat, NatDestination, NatLeases, NatSource};
 pub use test_case::{Ends, Expect, Send, SendPacket, Step, TestCase, Transport};
 
@@ -373,7 +377,7 @@ impl Service {
                 all
             }
             ServiceKind::Nat(n) => n.addresses(),
-            ServiceKind::Filter(_) | ServiceKind::Observe(_) => Vec::new(),
+            ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => Vec::new(),
         }
     }
 
@@ -382,7 +386,7 @@ impl Service {
         match &self.kind {
             ServiceKind::Balance(b) => b.destinations.iter().any(|d| d.address == address),
             ServiceKind::Nat(n) => n.owns(address),
-            ServiceKind::Filter(_) | ServiceKind::Observe(_) => false,
+            ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => false,
         }
     }
 
@@ -391,22 +395,22 @@ impl Service {
         (self.index.0 as u8).saturating_add(1)
     }
 
-    /// What happens without a manager's answer; a filter asks none, and never takes it.
+    /// What happens without a manager's answer; a filter asks none, and never takes it. A gate stays shut.
     pub fn fallback(&self) -> Fallback {
         match &self.kind {
             ServiceKind::Balance(b) => b.fallback,
             ServiceKind::Nat(n) => n.fallback,
             ServiceKind::Observe(o) => o.fallback,
-            ServiceKind::Filter(_) => Fallback::Drop,
+            ServiceKind::Filter(_) | ServiceKind::Gate(_) => Fallback::Drop,
         }
     }
 
-    /// Whether it changes addresses, and so has a reply part.
+    /// Whether it changes addresses. Such a service has a reply part; so has a gate, which changes none.
     pub fn translates(&self) -> bool {
         match &self.kind {
             ServiceKind::Balance(balance) => balance.way == Way::Translate,
             ServiceKind::Nat(_) => true,
-            ServiceKind::Filter(_) | ServiceKind::Observe(_) => false,
+            ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => false,
         }
     }
 }
@@ -418,6 +422,8 @@ pub enum ServiceKind {
     Balance(Balance),
     /// Lets packets through or drops them, each by itself.
     Filter(Filter),
+    /// Answers for servers until a client has shown that it may come in.
+    Gate(Gate),
     /// Translates addresses and ports.
     Nat(Nat),
     /// Counts flows and reports them.

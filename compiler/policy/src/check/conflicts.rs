@@ -86,7 +86,7 @@ impl Checker<'_> {
                     }
                 }
                 ServiceKind::Nat(nat) => self.nat_by_itself(&proofs, policy, service, nat),
-                ServiceKind::Observe(_) => {}
+                ServiceKind::Gate(_) | ServiceKind::Observe(_) => {}
             }
         }
         for (i, later) in policy.services.iter().enumerate() {
@@ -109,7 +109,9 @@ impl Checker<'_> {
                 let kind = match below.kind {
                     ServiceKind::Filter(_) => "filter",
                     ServiceKind::Observe(_) => "observe",
-                    ServiceKind::Balance(_) | ServiceKind::Nat(_) => continue,
+                    ServiceKind::Balance(_) | ServiceKind::Gate(_) | ServiceKind::Nat(_) => {
+                        continue;
+                    }
                 };
                 self.report(
                     Diagnostic::warning(

@@ -184,7 +184,7 @@ impl Checker<'_> {
                 });
                 named.collect()
             }
-            ServiceKind::Filter(_) | ServiceKind::Observe(_) => return,
+            ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => return,
         };
         if nat.source.is_none() {
             return;
@@ -216,7 +216,7 @@ fn criteria(service: &Service) -> Option<&Criteria> {
     match &service.kind {
         ServiceKind::Balance(balance) => Some(&balance.criteria),
         ServiceKind::Nat(nat) => Some(&nat.criteria),
-        ServiceKind::Filter(_) | ServiceKind::Observe(_) => None,
+        ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => None,
     }
 }
 
@@ -224,7 +224,7 @@ fn gives_destination(service: &Service) -> bool {
     match &service.kind {
         ServiceKind::Balance(_) => true,
         ServiceKind::Nat(nat) => nat.destination.is_some(),
-        ServiceKind::Filter(_) | ServiceKind::Observe(_) => false,
+        ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => false,
     }
 }
 

@@ -8,7 +8,9 @@ use super::packet::{Flow, Parsed};
 use super::{
     Dispatch, DropReason, Evaluator, FixedAction, Message, Outcome, Part, Replies, key, rewrite,
 };
-use crate::model::{Fallback, FilterVerdict, Observe, ServiceIndex, ServiceKind, address_bits};
+use crate::model::{
+    Fallback, FilterVerdict, Gate, Observe, ServiceIndex, ServiceKind, address_bits,
+};
 
 /// Packets from here on in the cascade; see `place` in p4/lib/types.p4.
 pub(super) const MIDDLE: usize = 64;
@@ -56,11 +58,16 @@ impl Evaluator<'_> {
                 ServiceKind::Observe(observe) => {
                     self.observe_stage(way, service.index, observe, here)
                 }
-                ServiceKind::Balance(_) | ServiceKind::Nat(_) if way.reply => None,
+                ServiceKind::Balance(_) | ServiceKind::Gate(_) | ServiceKind::Nat(_)
+                    if way.reply =>
+                {
+                    None
+                }
                 ServiceKind::Balance(balance) => {
                     let matches = balance.criteria.matches(&way.header());
                     self.forward_stage(way, service.index, matches, here)
                 }
+                ServiceKind::Gate(gate) => self.gate_stage(way, service.index, gate, here),
                 ServiceKind::Nat(nat) => {
                     let matches = nat.criteria.matches(&way.header());
                     self.forward_stage(way, service.index, matches, here)
@@ -85,8 +92,11 @@ impl Evaluator<'_> {
         }
         let header = way.header();
         let passes = replies.pass.iter().any(|c| c.matches(&header));
-        if passes || !replies.of.iter().any(|c| c.matches(&header)) {
+        if passes {
             None
+        } else if !replies.of.iter().any(|c| c.matches(&header)) {
+            let shut = replies.shut.iter().any(|c| c.matches(&header));
+            shut.then(|| dropped(service))
         } else if replies.asks {
             self.ask(way, service, Part::Reply, here)
         } else {
@@ -105,6 +115,25 @@ impl Evaluator<'_> {
             Some(action) => fixed_action(way, service, Part::Forward, action),
             None if matches => self.ask(way, service, Part::Forward, here),
             None => None,
+        }
+    }
+
+    /// Of what it matches the manager is asked about those that some clause allows.
+    fn gate_stage(
+        &self,
+        way: &mut Packet<'_>,
+        service: ServiceIndex,
+        gate: &Gate,
+        here: usize,
+    ) -> Option<Outcome> {
+        if let Some(action) = self.exact(way, service, Part::Forward) {
+            return fixed_action(way, service, Part::Forward, action);
+        }
+        let header = way.header();
+        if gate.allow.iter().any(|a| a.criteria.matches(&header)) {
+            self.ask(way, service, Part::Forward, here)
+        } else {
+            gate.criteria.matches(&header).then(|| dropped(service))
         }
     }
 

@@ -209,7 +209,7 @@ pub struct Evaluator<'p> {
     replies: Vec<Option<Replies>>,
 }
 
-/// The criteria of a translating service's reply part.
+/// The criteria of a service's reply part.
 #[derive(Clone, Debug)]
 struct Replies {
     /// What is left to the forward part: one end of a hairpin.
@@ -218,6 +218,8 @@ struct Replies {
     of: Vec<Cube>,
     /// Whether the manager is asked about what has no fixed affinity; else it is dropped.
     asks: bool,
+    /// What is dropped otherwise.
+    shut: Vec<Cube>,
 }
 
 impl<'p> Evaluator<'p> {
@@ -455,11 +457,19 @@ fn replies(policy: &Policy, service: &Service) -> Option<Replies> {
             pass: Vec::new(),
             of: balance.reply_cubes(policy.pool(balance.pool)?),
             asks: true,
+            shut: Vec::new(),
+        }),
+        ServiceKind::Gate(gate) => Some(Replies {
+            pass: Vec::new(),
+            of: gate.reply_cubes(),
+            asks: true,
+            shut: gate.all_reply_cubes(),
         }),
         ServiceKind::Nat(nat) => Some(Replies {
             pass: nat.hairpin_cubes(),
             of: nat.reply_cubes(),
             asks: nat.asks_about_replies(),
+            shut: Vec::new(),
         }),
         _ => None,
     }

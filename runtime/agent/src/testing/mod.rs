@@ -175,6 +175,7 @@ pub fn plan() -> Plan {
                 on_death: OnDeath::default(),
             }),
             nat: None,
+            gate: None,
             observe: None,
         }],
         managers: vec![ManagerPlan {

@@ -92,6 +92,7 @@ fn with_a_guard(mut plan: Plan) -> Plan {
         limits,
         balance: None,
         nat: None,
+        gate: None,
         observe: None,
     };
     plan.services.insert(0, guard);
