@@ -3,6 +3,9 @@
 
 control Departure(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
     Rewrite() rewrite;
+#ifdef GATES
+    Deltas() deltas;
+#endif
 
     action to_agent() {
         hdr.packet_in.setValid();
@@ -24,6 +27,11 @@ control Departure(inout headers_t hdr, inout metadata_t meta, inout standard_met
         if (meta.translated == 1) {
             rewrite.apply(hdr, meta.flow);
         }
+#ifdef GATES
+        if (meta.adjusted == 1) {
+            deltas.apply(hdr, meta.deltas);
+        }
+#endif
         if (std.egress_port == CPU_PORT) {
             to_agent();
             if (meta.message == NOTICE) {

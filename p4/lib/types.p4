@@ -92,6 +92,15 @@ struct flow_t {
     bit<2> kind;
 }
 
+#ifdef GATES
+// What becomes of TCP's numbers.
+struct deltas_t {
+    bit<32> sequence;
+    bit<32> acknowledgement;
+    bit<8> window_shift; // to the left; in two's complement, so that 128 and more are to the right
+}
+#endif
+
 struct metadata_t {
     flow_t flow;
     bit<32> program;
@@ -108,6 +117,10 @@ struct metadata_t {
     bit<16> hop;        // the next hop to use, chosen by a stage or by the route
 #ifdef DUAL_STACK
     bit<3> extensions;
+#endif
+#ifdef GATES
+    bit<1> adjusted;
+    deltas_t deltas;
 #endif
     // What a packet-in carries. A notice is a clone, and takes these fields with it.
     @field_list(1) bit<7> message;

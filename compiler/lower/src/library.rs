@@ -17,6 +17,9 @@ enum Need {
     Translate,
     Reply,
     Observe,
+    Gate,
+    /// As `Managed`, those with a stage that adjusts TCP's numbers.
+    Adjusting,
     Tunnels,
 }
 
@@ -27,9 +30,13 @@ impl Need {
             Self::Always => true,
             Self::Managed => any(&[Kind::Balance, Kind::Nat, Kind::Gate, Kind::Observe]),
             Self::Filter => any(&[Kind::Filter]),
-            Self::Translate => any(&[Kind::Balance, Kind::Nat, Kind::Gate]),
-            Self::Reply => plan.services.iter().any(|s| s.reply.is_some()),
+            Self::Translate => any(&[Kind::Balance, Kind::Nat]),
+            Self::Reply => plan
+                .services
+                .iter()
+                .any(|s| s.reply.is_some() && s.kind != Kind::Gate),
             Self::Observe => any(&[Kind::Observe]),
+            Self::Gate | Self::Adjusting => gates(plan),
             Self::Tunnels => tunnels(plan),
         }
     }
@@ -41,6 +48,12 @@ pub fn tunnels(plan: &Plan) -> bool {
     let ways = plan.services.iter().filter_map(|s| s.balance.as_ref());
     ways.into_iter()
         .any(|b| matches!(b.way, Way::Ipip | Way::Gue))
+}
+
+/// Whether some service adjusts TCP's numbers.
+#[must_use]
+pub fn gates(plan: &Plan) -> bool {
+    plan.services.iter().any(|s| s.kind == Kind::Gate)
 }
 
 /// A file's name and text, and whose it is.
@@ -67,10 +80,13 @@ const FILES: &[(&str, &str, Need)] = &[
     file!("translate.p4", Translate),
     file!("translate_reply.p4", Reply),
     file!("observe.p4", Observe),
+    file!("adjust.p4", Adjusting),
+    file!("gate.p4", Gate),
     file!("tunnel.p4", Tunnels),
     file!("routing.p4", Always),
     file!("finish.p4", Always),
     file!("rewrite.p4", Always),
+    file!("deltas.p4", Gate),
     file!("departure.p4", Always),
 ];
 
@@ -78,7 +94,7 @@ const FILES: &[(&str, &str, Need)] = &[
 pub fn included(plan: &Plan) -> impl Iterator<Item = &'static str> + '_ {
     FILES
         .iter()
-        .filter(|(_, _, need)| need.of(plan) && *need != Need::Managed)
+        .filter(|(_, _, need)| need.of(plan) && !matches!(need, Need::Managed | Need::Adjusting))
         .map(|(name, _, _)| *name)
 }
 

@@ -70,6 +70,9 @@ fn head(plan: &Plan) -> String {
     if library::tunnels(plan) {
         let _ = writeln!(out, "#define TUNNELS");
     }
+    if library::gates(plan) {
+        let _ = writeln!(out, "#define GATES");
+    }
     let _ = writeln!(
         out,
         "const bit<9> CPU_PORT = {}; // leads to the agent",
@@ -146,6 +149,8 @@ fn instance(out: &mut String, service: &ServicePlan, part: &PartPlan, reply: boo
         Kind::Balance | Kind::Nat | Kind::Gate | Kind::Observe => {
             let control = match (service.kind, reply) {
                 (Kind::Observe, _) => "Observe",
+                (Kind::Gate, true) => "GateReply",
+                (Kind::Gate, false) => "Gate",
                 (_, true) => "TranslateReply",
                 (_, false) => "Translate",
             };
@@ -167,6 +172,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Nat => "nat",
         Kind::Gate => "gate",
         Kind::Observe => "observe",
+        Kind::Gate => "gate",
     }
 }
 

@@ -16,6 +16,7 @@ use signalbox_p4runtime::proto::p4::v1::{
 };
 use signalbox_p4runtime::{Catalog, CatalogError, Value};
 
+use crate::adjust::Adjust;
 use crate::entry::{
     Cell, Change, CriterionAct, Entry, FixedAction, FixedEntry, Packet, PacketMeta, Update, Wrap,
 };
@@ -221,6 +222,19 @@ impl Encoder {
                     slot,
                 ],
             ),
+            FixedAction::Adjust(by) => b.action(
+                "adjust",
+                [
+                    ("sequence", Value::from(by.sequence)),
+                    ("acknowledgement", Value::from(by.acknowledgement)),
+                    // Two's complement.
+                    ("window_shift", Value::from(by.window_shift.cast_unsigned())),
+                    packet_events,
+                    notice_events,
+                    entry,
+                    slot,
+                ],
+            ),
             FixedAction::Translate(to) => b.action(
                 "translate",
                 [
@@ -403,6 +417,11 @@ impl Encoder {
                 next_hop: u16_of("next_hop")?,
                 tunnel: u16_of("tunnel")?,
             },
+            "adjust" => FixedAction::Adjust(Adjust {
+                sequence: u32_of("sequence")?,
+                acknowledgement: u32_of("acknowledgement")?,
+                window_shift: u8::try_from(param("window_shift")?).ok()?.cast_signed(),
+            }),
             "translate" => FixedAction::Translate(Tuple {
                 src: self.to_address(param("src")?)?,
                 dst: self.to_address(param("dst")?)?,

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use signalbox_lower::entries::{Match, PlannedEntry};
 use signalbox_lower::plan::Cube;
 
+use crate::adjust::Adjust;
 use crate::flow::{FlowKey, Part, Tuple};
 
 /// What a fixed entry does.
@@ -21,6 +22,8 @@ pub enum FixedAction {
     Discard,
     /// The whole new tuple.
     Translate(Tuple),
+    /// Other sequence and acknowledgement numbers, and another window.
+    Adjust(Adjust),
     /// To a next hop by id.
     Dispatch {
         /// Id in the `next_hop` table.

@@ -5,6 +5,7 @@
 //! and [`grpc`] its transport. Nothing here knows which kinds of manager exist, nor the policy's syntax:
 //! all that the agent knows of a policy is its plan.
 
+pub mod adjust;
 pub mod channel;
 pub mod counters;
 pub mod cover;

@@ -53,7 +53,8 @@ pub struct FlowStatus {
     pub flow: Tuple,
     /// The whole flow, for people.
     pub text: String,
-    /// What happens to it: `forward`, `drop`, `dispatch N` or the new tuple.
+    /// What happens to it: `forward`, `drop`, `dispatch N`, `adjust` with its deltas, or the new
+    /// tuple.
     pub decision: String,
     /// The tuple after translation.
     pub translated: Option<Tuple>,
@@ -101,6 +102,7 @@ impl FlowStatus {
                 Some((to, Tunnel::Gue)) => format!("dispatch {to} by gue"),
             },
             FixedAction::Translate(to) => to.to_string(),
+            FixedAction::Adjust(by) => by.to_string(),
         };
         let translated = match action {
             FixedAction::Translate(to) => Some(to),

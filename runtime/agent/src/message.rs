@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use signalbox_lower::plan::Cube;
 
+pub use crate::adjust::Adjust;
 use crate::flow::{PacketKind, Part, Tuple};
 
 /// The version that this crate speaks.
@@ -387,13 +388,8 @@ pub enum Action {
     },
     /// The whole new tuple.
     Translate(Tuple),
-    /// Sequence and acknowledgement deltas, modulo 2^32.
-    Adjust {
-        /// Added to sequence numbers.
-        sequence: u32,
-        /// Added to acknowledgement numbers.
-        acknowledgement: u32,
-    },
+    /// Sequence and acknowledgement deltas, and a shift of the window. TCP only.
+    Adjust(Adjust),
     /// Counted in a slot of its own.
     Count,
     /// Sets DSCP, 0 to 63.

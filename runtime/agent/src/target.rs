@@ -22,9 +22,10 @@ pub struct Target {
     pub can: Vec<Capability>,
 }
 
-/// What the generated pipeline can do.
-const PIPELINE: [Capability; 4] = [
+/// What the generated pipeline can do; adjusting only in a gate's stages.
+const PIPELINE: [Capability; 5] = [
     Capability::Translate,
+    Capability::Adjust,
     Capability::Dispatch,
     Capability::Ipip,
     Capability::Gue,

@@ -4,13 +4,16 @@
 use std::net::IpAddr;
 
 use rustc_hash::FxHashSet;
+use signalbox_lower::plan::{Kind, Plan};
 
 use super::flow_record::Progress;
 use super::store::{FlowRef, MAX_FLOWS};
 use super::{Agent, Link, tunnels};
+use crate::adjust::{Adjust, WINDOW_SHIFT_MAX};
 use crate::cover::covers_flow;
 use crate::flow::{FlowKey, Part, Tuple};
 use crate::message::{Action, COOKIE_MAX, Capability, FixedAffinity, Reason, Statistics, Tunnel};
+use crate::packet::proto;
 
 pub(super) type Refusal = (Reason, String);
 
@@ -24,6 +27,7 @@ pub(super) enum Wish {
     Discard,
     Translate(Tuple),
     Dispatch(IpAddr, Tunnel),
+    Adjust(Adjust),
 }
 
 /// The directions of one flow in a request, checked.
@@ -261,21 +265,29 @@ impl Agent {
                     self.can_dispatch(service, *next_hop, *tunnel)?;
                     Wish::Dispatch(*next_hop, *tunnel)
                 }
-                Action::Adjust { .. } => {
-                    self.can(Capability::Adjust)?;
-                    return Err(unsupported(Capability::Adjust));
+                Action::Adjust(by) => {
+                    self.can_adjust(service)?;
+                    check_adjust(a, *by)?;
+                    Wish::Adjust(*by)
                 }
                 Action::MarkDscp(_) => {
                     self.can(Capability::MarkDscp)?;
                     return Err(unsupported(Capability::MarkDscp));
                 }
             };
-            if result.replace(next).is_some() {
-                return Err((
-                    Reason::Malformed,
-                    "an affinity does one of forward, drop, dispatch and translate".into(),
-                ));
-            }
+            result = Some(match (result, next) {
+                (None, only) => only,
+                // What is adjusted goes on.
+                (Some(by @ Wish::Adjust(_)), Wish::Forward)
+                | (Some(Wish::Forward), by @ Wish::Adjust(_)) => by,
+                _ => {
+                    return Err((
+                        Reason::Malformed,
+                        "an affinity does one of forward, drop, dispatch, translate and adjust"
+                            .into(),
+                    ));
+                }
+            });
         }
         Ok(result.unwrap_or(Wish::Forward))
     }
@@ -286,6 +298,17 @@ impl Agent {
             return Ok(());
         }
         Err(unsupported(what))
+    }
+
+    /// Whether a service's packets may have other numbers: only gates have such connections, and stages that
+    /// can do it.
+    pub(super) fn can_adjust(&self, service: u8) -> Result<(), Refusal> {
+        self.can(Capability::Adjust)?;
+        if adjusts(&self.plan, service) {
+            return Ok(());
+        }
+        let text = "the service's stages cannot adjust sequence numbers: it is no gate".to_owned();
+        Err((Reason::Unsupported, text))
     }
 
     /// Whether a service's packets may be sent to that next hop, so wrapped: it is one of the servers that
@@ -339,6 +362,30 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Whether a plan's service may adjust: its stages are a gate's.
+pub(super) fn adjusts(plan: &Plan, service: u8) -> bool {
+    (plan.services.get(usize::from(service))).is_some_and(|s| s.kind == Kind::Gate)
+}
+
+/// Numbers are TCP's, and a window's shift is the difference of two scales (RFC 7323, section 2.3).
+fn check_adjust(a: &FixedAffinity, by: Adjust) -> Result<(), Refusal> {
+    if a.tuple.proto != proto::TCP {
+        let text = format!(
+            "`{}` has no sequence numbers to adjust: it is not tcp",
+            a.tuple
+        );
+        return Err((Reason::Malformed, text));
+    }
+    if by.window_shift.unsigned_abs() > WINDOW_SHIFT_MAX.unsigned_abs() {
+        let text = format!(
+            "a window is shifted by {WINDOW_SHIFT_MAX} bits at most, not by {}",
+            by.window_shift
+        );
+        return Err((Reason::Malformed, text));
+    }
+    Ok(())
 }
 
 fn unsupported(what: Capability) -> Refusal {

@@ -19,7 +19,8 @@ use crate::cover::covers_cube;
 use crate::entry::{Change, CriterionAct, CriterionEntry, Entry};
 use crate::flow::Part;
 use crate::message::{
-    AgentBody, Asking, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction, Subject,
+    AgentBody, Asking, Capability, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction,
+    Subject,
 };
 
 /// Entry ids of managers' criteria; the plan's own are below, fixed entries' above.
@@ -474,7 +475,11 @@ impl Agent {
                 .map_err(about)?;
         }
         for need in &criterion.needs {
-            self.can(*need).map_err(about)?;
+            match need {
+                Capability::Adjust => self.can_adjust(service),
+                need => self.can(*need),
+            }
+            .map_err(about)?;
         }
         Ok(())
     }

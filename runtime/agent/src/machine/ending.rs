@@ -264,6 +264,7 @@ impl Agent {
             FixedAction::Forward => vec![Action::Forward],
             FixedAction::Discard => vec![Action::Drop],
             FixedAction::Translate(to) => vec![Action::Translate(to)],
+            FixedAction::Adjust(by) => vec![Action::Adjust(by)],
             FixedAction::Dispatch { next_hop, tunnel } => {
                 let (to, tunnel) = match self.tunnels.of(tunnel) {
                     Some((server, tunnel)) => (Some(server), tunnel),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::shares::Share;
 use super::store::FlowRef;
+use crate::adjust::Adjust;
 use crate::entry::{Entry, FixedAction, FixedEntry, Packet};
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 use crate::message::{InterestMask, Leases, ReportCause, Statistics, Subject, Totals};
@@ -112,6 +113,7 @@ pub(crate) enum Act {
     /// The new tuple is that of the other direction, turned round.
     AsPartner,
     Translate(Box<Tuple>),
+    Adjust(Adjust),
 }
 
 /// One direction of a flow.
@@ -345,6 +347,7 @@ impl Flow {
                 tunnel: *tunnel,
             },
             Act::Translate(to) => FixedAction::Translate(**to),
+            Act::Adjust(by) => FixedAction::Adjust(*by),
             Act::AsPartner => {
                 FixedAction::Translate(self.direction(part.other())?.tuple.reversed())
             }

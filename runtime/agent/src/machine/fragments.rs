@@ -13,8 +13,9 @@ use super::flow_record::plus;
 use super::icmp::{Problem, is_icmp_error};
 use super::store::FlowRef;
 use super::timers::Timer;
-use super::translate::retarget;
+use super::translate::{renumber, retarget};
 use super::walk::{End, Met, Walk};
+use crate::adjust::Adjust;
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
@@ -226,8 +227,10 @@ impl Agent {
             };
             packet = Packet {
                 meta,
-                bytes: retargeted(&packet, view, &walk.tuple),
+                bytes: rewritten(&packet, view, &walk.tuple, walk.adjust),
             };
+            // What the stages so far have added is in its header now.
+            walk.adjust = Adjust::default();
             if let Some(datagram) = self.fragments.find(&key) {
                 datagram.fate = Fate::Asked(came, Box::new(walk));
             }
@@ -238,7 +241,7 @@ impl Agent {
                 kind: packet_in::NOTICE,
                 ..walk.meta
             };
-            let bytes = retargeted(&packet, view, &came);
+            let bytes = rewritten(&packet, view, &came, Adjust::default());
             self.noticed(&Packet { meta, bytes });
             walk.meta.notices = 0;
         }
@@ -252,11 +255,12 @@ impl Agent {
             self.counters.drop(Drop::NoRoute, 1);
             // It has been through the stages: its sender is to find it as it was before them.
             packet.meta.kind = packet_in::UNRESOLVED;
-            packet.bytes = retargeted(&packet, view, &to);
+            packet.bytes = rewritten(&packet, view, &to, walk.adjust);
             return self.tell_sender(Problem::NetUnreachable, &packet);
         }
         let meta = walk.meta;
-        self.pass_on(packet, view, &to, meta, &[]);
+        packet.bytes = rewritten(&packet, view, &to, walk.adjust);
+        self.send_on(packet.bytes, meta);
         self.release_held(&key, to, meta);
     }
 
@@ -414,15 +418,18 @@ impl Agent {
         }
     }
 
-    /// Sends a fragment on with its datagram's tuple.
+    /// Sends a later fragment, which has no transport header, on with its datagram's tuple.
     fn pass_on(&mut self, packet: Packet, view: &View, to: &Tuple, meta: PacketMeta, met: &[Met]) {
         self.count_fragment(met, packet.bytes.len());
+        self.send_on(rewritten(&packet, view, to, Adjust::default()), meta);
+    }
+
+    fn send_on(&mut self, bytes: bytes::Bytes, meta: PacketMeta) {
         self.counters.fragments += 1;
         let meta = PacketMeta {
             kind: packet_out::ROUTE,
             ..meta
         };
-        let bytes = retargeted(&packet, view, to);
         self.packet_out(Packet { meta, bytes });
     }
 
@@ -482,11 +489,12 @@ impl Agent {
     }
 }
 
-/// The packet with the tuple in its headers; its link-layer padding goes.
-fn retargeted(packet: &Packet, view: &View, to: &Tuple) -> bytes::Bytes {
+/// The packet with the tuple in its headers and its numbers adjusted; its link-layer padding goes.
+fn rewritten(packet: &Packet, view: &View, to: &Tuple, by: Adjust) -> bytes::Bytes {
     let mut frame = packet.bytes.to_vec();
     frame.truncate(view.end);
     retarget(&mut frame, ETHERNET, view, to);
+    renumber(&mut frame, view, by);
     frame.into()
 }
 

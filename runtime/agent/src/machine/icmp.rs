@@ -12,7 +12,8 @@ use signalbox_lower::plan::{Plan, Way};
 
 use super::Agent;
 use super::host::TTL;
-use super::translate::retarget;
+use super::translate::{renumber, retarget};
+use crate::adjust::Adjust;
 use crate::counters::{Drop, Sent, Withheld};
 use crate::cover::covers_flow;
 use crate::entry::{Packet, packet_in};
@@ -264,8 +265,8 @@ impl Agent {
             packet.meta.kind,
             packet_in::TTL | packet_in::LOCAL | packet_in::FRAGMENT
         );
-        let sent = if untouched {
-            view.tuple
+        let (sent, back) = if untouched {
+            (view.tuple, Adjust::default())
         } else {
             self.origin(view.tuple)
         };
@@ -277,6 +278,7 @@ impl Agent {
             return;
         };
         retarget(&mut frame, ETHERNET, &view, &sent);
+        renumber(&mut frame, &view, back);
         let told = View {
             tuple: sent,
             ..view

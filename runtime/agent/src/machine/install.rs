@@ -98,6 +98,7 @@ impl Agent {
                 Act::AsPartner
             }
             Wish::Translate(to) => Act::Translate(Box::new(to)),
+            Wish::Adjust(by) => Act::Adjust(by),
             Wish::Dispatch(to, tunnel) => match self.take_hop(to, tunnel) {
                 Some((next_hop, tunnel)) => Act::Dispatch { next_hop, tunnel },
                 // Acceptance has seen the way and the room.
@@ -161,7 +162,12 @@ impl Agent {
         } else {
             Part::Forward
         };
-        let progress = if forward.is_some() && reply.is_some() {
+        // Its manager has opened both of the connections that it joins: nobody has yet to answer, and
+        // whoever asked, the client began.
+        let joined = wanted
+            .directions()
+            .any(|(_, wish)| matches!(wish, Wish::Adjust(_)));
+        let progress = if forward.is_some() && reply.is_some() && !joined {
             Progress::HalfOpen
         } else {
             Progress::Established
@@ -209,7 +215,9 @@ impl Agent {
             service,
             phase: Phase::Installing(first),
             progress,
-            opener: asked.map_or(Part::Forward, |q| q.key.part),
+            opener: asked
+                .filter(|_| !joined)
+                .map_or(Part::Forward, |q| q.key.part),
             looking: false,
             reset: false,
             in_rest: false,

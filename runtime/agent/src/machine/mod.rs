@@ -57,6 +57,8 @@ pub use in_use::InUse;
 pub use io::{Found, Input, Output, SessionId, WriteError};
 pub use plan_change::PlanChange;
 
+pub(crate) use translate::renumber;
+
 use crate::counters::{Counters, Drop};
 use crate::entry::{Cell, Change, Entry, FixedAction, Packet, packet_in, packet_out};
 use crate::flow::{FlowKey, Part};

@@ -60,6 +60,7 @@ impl Agent {
                     tuple = to;
                     reply |= part == Part::Reply;
                 }
+                Some(FixedAction::Adjust(_)) => reply |= part == Part::Reply,
                 Some(FixedAction::Discard) => break,
                 _ => {}
             }

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use signalbox_lower::diff::Edits;
 use signalbox_lower::plan::{PartPlan, Plan};
 
+use super::accept::adjusts;
 use super::flow_record::{Flow, Phase, minus};
 use super::neighbours::next_hop_by;
 use super::shares::{Owner, Share, Tenure};
@@ -331,6 +332,7 @@ impl Agent {
                 Some(FixedAction::Dispatch { next_hop, .. }) => {
                     self.still_leads(plan, service, flow.action(part), next_hop)
                 }
+                Some(FixedAction::Adjust(_)) => adjusts(plan, service),
                 Some(FixedAction::Forward | FixedAction::Discard) | None => true,
             };
             covers(part, d.tuple) && does

@@ -11,7 +11,7 @@ use signalbox_lower::plan::{Kind, NatSource, ServicePlan};
 
 use super::Agent;
 use super::icmp::{LEAST_MTU_V6, Problem};
-use super::translate::{icmp_is_sound, readdress, retarget};
+use super::translate::{icmp_is_sound, readdress, renumber, retarget};
 use super::walk::{End, Traveller, Walk};
 use crate::counters::Drop;
 use crate::entry::{FixedAction, Packet, packet_out};
@@ -98,6 +98,7 @@ impl Agent {
             quote,
             &walk.tuple.reversed(),
         );
+        renumber(&mut frame, quote, walk.adjust);
         readdress(&mut frame, view, src, dst);
         self.counters.errors_translated += 1;
         self.route_error(packet, frame.into(), walk);
@@ -134,7 +135,7 @@ impl Agent {
         };
         let overhead = u32::try_from(at - (view.l4 + BEFORE_QUOTE)).unwrap_or(0);
         let mtu = if mtu == 0 { MTU_UNSAID } else { mtu }.saturating_sub(overhead);
-        let sent = self.origin(inner.tuple);
+        let (sent, back) = self.origin(inner.tuple);
         let least = if sent.src.is_ipv4() {
             LEAST_MTU_V4
         } else {
@@ -142,6 +143,7 @@ impl Agent {
         };
         let mut about = quoted.to_vec();
         retarget(&mut about, at, &inner, &sent);
+        renumber(&mut about, &inner, back);
         let way_out = (self.next_hop(sent.src)).map_or(packet.meta.port, |(port, _)| port);
         let own = self.own_address(way_out, sent.src);
         let about = about.get(at..).unwrap_or(&[]);

@@ -172,7 +172,7 @@ impl Agent {
         }
     }
 
-    /// Takes over the flows of an agent before this one. A translating entry without its partner, one that
+    /// Takes over the flows of an agent before this one. A translating or adjusting entry without its partner, one that
     /// the plan does not cover any more, or that leads to where nobody is known, is not wanted and goes.
     fn adopt(&mut self, found: &[FixedEntry], cells: &FxHashMap<Cell, Totals>) {
         let by_key: FxHashMap<FlowKey, &FixedEntry> = found.iter().map(|e| (e.key, e)).collect();
@@ -189,6 +189,20 @@ impl Agent {
                     let home = FixedAction::Translate(forward.key.tuple.reversed());
                     match by_key.get(&reply_key) {
                         Some(reply) if reply.action == home => Some(**reply),
+                        _ => continue,
+                    }
+                }
+                // A gate translates nothing, and adjusts both directions.
+                FixedAction::Adjust(_) => {
+                    let reply_key = FlowKey {
+                        part: Part::Reply,
+                        tuple: forward.key.tuple.reversed(),
+                        ..forward.key
+                    };
+                    match by_key.get(&reply_key) {
+                        Some(reply) if matches!(reply.action, FixedAction::Adjust(_)) => {
+                            Some(**reply)
+                        }
                         _ => continue,
                     }
                 }
@@ -272,6 +286,7 @@ impl Agent {
                 FixedAction::Discard => Act::Discard,
                 FixedAction::Dispatch { next_hop, tunnel } => Act::Dispatch { next_hop, tunnel },
                 FixedAction::Translate(_) => Act::AsPartner,
+                FixedAction::Adjust(by) => Act::Adjust(by),
             };
             let (tuple, kind) = (e.key.tuple, e.key.kind);
             let cell = (e.slot, holds);

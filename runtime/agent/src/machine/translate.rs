@@ -5,7 +5,8 @@
 
 use std::net::IpAddr;
 
-use crate::flow::{PacketKind, Tuple};
+use crate::adjust::Adjust;
+use crate::flow::{PacketKind, Tuple, events};
 use crate::packet::{self, ETHERNET, View, proto};
 
 /// The difference that changed fields make to a ones' complement sum.
@@ -16,6 +17,15 @@ impl Difference {
     fn word(mut self, old: u16, new: u16) -> Self {
         self.0 += u32::from(!old) + u32::from(new);
         self
+    }
+
+    fn number(self, old: u32, new: u32) -> Self {
+        let halves = |n: u32| {
+            let [a, b, c, d] = n.to_be_bytes();
+            [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+        };
+        let ([old_high, old_low], [new_high, new_low]) = (halves(old), halves(new));
+        self.word(old_high, new_high).word(old_low, new_low)
     }
 
     fn addresses(self, old: &Tuple, new: &Tuple) -> Self {
@@ -86,6 +96,37 @@ fn addresses(bytes: &mut [u8], ip: usize, from: &Tuple, to: &Tuple) {
             packet::put(bytes, ip + 24, &dst.octets());
         }
         _ => {}
+    }
+}
+
+/// Adjusts the numbers of a packet's TCP header, as far as it is there: the acknowledgement number only where
+/// the header is known to have one, the window only outside of SYNs. A later fragment has no header.
+pub(crate) fn renumber(bytes: &mut [u8], view: &View, by: Adjust) {
+    let is_tcp = view.tuple.proto == proto::TCP && view.kind != PacketKind::LaterFragment;
+    let end = view.end.min(bytes.len());
+    let Some(bytes) = bytes.get_mut(..end).filter(|_| is_tcp) else {
+        return;
+    };
+    let (l4, mut sum) = (view.l4, Difference::default());
+    let mut number = |at: usize, delta: u32| {
+        if let Some(old) = packet::u32_at(bytes, at) {
+            let new = old.wrapping_add(delta);
+            sum = sum.number(old, new);
+            packet::put(bytes, at, &new.to_be_bytes());
+        }
+    };
+    number(l4 + 4, by.sequence);
+    if view.events & events::ACK != 0 {
+        number(l4 + 8, by.acknowledgement);
+    }
+    let window = packet::u16_at(bytes, l4 + 14).filter(|_| view.events & events::SYN == 0);
+    if let Some(old) = window {
+        let new = by.window(old);
+        sum = sum.word(old, new);
+        put_word(bytes, l4 + 14, new);
+    }
+    if let Some(old) = packet::u16_at(bytes, l4 + 16) {
+        put_word(bytes, l4 + 16, sum.apply(old));
     }
 }
 

@@ -13,6 +13,7 @@ use super::Agent;
 use super::flow_record::Phase;
 use super::store::FlowRef;
 use super::tallies::TallyId;
+use crate::adjust::Adjust;
 use crate::cover::{Aspect, cube_has_packet};
 use crate::entry::{CriterionAct, Entry, FixedAction, PacketMeta};
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
@@ -56,6 +57,8 @@ pub(super) struct Walk {
     pub traveller: Traveller,
     /// The flow as the stages so far have left it.
     pub tuple: Tuple,
+    /// What becomes of TCP's numbers; of what an error quotes, and of a bare tuple's packet, the way back.
+    pub adjust: Adjust,
     /// What else crosses the stages; `port` is where it came in.
     pub meta: PacketMeta,
     /// The entries that have acted on it, and so count it.
@@ -114,6 +117,7 @@ impl Walk {
         Self {
             traveller,
             tuple,
+            adjust: Adjust::default(),
             meta: PacketMeta {
                 port: in_port,
                 ..PacketMeta::default()
@@ -308,8 +312,19 @@ impl Agent {
             return Some(End::Asks);
         }
         walk.met.push(Met::Flow(at, stage.part));
+        if !is_packet && let Some(FixedAction::Adjust(by)) = flow.action(stage.part.other()) {
+            // The packet in question took the other direction.
+            walk.adjust = walk.adjust.then(by.undone());
+        }
         match entry.action {
             FixedAction::Forward => None,
+            FixedAction::Adjust(by) => {
+                if is_packet {
+                    walk.adjust = walk.adjust.then(by);
+                }
+                walk.meta.reply |= stage.part == Part::Reply;
+                None
+            }
             FixedAction::Discard if walk.traveller == Traveller::Tuple => None,
             FixedAction::Discard => Some(End::Drops),
             FixedAction::Dispatch { next_hop, tunnel } => {
@@ -369,11 +384,12 @@ impl Agent {
         walk.met
     }
 
-    /// The tuple that a packet had when it came in, by that with which it leaves.
-    pub(super) fn origin(&self, left: Tuple) -> Tuple {
+    /// The tuple that a packet had when it came in, by that with which it leaves; and what leads its numbers
+    /// back.
+    pub(super) fn origin(&self, left: Tuple) -> (Tuple, Adjust) {
         let mut walk = Walk::new(Traveller::Tuple, left.reversed(), 0);
         self.walk(&mut walk);
-        walk.tuple.reversed()
+        (walk.tuple.reversed(), walk.adjust)
     }
 }
 

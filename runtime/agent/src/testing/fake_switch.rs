@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use signalbox_lower::entries::PlannedEntry;
 use signalbox_lower::plan::{CriterionAction, Cube, Kind, Plan};
 
+use crate::adjust::Adjust;
 use crate::cover::cube_has_flow;
 use crate::entry::{
     Cell, Change, CriterionAct, CriterionEntry, Entry, FixedAction, FixedEntry, Packet, PacketMeta,
     Update, Wrap, packet_in, packet_out,
 };
 use crate::flow::{FlowKey, PacketKind, Part, Tuple};
-use crate::machine::{Found, WriteError};
+use crate::machine::{Found, WriteError, renumber};
 use crate::message::Totals;
 use crate::packet::{self, View};
 
@@ -71,6 +72,8 @@ struct Pass {
     meta: PacketMeta,
     frame: Bytes,
     view: View,
+    /// What gates have added up.
+    adjust: Adjust,
     /// Bytes that counters see beyond the frame's.
     extra: u64,
 }
@@ -289,6 +292,7 @@ impl FakeSwitch {
                 meta,
                 frame: frame.clone(),
                 view,
+                adjust: Adjust::default(),
                 extra: 0,
             },
             0,
@@ -306,6 +310,7 @@ impl FakeSwitch {
             meta,
             frame: frame.clone(),
             view: packet::view(frame)?,
+            adjust: Adjust::default(),
             extra: 0,
         };
         self.stages(&mut pass, 0, None)
@@ -340,6 +345,7 @@ impl FakeSwitch {
                 meta,
                 frame: packet.bytes,
                 view,
+                adjust: Adjust::default(),
                 extra,
             },
             at,
@@ -433,7 +439,7 @@ impl FakeSwitch {
                 entry,
                 ..pass.meta
             };
-            let bytes = rewritten(&pass.frame, &pass.view);
+            let bytes = rewritten(pass);
             return Some(Fate::ToAgent(Packet { meta, bytes }));
         }
         if pass.view.events & notice_events != 0 {
@@ -461,6 +467,11 @@ impl FakeSwitch {
             Some(FixedAction::Discard) => Some(Fate::Dropped("service")),
             Some(FixedAction::Dispatch { next_hop, tunnel }) => {
                 (pass.meta.next_hop, pass.meta.tunnel) = (next_hop, tunnel);
+                None
+            }
+            Some(FixedAction::Adjust(by)) => {
+                pass.adjust = pass.adjust.then(by);
+                pass.meta.reply |= part == Part::Reply;
                 None
             }
             Some(FixedAction::Forward) => None,
@@ -515,7 +526,7 @@ impl FakeSwitch {
     }
 
     fn route(&mut self, pass: &Pass) -> Fate {
-        let frame = rewritten(&pass.frame, &pass.view);
+        let frame = rewritten(pass);
         let divert = |kind, next_hop| {
             let meta = PacketMeta {
                 kind,
@@ -585,8 +596,9 @@ fn place(part: Part, stage: u8) -> i32 {
 }
 
 /// The frame with the view's tuple in its headers.
-fn rewritten(frame: &Bytes, view: &View) -> Bytes {
-    let mut f = frame.to_vec();
+fn rewritten(pass: &Pass) -> Bytes {
+    let (mut f, view) = (pass.frame.to_vec(), &pass.view);
+    renumber(&mut f, view, pass.adjust);
     let Tuple {
         src,
         dst,

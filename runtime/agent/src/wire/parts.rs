@@ -9,7 +9,8 @@ use super::WireError::{self, Missing, Range};
 use super::pb;
 use crate::flow::{PacketKind, Part, Tuple};
 use crate::message::{
-    Action, CarriedState, FixedAffinity, InterestMask, Leases, Reason, Statistics, Totals, Tunnel,
+    Action, Adjust, CarriedState, FixedAffinity, InterestMask, Leases, Reason, Statistics, Totals,
+    Tunnel,
 };
 
 pub(super) fn small<T: TryFrom<u32>>(n: u32, name: &'static str) -> Result<T, WireError> {
@@ -245,12 +246,10 @@ fn write_action(a: &Action) -> pb::Action {
         Action::Drop => A::Drop(pb::Drop {}),
         Action::Dispatch { next_hop, tunnel } => A::Dispatch(write_dispatch(*next_hop, *tunnel)),
         Action::Translate(to) => A::Translate(write_tuple(to)),
-        Action::Adjust {
-            sequence,
-            acknowledgement,
-        } => A::Adjust(pb::Adjust {
-            sequence: *sequence,
-            acknowledgement: *acknowledgement,
+        Action::Adjust(by) => A::Adjust(pb::Adjust {
+            sequence: by.sequence,
+            acknowledgement: by.acknowledgement,
+            window_shift: by.window_shift.into(),
         }),
         Action::Count => A::Count(pb::Count {}),
         Action::MarkDscp(n) => A::MarkDscp((*n).into()),
@@ -270,10 +269,11 @@ fn read_action(a: &pb::Action) -> Result<Action, WireError> {
             Action::Dispatch { next_hop, tunnel }
         }
         A::Translate(to) => Action::Translate(read_tuple(to)?),
-        A::Adjust(d) => Action::Adjust {
+        A::Adjust(d) => Action::Adjust(Adjust {
             sequence: d.sequence,
             acknowledgement: d.acknowledgement,
-        },
+            window_shift: i8::try_from(d.window_shift).map_err(|_| Range("window_shift"))?,
+        }),
         A::Count(_) => Action::Count,
         A::MarkDscp(n) if *n < 64 => Action::MarkDscp(small(*n, "mark_dscp")?),
         A::MarkDscp(_) => return Err(Range("mark_dscp")),

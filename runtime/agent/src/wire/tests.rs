@@ -36,10 +36,11 @@ fn affinity() -> FixedAffinity {
             Action::Count,
             Action::MarkDscp(46),
             Action::Translate(tuple(true).reversed()),
-            Action::Adjust {
+            Action::Adjust(Adjust {
                 sequence: u32::MAX,
                 acknowledgement: 1,
-            },
+                window_shift: -14,
+            }),
             Action::Dispatch {
                 next_hop: IpAddr::from([10, 0, 0, 1]),
                 tunnel: Tunnel::Gue,

@@ -43,13 +43,7 @@ fn a_translation_to_a_stranger_is_denied() {
 
 #[test]
 fn a2_2_an_action_that_the_target_cannot_do_is_denied() {
-    for action in [
-        Action::Adjust {
-            sequence: 1,
-            acknowledgement: 2,
-        },
-        Action::MarkDscp(46),
-    ] {
+    for action in [Action::Adjust(Adjust::default()), Action::MarkDscp(46)] {
         let mut w = served();
         let mut list = balanced(client(9, 1000), 1, SERVER);
         list[0].actions = vec![action];

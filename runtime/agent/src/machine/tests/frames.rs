@@ -23,6 +23,8 @@ pub struct Shape {
     pub options: u8,
     pub identification: u16,
     pub tcp_flags: u8,
+    /// TCP's sequence and acknowledgement number and its window.
+    pub numbers: (u32, u32, u16),
     /// The sender has computed no UDP checksum.
     pub no_checksum: bool,
 }
@@ -32,6 +34,7 @@ pub const PLAIN: Shape = Shape {
     options: 0,
     identification: 0x1234,
     tcp_flags: 0x10,
+    numbers: (0x0102_0304, 0, 512),
     no_checksum: false,
 };
 
@@ -79,7 +82,9 @@ pub fn ip_packet(tuple: &Tuple, shape: &Shape, payload: &[u8]) -> Vec<u8> {
     let reply = tuple.sport == 0 && tuple.dport != 0;
     match tuple.proto {
         6 => {
-            let mut tcp = TcpHeader::new(tuple.sport, tuple.dport, 0x0102_0304, 512);
+            let (sequence, acknowledgement, window) = shape.numbers;
+            let mut tcp = TcpHeader::new(tuple.sport, tuple.dport, sequence, window);
+            tcp.acknowledgment_number = acknowledgement;
             tcp.fin = shape.tcp_flags & 1 != 0;
             tcp.syn = shape.tcp_flags & 2 != 0;
             tcp.rst = shape.tcp_flags & 4 != 0;

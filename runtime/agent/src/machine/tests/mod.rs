@@ -1,6 +1,7 @@
 //! The agent on a stand-in switch, with a manager that says what the test wants.
 
 mod acceptance;
+mod adjusting;
 mod cascade;
 mod counting;
 mod direct;

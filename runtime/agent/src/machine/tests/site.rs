@@ -289,6 +289,7 @@ pub fn put(
             FixedAction::Discard => Act::Discard,
             FixedAction::Dispatch { next_hop, tunnel } => Act::Dispatch { next_hop, tunnel },
             FixedAction::Translate(to) => Act::Translate(Box::new(to)),
+            FixedAction::Adjust(by) => Act::Adjust(by),
         };
         let cell = (slot, Totals::default());
         let interest = InterestMask::default();

@@ -183,7 +183,7 @@ proptest! {
             }
             if end == End::Route {
                 // What left leads back to what came, where the flow is decided.
-                let origin = w.agent.origin(walk.tuple);
+                let (origin, _) = w.agent.origin(walk.tuple);
                 let decided = walk.met.iter().any(|m| matches!(m, Met::Flow(..)));
                 prop_assert!(!decided || origin == tuple, "{:?} {:?}", origin, tuple);
             }
