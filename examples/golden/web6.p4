@@ -18,7 +18,7 @@
 
 #define DUAL_STACK
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x34b2aef1;
+const bit<32> PROGRAM_ID = 0xe6e7048d;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

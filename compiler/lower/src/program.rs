@@ -172,7 +172,6 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Nat => "nat",
         Kind::Gate => "gate",
         Kind::Observe => "observe",
-        Kind::Gate => "gate",
     }
 }
 

@@ -21,7 +21,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xa7581b72;
+const bit<32> PROGRAM_ID = 0x069ef674;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -12,6 +12,7 @@
 mod admission;
 mod cascade;
 mod frames;
+mod gates;
 mod interface;
 mod ipv6;
 mod kinds;
