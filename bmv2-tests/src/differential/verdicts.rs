@@ -461,6 +461,14 @@ impl<'i> Interleaving<'i> {
                 let params = vec![("next_hop", bits(hop, 16)), ("tunnel", bits(tunnel, 16))];
                 ("dispatch", params)
             }
+            FixedAction::Adjust(by) => {
+                let params = vec![
+                    ("sequence", bits(by.sequence, 32)),
+                    ("acknowledgement", bits(by.acknowledgement, 32)),
+                    ("window_shift", bits(by.window_shift.cast_unsigned(), 8)),
+                ];
+                ("adjust", params)
+            }
             FixedAction::Translate(to) => {
                 let params = vec![
                     ("src", Value::Addr(to.src)),

@@ -50,6 +50,8 @@ pub enum TokenKind {
     Duration(Duration),
     /// A number a second: `1000/s`.
     Rate(u64),
+    /// A time of day such as `08:00`, in seconds; 24:00 is the day's end.
+    Clock(u32),
     /// An address.
     Address(IpAddr),
     /// `ADDRESS/LENGTH`, host bits kept.
@@ -277,7 +279,7 @@ fn run(i: &str) -> (&str, &str) {
     (run, skip(i, run.len()))
 }
 
-/// An address, prefix, endpoint, Ethernet address, duration or number, as long as can be.
+/// An address, prefix, endpoint, Ethernet address, duration, time of day or number, as long as can be.
 fn literal(i: &str) -> IResult<&str, TokenKind> {
     let (run, left) = run(i);
     match classify(run) {
@@ -301,6 +303,9 @@ fn classify(run: &str) -> Option<TokenKind> {
     }
     if let Some(rate) = rate(run) {
         return Some(rate);
+    }
+    if let Some(clock) = clock(run) {
+        return Some(clock);
     }
     if let Some((address, length)) = run.split_once('/') {
         let address = address.parse::<IpAddr>().ok()?;
@@ -328,6 +333,22 @@ fn mac(run: &str) -> Option<Mac> {
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     parts.next().is_none().then_some(Mac(bytes))
+}
+
+/// `08:00`.
+fn clock(run: &str) -> Option<TokenKind> {
+    let two = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+    let (hours, minutes) = run.split_once(':')?;
+    if !two(hours) || !two(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let seconds = hours * 3_600 + minutes * 60;
+    Some(if minutes < 60 && seconds <= 86_400 {
+        TokenKind::Clock(seconds)
+    } else {
+        TokenKind::Bad(format!("`{run}` is not a time of day: 00:00 to 24:00"))
+    })
 }
 
 /// `1000/s`.
@@ -440,6 +461,11 @@ mod tests {
             assert!(matches!(kinds(bad)[..], [Bad(_)]), "{bad}");
         }
         assert_eq!(kinds("1000/s 64"), [Rate(1000), Number(64)]);
+        assert_eq!(kinds("08:30 24:00"), [Clock(30_600), Clock(86_400)]);
+        assert_eq!(kinds("mon..fri").len(), 3);
+        for bad in ["24:01", "12:60", "8:00", "99:00"] {
+            assert!(matches!(kinds(bad)[..], [Bad(_)]), "{bad}");
+        }
         assert!(matches!(kinds("1000/m")[..], [Bad(_)]));
         assert!(matches!(kinds("1000/24")[..], [Bad(_)]));
     }

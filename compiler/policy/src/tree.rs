@@ -172,6 +172,12 @@ pub enum ClauseBody {
     Match(Expr),
     /// `allow EXPR`, `deny EXPR`
     Rule(Expr),
+    /// `allow EXPR [from TIME to TIME] [on DAYS]`
+    Allow(Expr, WhenClause),
+    /// `look WHAT VALUES [mask MASK] [at OFFSET]`
+    Look(LookClause),
+    /// `mss N`, `window-scale N`, `buffer N`
+    Number(Spanned<u64>),
     /// `pick from @POOL by METHOD[(ARGUMENT)]`
     Pick {
         /// The pool.
@@ -203,9 +209,9 @@ pub enum ClauseBody {
     },
     /// `destination ADDRESS[:PORT]`
     Destination(Spanned<(IpAddr, Option<u16>)>),
-    /// `hold-back TIME`, `slow-start TIME`, `stick source TIME`
+    /// `hold-back TIME`, `slow-start TIME`, `stick source TIME`, `connect within TIME`
     Time(Spanned<Duration>),
-    /// `inbound WHAT`, `way WHAT`, `on-death WHAT`
+    /// `inbound WHAT`, `way WHAT`, `on-death WHAT`, `refuse WHAT`
     Choice(Name),
     /// `limit N[/s] [WHAT] [per source], …`
     Limits(Vec<Limit>),
@@ -225,6 +231,28 @@ pub enum ClauseBody {
     },
 }
 
+/// When something holds, as far as it is said.
+#[derive(Clone, Debug)]
+pub struct WhenClause {
+    /// First and last time of day, in seconds.
+    pub hours: Option<Spanned<(u32, u32)>>,
+    /// Days and ranges of days; empty if nothing is said.
+    pub days: Vec<(Name, Option<Name>)>,
+}
+
+/// What first data are looked at, and what they must be.
+#[derive(Clone, Debug)]
+pub struct LookClause {
+    /// `tls.name`, `http.host` or `bytes`.
+    pub what: Name,
+    /// Names, or one text of bytes.
+    pub values: Vec<Spanned<String>>,
+    /// The bits of the bytes that count.
+    pub mask: Option<Spanned<String>>,
+    /// Where the bytes stand.
+    pub at: Option<Spanned<u64>>,
+}
+
 /// `N[/s] [WHAT] [per source]`
 #[derive(Clone, Debug)]
 pub struct Limit {
@@ -232,7 +260,7 @@ pub struct Limit {
     pub count: Spanned<u64>,
     /// Whether it is one a second (`/s`).
     pub rate: bool,
-    /// What is counted: `half-open`, `tuples`; nothing for new flows.
+    /// What is counted: `half-open`, `tuples`, `connections`, `proxied`; nothing for new flows.
     pub what: Option<Name>,
     /// Whether it holds for each source.
     pub per_source: bool,

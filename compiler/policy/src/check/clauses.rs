@@ -13,7 +13,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// The shortest.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// The highest bound of flows.
-const MOST_FLOWS: u32 = 1_000_000_000;
+pub(super) const MOST_FLOWS: u32 = 1_000_000_000;
 
 /// The clauses of a service that may stand once and have been seen.
 #[derive(Default)]
@@ -57,6 +57,8 @@ impl Checker<'_> {
             clause.body,
             ClauseBody::Match(_)
                 | ClauseBody::Rule(_)
+                | ClauseBody::Allow(..)
+                | ClauseBody::Look(_)
                 | ClauseBody::Limits(_)
                 | ClauseBody::OneToOne { .. }
         ) {
@@ -128,18 +130,9 @@ impl Checker<'_> {
                     continue;
                 }
             };
-            if let Some((_, first)) = into.seen.iter().find(|(n, _)| *n == name) {
-                self.report(
-                    Diagnostic::error(
-                        "repeated-clause",
-                        limit.span,
-                        format!("there are two limits of {name}"),
-                    )
-                    .related(*first, "first here"),
-                );
+            if !self.first_limit(limit, name, into) {
                 continue;
             }
-            into.seen.push((name, limit.span));
             let count = Some(self.count(limit.count.span, limit.count.value, MOST_FLOWS));
             let bounds = &mut into.bounds;
             match (limit.rate, what, limit.per_source) {
@@ -150,6 +143,29 @@ impl Checker<'_> {
                 (false, _, true) => bounds.half_open_per_source = count,
             }
         }
+    }
+
+    /// Notes a limit; reports that it has been said before.
+    pub(super) fn first_limit(
+        &mut self,
+        limit: &Limit,
+        name: &'static str,
+        into: &mut Limits,
+    ) -> bool {
+        let first = into.seen.iter().find(|(n, _)| *n == name);
+        let Some((_, first)) = first else {
+            into.seen.push((name, limit.span));
+            return true;
+        };
+        self.report(
+            Diagnostic::error(
+                "repeated-clause",
+                limit.span,
+                format!("there are two limits of {name}"),
+            )
+            .related(*first, "first here"),
+        );
+        false
     }
 
     fn bad_limit(&mut self, limit: &Limit, tuples: bool) {

@@ -86,7 +86,8 @@ impl Checker<'_> {
                     }
                 }
                 ServiceKind::Nat(nat) => self.nat_by_itself(&proofs, policy, service, nat),
-                ServiceKind::Gate(_) | ServiceKind::Observe(_) => {}
+                ServiceKind::Gate(gate) => self.gate_in_place(&proofs, policy, service, gate),
+                ServiceKind::Observe(_) => {}
             }
         }
         for (i, later) in policy.services.iter().enumerate() {

@@ -95,6 +95,15 @@ impl Checker<'_> {
             let kind = match item.kind.value.as_str() {
                 "balance" => self.balance(scope, pools, item),
                 "filter" => self.filter(scope, item),
+                "gate" => {
+                    let gate = self.gate(scope, item);
+                    if self.gates {
+                        gate
+                    } else {
+                        self.kind(item, "gate");
+                        None
+                    }
+                }
                 "nat" => self.nat(scope, item),
                 "observe" => self.observe(scope, item),
                 other => {

@@ -6,7 +6,8 @@ use signalbox_proofs::{Family, Header, PacketKind};
 
 use super::packet::{Flow, Parsed};
 use super::{
-    Dispatch, DropReason, Evaluator, FixedAction, Message, Outcome, Part, Replies, key, rewrite,
+    Adjust, Dispatch, DropReason, Evaluator, FixedAction, Message, Outcome, Part, Replies, key,
+    rewrite,
 };
 use crate::model::{
     Fallback, FilterVerdict, Gate, Observe, ServiceIndex, ServiceKind, address_bits,
@@ -25,6 +26,8 @@ pub(super) struct Packet<'f> {
     pub answered_at: Option<usize>,
     pub reply: bool,
     pub translated: bool,
+    /// What gates have added up.
+    pub adjust: Option<Adjust>,
     /// The next hop that a stage has chosen.
     pub dispatch: Option<Dispatch>,
     /// The observe services that have counted it.
@@ -241,9 +244,7 @@ impl Evaluator<'_> {
         let mut packet = way.frame.to_vec();
         rewrite::spend_ttl(&mut packet, way.parsed.v6);
         rewrite::ethernet(&mut packet, mac, port.mac().0);
-        if way.translated {
-            rewrite::rewrite(&mut packet, &way.parsed, &way.flow, self.dual());
-        }
+        way.rewrite(&mut packet, self.dual());
         Some((number, packet))
     }
 }
@@ -259,6 +260,16 @@ fn fixed_action(
         FixedAction::Discard => Some(dropped(service)),
         FixedAction::Dispatch(to) => {
             way.dispatch = Some(to);
+            None
+        }
+        FixedAction::Adjust(by) => {
+            let so_far = way.adjust.unwrap_or_default();
+            way.adjust = Some(Adjust {
+                sequence: so_far.sequence.wrapping_add(by.sequence),
+                acknowledgement: so_far.acknowledgement.wrapping_add(by.acknowledgement),
+                window_shift: so_far.window_shift.wrapping_add(by.window_shift),
+            });
+            way.reply |= part == Part::Reply;
             None
         }
         FixedAction::Translate(to) => {
@@ -285,6 +296,7 @@ impl<'f> Packet<'f> {
             answered_at: None,
             reply: false,
             translated: false,
+            adjust: None,
             dispatch: None,
             counted: Vec::new(),
         }
@@ -314,6 +326,16 @@ impl<'f> Packet<'f> {
         }
     }
 
+    /// Brings what the stages have made of it into the frame.
+    fn rewrite(&self, frame: &mut [u8], dual: bool) {
+        if self.translated {
+            rewrite::rewrite(frame, &self.parsed, &self.flow, dual);
+        }
+        if let Some(by) = self.adjust {
+            rewrite::adjust(frame, &self.parsed, by);
+        }
+    }
+
     pub(super) fn to_agent(
         &self,
         message: Message,
@@ -321,9 +343,7 @@ impl<'f> Packet<'f> {
         dual: bool,
     ) -> Outcome {
         let mut packet = self.frame.to_vec();
-        if self.translated {
-            rewrite::rewrite(&mut packet, &self.parsed, &self.flow, dual);
-        }
+        self.rewrite(&mut packet, dual);
         Outcome::ToAgent {
             message,
             stage,

@@ -177,8 +177,22 @@ pub enum FixedAction {
     Translate(FlowKey),
     /// Unchanged, to this next hop.
     Dispatch(Dispatch),
+    /// Other numbers of TCP.
+    Adjust(Adjust),
     /// Dropped.
     Discard,
+}
+
+/// What a gate's affinity does to TCP headers. Those of several gates add up, and are applied once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjust {
+    /// Added to the sequence number, modulo 2^32.
+    pub sequence: u32,
+    /// Added to the acknowledgement number where the ACK flag is set, modulo 2^32.
+    pub acknowledgement: u32,
+    /// -14 to 14: how far the window moves to the left, to the right if negative; but not a SYN's
+    /// (RFC 7323, section 2.2).
+    pub window_shift: i8,
 }
 
 /// What the agent gives back with a packet that it hands on.
@@ -326,6 +340,19 @@ impl<'p> Evaluator<'p> {
         self.install(service, other, back, home);
         self.install(service, part, flow, FixedAction::Translate(to));
         true
+    }
+
+    /// Installs a gate's decision: the client's flow and the server's go on with other numbers.
+    pub fn hand_over(
+        &mut self,
+        service: ServiceIndex,
+        flow: FlowKey,
+        forward: Adjust,
+        reply: Adjust,
+    ) {
+        self.install(service, Part::Forward, flow, FixedAction::Adjust(forward));
+        let back = flow.reversed();
+        self.install(service, Part::Reply, back, FixedAction::Adjust(reply));
     }
 
     /// Installs an observe service's decision: one direction of a flow is counted by itself.

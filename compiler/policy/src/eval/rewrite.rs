@@ -4,9 +4,12 @@
 //! old fields' complements and the new fields. A UDP checksum of zero stays zero, and one that comes
 //! to zero is sent as 0xffff (RFC 768). RFC 1141 for the TTL.
 
+use super::Adjust;
 use super::packet::{Flow, Layer4, Parsed, fold};
 
 const IP: usize = 14;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
 
 /// Brings headers and checksums in line with the flow. `dual` programs sum IPv4 addresses in their
 /// mapped form.
@@ -73,6 +76,50 @@ pub(super) fn rewrite(frame: &mut [u8], parsed: &Parsed, to: &Flow, dual: bool) 
         update(frame, IP + 10, &old_addresses, &new_addresses);
         put(frame, IP + 12, &(to.src as u32).to_be_bytes());
         put(frame, IP + 16, &(to.dst as u32).to_be_bytes());
+    }
+}
+
+/// Brings TCP's numbers and window in line with what gates have made of them.
+pub(super) fn adjust(frame: &mut [u8], parsed: &Parsed, by: Adjust) {
+    let Layer4::Tcp(at) = parsed.layer4 else {
+        return;
+    };
+    let places = [at + 4, at + 6, at + 8, at + 10, at + 14];
+    let old = places.map(|place| read(frame, place));
+    let [seq_high, seq_low, ack_high, ack_low, window] = old;
+    let joined = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
+    let halves = |n: u32| [(n >> 16) as u16, n as u16];
+    let sequence = halves(joined(seq_high, seq_low).wrapping_add(by.sequence));
+    let flags = parsed.flow.flags;
+    let acknowledgement = joined(ack_high, ack_low);
+    let acknowledgement = halves(match flags & ACK {
+        0 => acknowledgement,
+        _ => acknowledgement.wrapping_add(by.acknowledgement),
+    });
+    let window = match flags & SYN {
+        0 => shifted(window, by.window_shift),
+        _ => window,
+    };
+    let new: Vec<u16> = sequence
+        .into_iter()
+        .chain(acknowledgement)
+        .chain([window])
+        .collect();
+    update(frame, at + 16, &old, &new);
+    for (place, word) in places.into_iter().zip(new) {
+        write(frame, place, word);
+    }
+}
+
+/// A window to the left, up to what its field holds, or to the right.
+fn shifted(window: u16, by: i8) -> u16 {
+    let distance = u32::from(by.unsigned_abs());
+    if by < 0 {
+        window.checked_shr(distance).unwrap_or(0)
+    } else if window > u16::MAX.checked_shr(distance).unwrap_or(0) {
+        u16::MAX
+    } else {
+        window.checked_shl(distance).unwrap_or(0)
     }
 }
 

@@ -171,11 +171,6 @@ impl Allow {
 impl When {
     /// Every day.
     pub const ALL_DAYS: u8 = 0x7f;
-
-    /// Whether it is always.
-    pub fn is_always(self) -> bool {
-        self.days == When::ALL_DAYS && self.from % DAY == self.to % DAY
-    }
 }
 
 impl fmt::Display for When {

@@ -6,6 +6,7 @@
 
 mod clauses;
 mod expr;
+mod gate;
 mod items;
 mod services;
 

@@ -6,7 +6,7 @@ use crate::lex::{Punct, TokenKind};
 use crate::tree::*;
 
 /// The words that begin a clause of some kind of service.
-pub(super) const SERVICE_WORDS: [&str; 19] = [
+pub(super) const SERVICE_WORDS: [&str; 27] = [
     "match",
     "allow",
     "deny",
@@ -26,6 +26,14 @@ pub(super) const SERVICE_WORDS: [&str; 19] = [
     "inbound",
     "count",
     "report",
+    "look",
+    "refuse",
+    "connect",
+    "speak",
+    "hand-over",
+    "mss",
+    "window-scale",
+    "buffer",
 ];
 
 /// The words of one kind; `None` for kinds that are not read.
@@ -54,6 +62,20 @@ pub(super) fn clauses_of(kind: &str) -> Option<&'static [&'static str]> {
             "limit",
             "fallback",
         ],
+        "gate" => &[
+            "match",
+            "allow",
+            "limit",
+            "look",
+            "refuse",
+            "connect",
+            "speak",
+            "hand-over",
+            "keep",
+            "mss",
+            "window-scale",
+            "buffer",
+        ],
         "observe" => &["match", "count", "report", "keep", "fallback"],
         _ => return None,
     })
@@ -69,10 +91,24 @@ impl Parser<'_> {
         let keyword = self.name("a clause")?;
         let body = match word {
             "match" => ClauseBody::Match(self.expr()?),
+            "allow" if words.contains(&"refuse") => {
+                let expr = self.expr()?;
+                ClauseBody::Allow(expr, self.when()?)
+            }
+            "look" => ClauseBody::Look(self.look()?),
+            "refuse" => ClauseBody::Choice(self.name("`drop` or `reset`")?),
+            "connect" | "speak" | "hand-over" => {
+                self.expect_word("within")?;
+                ClauseBody::Time(self.duration()?)
+            }
+            "mss" | "buffer" => ClauseBody::Number(self.number("a number of bytes")?),
+            "window-scale" => ClauseBody::Number(self.number("a shift from 0 to 14")?),
             "pick" => self.pick()?,
             "keep" => {
                 let what = if words.contains(&"source") {
                     "`established`, `transitory`, `udp` or `icmp`"
+                } else if words.contains(&"refuse") {
+                    "`idle`, `closed` or `proxied`"
                 } else {
                     "`idle`, `closed` or `half-open`"
                 };
@@ -120,7 +156,10 @@ impl Parser<'_> {
     }
 
     /// One or more with commas between.
-    fn listed<T>(&mut self, mut one: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    pub(super) fn listed<T>(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let mut out = vec![one(self)?];
         while self.eat(Punct::Comma) {
             out.push(one(self)?);
@@ -192,7 +231,7 @@ impl Parser<'_> {
         self.bump();
         let named = *self.kind() == TokenKind::Word && !self.on_next_line();
         let what = if named && !self.is_word("per") {
-            Some(self.name("`half-open` or `per source`")?)
+            Some(self.name("what is limited, or `per source`")?)
         } else {
             None
         };

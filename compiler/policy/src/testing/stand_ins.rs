@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{frames, inside_of, moved};
-use crate::eval::{Evaluator, FlowKey, Part};
+use crate::eval::{Adjust, Evaluator, FlowKey, Part};
 use crate::model::{
     Balance, Family, Inbound, Nat, NatSource, Policy, ServiceIndex, ServiceKind, address_bits,
 };
 
 /// An inside address and port of a protocol, by service.
 type Inside = (ServiceIndex, u8, IpAddr, u16);
+
+/// How far a gate's numbers are ahead of the server's, but for the client's port.
+const GATE_AHEAD: u32 = 0x9e37_0000;
 
 /// The managers of a policy, and the outside tuples that they have given out.
 pub(super) struct StandIns<'p> {
@@ -47,6 +50,10 @@ impl<'p> StandIns<'p> {
             }
             (Some(ServiceKind::Balance(balance)), Part::Forward) if first => {
                 self.server(evaluator, service, balance, flow)
+            }
+            (Some(ServiceKind::Gate(_)), Part::Forward) if first => {
+                hand_over(evaluator, service, flow);
+                true
             }
             (Some(ServiceKind::Nat(nat)), Part::Forward) if first => {
                 let to = self.outward(service, nat, flow, packet);
@@ -188,4 +195,19 @@ impl<'p> StandIns<'p> {
         self.given.insert(inside, tuple);
         Some(tuple)
     }
+}
+
+/// The gate has opened both connections at once, with numbers of its own towards the client: whoever
+/// comes at whatever time, and whatever is said first.
+fn hand_over(evaluator: &mut Evaluator<'_>, service: ServiceIndex, flow: FlowKey) {
+    let ahead = GATE_AHEAD.wrapping_add(flow.sport.into());
+    let forward = Adjust {
+        acknowledgement: ahead.wrapping_neg(),
+        ..Adjust::default()
+    };
+    let reply = Adjust {
+        sequence: ahead,
+        ..Adjust::default()
+    };
+    evaluator.hand_over(service, flow, forward, reply);
 }

@@ -1,7 +1,7 @@
 //! The formatter: what it makes of a text, and that it changes nothing of its meaning.
 
 use proptest::prelude::*;
-use signalbox_policy::{check, fmt};
+use signalbox_policy::{check_with_gates as check, fmt};
 
 use crate::texts::{BALANCE, NETWORK, POOL};
 
@@ -74,6 +74,29 @@ service f : filter {
     tcp
   # next
   deny udp
+}
+",
+    );
+}
+
+#[test]
+fn clauses_of_a_gate_are_spaced_as_they_are_read() {
+    becomes(
+        "service d:gate{match tcp.dst 10.0.1.5:22;allow(ip.src in @a or ip.src in @b)and tcp.src 1024 .. 65535 from 08:00 to 18:00 on mon .. fri,sun\nlimit 5/s per source,3 proxied;look tls.name in{\"a.org\",\"*.b.org\"};look bytes \"SSH-\" mask \"\\xff\" at 0;refuse reset;connect within 5s;hand-over within 1m;keep idle 1h,proxied 5m;mss 1400;window-scale 7;buffer 4096}",
+        "\
+service d : gate {
+  match tcp.dst 10.0.1.5:22
+  allow (ip.src in @a or ip.src in @b) and tcp.src 1024..65535 from 08:00 to 18:00 on mon..fri, sun
+  limit 5/s per source, 3 proxied
+  look tls.name in { \"a.org\", \"*.b.org\" }
+  look bytes \"SSH-\" mask \"\\xff\" at 0
+  refuse reset
+  connect within 5s
+  hand-over within 1m
+  keep idle 1h, proxied 5m
+  mss 1400
+  window-scale 7
+  buffer 4096
 }
 ",
     );
@@ -159,7 +182,7 @@ fn a_text_with_syntax_errors_is_left_alone() {
 }
 
 /// Items in forms that a formatter can get wrong.
-const PIECES: [&str; 10] = [
+const PIECES: [&str; 11] = [
     "set s={10.0.0.0/8,192.0.2.1..192.0.2.9}",
     "service f:filter{deny ip.src in @s and not(tcp.dst 80 or udp) # why\n deny tcp.flags syn/syn+ack and ip.dst 203.0.113.7;}",
     "cascade f>web-lb",
@@ -167,6 +190,7 @@ const PIECES: [&str; 10] = [
     "service g : filter { default deny }\n\n\n# note\n",
     "service n:nat{match ip.src in 10.0.0.0/8 # why\nsource 203.0.113.100..203.0.113.103 ports 1024 .. 65535;limit 5/s,\n64 tuples per source}",
     "service o : observe { match ip;count packets , bytes\nreport every 10s }",
+    "service d:gate{match tcp.dst 10.0.1.10:22;allow ip.src in @s from 08:00 to 18:00 on mon .. fri,sun;look bytes \"\\x16\" at 0\nlimit 5/s,3 proxied}",
     NETWORK,
     POOL,
     BALANCE,
@@ -174,7 +198,7 @@ const PIECES: [&str; 10] = [
 
 proptest! {
     #[test]
-    fn a_formatted_policy_means_the_same(order in Just(PIECES.to_vec()).prop_shuffle(), take in 0usize..=10) {
+    fn a_formatted_policy_means_the_same(order in Just(PIECES.to_vec()).prop_shuffle(), take in 0usize..=11) {
         let text = order.into_iter().take(take).collect::<Vec<_>>().join("\n");
         let formed = fmt(&text);
         prop_assert_eq!(&fmt(&formed), &formed);
@@ -220,7 +244,7 @@ proptest! {
 
     #[test]
     fn no_mangled_service_makes_the_checker_panic_or_dwell(
-        kind in prop_oneof![Just("nat"), Just("observe"), Just("balance")],
+        kind in prop_oneof![Just("nat"), Just("observe"), Just("balance"), Just("gate")],
         clauses in proptest::collection::vec(
             prop_oneof![
                 Just("match ip"), Just("match tcp.dst 203.0.113.80:443"), Just("match ip.dst in 0.0.0.0..255.255.255.255"),
@@ -234,6 +258,11 @@ proptest! {
                 Just("count packets, bytes"), Just("count packets, bytes, flags per flow"), Just("report every 1s, on close"),
                 Just("pick from @web by least-connections"), Just("way gue"), Just("way mac"), Just("on-death reset"),
                 Just("stick source 1h"), Just("fallback route"), Just("limit"), Just("source"), Just("report on"),
+                Just("match tcp.dst 10.0.1.10:8080"), Just("allow ip"), Just("allow ip.src in 10.0.0.0/8 from 22:00 to 06:00 on sat..mon"),
+                Just("allow tcp.src 1024..65535 on"), Just("allow port clients from 01:00"), Just("look tls.name \"*.a.b\""),
+                Just("look http.host in { \"a\", }"), Just("look bytes \"\\x\" mask \"\" at 9999"), Just("look"), Just("refuse reset"),
+                Just("limit 5 connections per source, 7/s"), Just("connect within 1s"), Just("hand-over"), Just("mss 65535"),
+                Just("window-scale 99"), Just("buffer 4096"), Just("keep proxied 1s"),
             ],
             0..8,
         )

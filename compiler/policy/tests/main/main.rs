@@ -16,6 +16,7 @@ mod evaluator;
 mod evaluator_kinds;
 mod formatting;
 mod frames;
+mod gates;
 mod kinds;
 mod large;
 mod nat_criteria;

@@ -4,6 +4,8 @@ use signalbox_policy::diagnostic::Severity;
 use signalbox_policy::render::{Format, render};
 
 mod follow_ups;
+mod gate;
+mod gate_place;
 mod nat;
 mod observe;
 mod services;
@@ -14,7 +16,7 @@ use crate::texts::{BALANCE, NETWORK, POOL};
 /// Checks that exactly these findings are made, in the order of the text.
 #[track_caller]
 fn check(text: &str, expect: &[&str]) {
-    let checked = signalbox_policy::check(text, "test.policy");
+    let checked = signalbox_policy::check_with_gates(text, "test.policy");
     let found: Vec<String> = checked
         .diagnostics
         .iter()
@@ -38,7 +40,7 @@ fn check(text: &str, expect: &[&str]) {
 
 /// The first finding's help.
 fn help(text: &str) -> String {
-    let checked = signalbox_policy::check(text, "test.policy");
+    let checked = signalbox_policy::check_with_gates(text, "test.policy");
     checked
         .diagnostics
         .into_iter()
@@ -382,7 +384,7 @@ fn a_missing_brace_spoils_one_item_only() {
 #[test]
 fn an_error_reads_well_in_every_format() {
     let text = "network {\n  port 1 a { address 10.0.1.1/24 }\n}\nservice f : filter {\n  deny ip.sorc 10.0.0.1\n}\n";
-    let checked = signalbox_policy::check(text, "web.policy");
+    let checked = signalbox_policy::check_with_gates(text, "web.policy");
     let show = |format| render(&checked.diagnostics, text, "web.policy", format);
     assert_eq!(
         show(Format::Human { colour: false }),
@@ -427,7 +429,7 @@ fn columns_count_characters() {
     assert_eq!(at(text.len()), (4, 1));
     assert_eq!(at(text.len() + 9), (4, 1));
     assert_eq!(signalbox_policy::render::line_column("a\nbü", 5), (2, 3));
-    let checked = signalbox_policy::check(text, "grün.policy");
+    let checked = signalbox_policy::check_with_gates(text, "grün.policy");
     let show = |format| render(&checked.diagnostics, text, "grün.policy", format);
     assert!(
         show(Format::Plain).contains("grün.policy:3:22: error[bad-token]"),

@@ -9,10 +9,6 @@ fn services_have_kinds_that_this_version_can_do() {
         &format!("{NETWORK}service f : fitler {{ }}\n"),
         &["error unknown-word fitler"],
     );
-    check(
-        &format!("{NETWORK}service s : gate {{ match ip\n whatever {{ 7 }} }}\n"),
-        &["error unsupported gate"],
-    );
 }
 
 #[test]
