@@ -327,7 +327,7 @@ impl Bench {
 
     /// Lets one frame arrive and says what it came to: on the embedded switch at once, past ports and
     /// P4Runtime, else by waiting for what comes out or is counted. At port 510 the frame begins with
-    /// the header of a packet-out.
+    /// the header of a packet-out. What is dropped is dropped, whether or not the agent is shown it.
     pub fn pass(&self, port: u16, frame: &[u8]) -> Pass {
         match &self.switch {
             Some(switch) => {
@@ -362,6 +362,9 @@ impl Bench {
                 .extend(self.sent.recv_timeout(Duration::from_millis(3)));
             while let Ok(packet) = self.to_agent.try_recv() {
                 let (carried, packet) = self.carried(&packet);
+                if carried.kind == kind::UNDELIVERED {
+                    continue;
+                }
                 let bytes = [&carried.bytes()[..], &packet].concat();
                 pass.out.push((self.world.plan.cpu_port, bytes));
             }
@@ -459,6 +462,22 @@ impl Bench {
 
     /// Sends a frame that must be dropped for this reason, and counted so.
     pub fn expect_drop(&self, port: u16, frame: &[u8], reason: i64) {
+        self.expect_counted(port, frame, reason);
+        if let Ok(packet) = self.to_agent.try_recv() {
+            panic!("something came to the agent: {packet:02x?}");
+        }
+    }
+
+    /// Sends a frame that must be dropped for this reason, counted so, and shown to the agent as it is.
+    pub fn expect_undelivered(&self, port: u16, frame: &[u8], reason: i64) {
+        self.expect_counted(port, frame, reason);
+        let (carried, packet) = self.expect_to_agent();
+        assert_eq!(carried.kind, kind::UNDELIVERED);
+        assert_eq!(carried.port, u64::from(port));
+        assert_eq!(packet, frame);
+    }
+
+    fn expect_counted(&self, port: u16, frame: &[u8], reason: i64) {
         let before = self.counter("Ingress.drops", reason).0;
         self.send(port, frame);
         let end = Instant::now() + PATIENCE;
@@ -471,9 +490,6 @@ impl Bench {
         match self.sent.recv_timeout(Duration::from_millis(20)) {
             Err(RecvTimeoutError::Timeout) => {}
             other => panic!("something left: {other:02x?}"),
-        }
-        if let Ok(packet) = self.to_agent.try_recv() {
-            panic!("something came to the agent: {packet:02x?}");
         }
     }
 
@@ -538,8 +554,12 @@ fn step(switch: &mut Switch, now: u64, port: u16, frame: &[u8]) -> Pass {
         .zip(counted)
         .filter(|(_, packets)| *packets > 0)
         .collect();
-    let out = output.packets().map(|one| (one.port, one.bytes.to_vec()));
-    let out = out.collect();
+    let shown =
+        |port: u16, bytes: &[u8]| port == 510 && Carried::parse(bytes).0.kind == kind::UNDELIVERED;
+    let out = (output.packets())
+        .filter(|one| !shown(one.port, one.bytes))
+        .map(|one| (one.port, one.bytes.to_vec()))
+        .collect();
     let dropped_by = drops
         .contains_key(&drop::SERVICE)
         .then(|| dropping_control(&trace));

@@ -13,6 +13,7 @@ pub mod kind {
     pub const TTL: u64 = 8;
     pub const GLEAN: u64 = 9;
     pub const UNRESOLVED: u64 = 10;
+    pub const UNDELIVERED: u64 = 12;
 }
 
 /// The cells of the counter `drops`.

@@ -11,7 +11,7 @@
 
 #define TUNNELS
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xad888569;
+const bit<32> PROGRAM_ID = 0x02d0e80a;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

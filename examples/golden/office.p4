@@ -13,7 +13,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x08a09265;
+const bit<32> PROGRAM_ID = 0x18b896ec;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -1,5 +1,6 @@
 // The end of ingress: a drop is counted by its reason, and notices leave as one clone, also of a packet
-// that is dropped. A diverted packet does not come here; it carries its notices with it.
+// that is dropped. A diverted packet does not come here; it carries its notices with it, and so does one
+// that could not be delivered, which goes to the agent instead of nowhere.
 
 control Finish(inout metadata_t meta, inout standard_metadata_t std) {
     @name(".Ingress.drops")
@@ -10,6 +11,11 @@ control Finish(inout metadata_t meta, inout standard_metadata_t std) {
         mark_to_drop(std);
     }
 
+    action drop_aloud() {
+        drops.count((bit<32>) meta.reason);
+        std.egress_spec = CPU_PORT;
+    }
+
     action notify() {
         meta.message = NOTICE;
         clone_preserving_field_list(CloneType.I2E, NOTICE_SESSION, 1);
@@ -17,11 +23,15 @@ control Finish(inout metadata_t meta, inout standard_metadata_t std) {
 
     apply {
         if (meta.place == DROPPED || meta.notices != 0) {
-            if (meta.place == DROPPED) {
-                drop();
-            }
-            if (meta.notices != 0) {
-                notify();
+            if (meta.message == UNDELIVERED) {
+                drop_aloud();
+            } else {
+                if (meta.place == DROPPED) {
+                    drop();
+                }
+                if (meta.notices != 0) {
+                    notify();
+                }
             }
         }
     }

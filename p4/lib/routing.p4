@@ -20,20 +20,33 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         exit;
     }
 
+    // Dropped, but the agent gets the packet at the end of ingress, to tell its sender.
+    action undelivered(bit<8> reason) {
+        refuse(reason);
+        meta.message = UNDELIVERED;
+    }
+
+    // An address that a service serves, and it has not taken the packet: nobody is told.
     @name(".Ingress.local")
     action local() {
         refuse(NOT_SERVED);
     }
 
+    // An address of the switch alone, where nobody listens.
+    @name(".Ingress.closed")
+    action closed() {
+        undelivered(NOT_SERVED);
+    }
+
     @name(".Ingress.unreachable")
     action unreachable() {
-        refuse(NO_ROUTE);
+        undelivered(NO_ROUTE);
     }
 
     @name(".Ingress.route")
     table route {
         key = { meta.flow.dst : lpm @name("dst"); }
-        actions = { to_next_hop; glean; local; unreachable; }
+        actions = { to_next_hop; glean; local; closed; unreachable; }
         default_action = unreachable();
         size = 16384;
     }

@@ -51,6 +51,7 @@ const bit<7> TTL = 8;
 const bit<7> GLEAN = 9;
 const bit<7> UNRESOLVED = 10;
 const bit<7> TOO_BIG = 11;
+const bit<7> UNDELIVERED = 12; // dropped and counted; the sender may be told
 
 // packet_out.kind: what the agent wants. Zero is no order: a packet-out without metadata reads so.
 const bit<7> RESUME = 1;

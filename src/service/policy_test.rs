@@ -117,6 +117,14 @@ impl OnSwitch {
         while running.seen.try_recv().is_ok() {}
         let cpu_port = self.compiled.lowered.plan.cpu_port;
         let before = drops(&running.switch)?;
+        let reason = || {
+            let after = drops(&running.switch)?;
+            let counted = REASONS.into_iter().find(|reason| {
+                let cell = *reason as usize;
+                after.get(cell) > before.get(cell)
+            });
+            Ok(counted.map_or(DroppedBy::Unknown, DroppedBy::Pipeline))
+        };
         running
             .switch
             .inject(port, frame.to_vec())
@@ -132,7 +140,8 @@ impl OnSwitch {
                     let end = match last {
                         // What the agent tells a sender of a packet that ends here is no answer to it.
                         Some(Way::Agent(Message::Ttl)) => End::AtAgent(Message::Ttl),
-                        Some(Way::Local) if is_icmp_error(&frame) => End::AtAgent(Message::Local),
+                        Some(Way::Local) if says_no(&frame) => End::AtAgent(Message::Local),
+                        Some(Way::Undelivered) => End::Dropped(reason()?),
                         Some(Way::Local) => End::Replied,
                         _ => End::Forwarded { port, frame },
                     };
@@ -159,16 +168,10 @@ impl OnSwitch {
                             });
                         }
                         Some(Way::Dropped) => {
-                            let after = drops(&running.switch)?;
-                            let reason = REASONS.into_iter().find(|reason| {
-                                let cell = *reason as usize;
-                                after.get(cell) > before.get(cell)
-                            });
-                            let by = reason.map_or(DroppedBy::Unknown, DroppedBy::Pipeline);
                             return Ok(Fate {
                                 asked,
                                 counted,
-                                end: End::Dropped(by),
+                                end: End::Dropped(reason()?),
                             });
                         }
                         Some(other) => last = Some(other),
@@ -179,6 +182,7 @@ impl OnSwitch {
                     let end = match last {
                         Some(Way::Asked(service)) => End::Dropped(DroppedBy::Service(service)),
                         Some(Way::Agent(message)) => End::AtAgent(message),
+                        Some(Way::Undelivered) => End::Dropped(reason()?),
                         Some(Way::Local) => End::AtAgent(Message::Local),
                         _ => End::Dropped(DroppedBy::Unknown),
                     };
@@ -200,6 +204,11 @@ impl OnSwitch {
             events.any(|e| matches!(e, Event::Output { port, .. } if (*port == cpu_port) == ours))
         };
         // A copy for the agent is a notice, and the packet itself went another way.
+        // Dropped, whatever its sender is told.
+        let undelivered = some(|e| matches!(e, Event::Action { name, .. } if is_undelivered(name)));
+        if undelivered {
+            return Some(Way::Undelivered);
+        }
         let to_agent = to(true) && !some(|e| matches!(e, Event::Clone { .. }));
         let dropped = some(|e| matches!(e, Event::Drop { .. })) && !to(false);
         // The table that decided is the last one that was looked up, hit or not: after a drop no stage
@@ -279,8 +288,16 @@ impl OnSwitch {
     }
 }
 
-fn is_icmp_error(frame: &[u8]) -> bool {
-    packet::view(frame).is_some_and(|view| view.kind == PacketKind::IcmpError)
+/// Whether a frame of the agent's says that a packet ended here.
+fn says_no(frame: &[u8]) -> bool {
+    const RST: u8 = 4;
+    packet::view(frame)
+        .is_some_and(|view| view.kind == PacketKind::IcmpError || view.flags & RST != 0)
+}
+
+/// Whether a route's action drops a packet and shows it to the agent.
+fn is_undelivered(action: &str) -> bool {
+    matches!(action, "Ingress.closed" | "Ingress.unreachable")
 }
 
 /// Where one pass took a packet.
@@ -289,6 +306,8 @@ enum Way {
     Asked(ServiceIndex),
     DroppedBy(ServiceIndex),
     Dropped,
+    /// Dropped, and the agent may tell its sender.
+    Undelivered,
     Local,
     Agent(Message),
 }

@@ -13,7 +13,7 @@ scenarios! {
     a_connected_address_without_a_neighbour_is_gleaned;
     a_route_without_its_next_hop_is_unresolved;
     our_own_addresses_are_not_served;
-    a_destination_without_a_route_is_dropped;
+    a_destination_without_a_route_is_dropped_and_shown_to_the_agent;
 }
 
 /// The way from the first server to the client for what is no reply of the service. Filters let it pass
@@ -75,26 +75,27 @@ fn a_route_without_its_next_hop_is_unresolved(bench: &Bench) {
 
 fn our_own_addresses_are_not_served(bench: &Bench) {
     let world = &bench.world;
-    let mut ours = vec![world.router()];
-    if world.has(Setting::Balance) {
-        ours.push(world.service.ip());
-    }
-    for address in ours {
+    let to = |address| {
         let mut path = past_the_service(bench);
         path.to = SocketAddr::new(address, 22);
-        let frame = path.tcp(flags::ACK, b"");
-        bench.expect_drop(world.servers[0].port, &frame, drop::NOT_SERVED);
+        path.tcp(flags::ACK, b"")
+    };
+    let port = world.servers[0].port;
+    bench.expect_undelivered(port, &to(world.router()), drop::NOT_SERVED);
+    if world.has(Setting::Balance) {
+        // A service's address is no host's.
+        bench.expect_drop(port, &to(world.service.ip()), drop::NOT_SERVED);
     }
 }
 
-fn a_destination_without_a_route_is_dropped(bench: &Bench) {
+fn a_destination_without_a_route_is_dropped_and_shown_to_the_agent(bench: &Bench) {
     let world = &bench.world;
     let mut path = past_the_service(bench);
     path.to.set_ip(match path.to {
         SocketAddr::V4(_) => [192, 0, 2, 200].into(),
         SocketAddr::V6(_) => [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1].into(),
     });
-    bench.expect_drop(
+    bench.expect_undelivered(
         world.servers[0].port,
         &path.tcp(flags::ACK, b""),
         drop::NO_ROUTE,

@@ -10,7 +10,7 @@ use bmv2_tests::differential::Draw;
 use bytes::Bytes;
 use signalbox_agent::Input as ToTheAgent;
 use signalbox_agent::counters::Drop;
-use signalbox_agent::entry::packet_in;
+use signalbox_agent::entry::{Packet, packet_in};
 use signalbox_agent::machine::InUse;
 use signalbox_agent::message::{ToAgent, Totals};
 use signalbox_agent::packet;
@@ -256,8 +256,9 @@ impl Site {
             match fate {
                 Fate::Out { port, frame } => self.world.left.push((port, frame)),
                 Fate::Dropped(why) => self.world.dropped.push(why),
-                // A notice is a copy.
-                Fate::ToAgent(packet) if packet.meta.kind == packet_in::NOTICE => {}
+                // A copy, or what was dropped already.
+                Fate::ToAgent(Packet { meta, .. })
+                    if matches!(meta.kind, packet_in::NOTICE | packet_in::UNDELIVERED) => {}
                 Fate::ToAgent(_) => self.world.dropped.push("for an agent that is away"),
             }
         }

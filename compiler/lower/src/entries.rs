@@ -243,7 +243,8 @@ impl Plan {
         }
     }
 
-    /// Our own and the services' addresses go nowhere; connected subnets go to the agent until it knows
+    /// Our own and the services' addresses go nowhere, and who asks for what an address of ours alone does
+    /// not have is told; connected subnets go to the agent until it knows
     /// the neighbour.
     fn route_entries(&self, out: &mut Vec<PlannedEntry>) {
         let entry = |prefix: IpNet, action: &str, params| PlannedEntry {
@@ -275,13 +276,16 @@ impl Plan {
         let taken: BTreeSet<IpNet> = subnets
             .chain(self.routes.iter().map(|r| r.prefix.trunc()))
             .collect();
-        let ours = self.own_addresses().into_iter();
-        let ours = prefixes(ours.chain(self.service_addresses()).collect());
-        out.extend(
-            ours.into_iter()
-                .flat_map(|prefix| apart(prefix, &taken))
-                .map(|prefix| entry(prefix, "local", Vec::new())),
-        );
+        let served = self.service_addresses();
+        let mut own = self.own_addresses();
+        own.retain(|address| served.binary_search(address).is_err());
+        for (addresses, action) in [(own, "closed"), (served, "local")] {
+            out.extend(
+                (prefixes(addresses).into_iter())
+                    .flat_map(|prefix| apart(prefix, &taken))
+                    .map(|prefix| entry(prefix, action, Vec::new())),
+            );
+        }
         out.extend(
             connected
                 .into_iter()

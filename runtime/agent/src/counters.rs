@@ -102,7 +102,7 @@ pub enum Withheld {
     NoAddress,
 }
 
-/// Errors that the agent sends of its own.
+/// What the agent sends of its own to say that a packet ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sent {
@@ -112,6 +112,8 @@ pub enum Sent {
     Unreachable,
     /// Longer than a link takes.
     TooBig,
+    /// A RST: TCP to a port of the switch that nobody has.
+    Reset,
 }
 
 /// Everything an agent counts.
@@ -161,7 +163,7 @@ pub struct Counters {
     pub switch_lost: u64,
     /// Updates that the switch refused.
     pub refused_updates: u64,
-    /// ICMP errors sent, by kind.
+    /// ICMP errors and RSTs sent, by kind.
     pub errors_sent: BTreeMap<Sent, u64>,
     /// ICMP errors that were not sent, by reason.
     pub errors_withheld: BTreeMap<Withheld, u64>,

@@ -259,6 +259,8 @@ pub mod packet_in {
     pub const UNRESOLVED: u8 = 10;
     /// Longer than what the next hop's link takes; `next_hop` is its id.
     pub const TOO_BIG: u8 = 11;
+    /// No route, or for an address of the switch's own where nobody listens; dropped and counted there.
+    pub const UNDELIVERED: u8 = 12;
 }
 
 /// Values of the `kind` field of a packet-out.

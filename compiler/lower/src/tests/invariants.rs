@@ -231,8 +231,8 @@ fn own_addresses_are_routed_nowhere_and_connected_subnets_to_the_agent() {
     assert_eq!(
         routes,
         [
-            "10.0.1.1/32 Ingress.local",
-            "203.0.113.1/32 Ingress.local",
+            "10.0.1.1/32 Ingress.closed",
+            "203.0.113.1/32 Ingress.closed",
             "203.0.113.80/32 Ingress.local",
             "10.0.1.0/24 Ingress.glean",
             "203.0.113.0/24 Ingress.glean",

@@ -21,7 +21,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x069ef674;
+const bit<32> PROGRAM_ID = 0xf8ba5fa3;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -166,11 +166,17 @@ fn what_is_the_agents_goes_to_the_agent_unchanged() {
             "{what}"
         );
     }
-    rig.dropped(
+    rig.undelivered(
         1,
         &frame(1, tuple(CLIENT, 5, "203.0.113.1", 22, 6), 2, 64, b""),
         9,
         "nobody's port",
+    );
+    rig.dropped(
+        1,
+        &frame(1, tuple(CLIENT, 5, SERVICE, 22, 6), 2, 64, b""),
+        9,
+        "a port that the service does not have",
     );
 }
 

@@ -437,11 +437,31 @@ impl Rig {
 
     /// The frame is dropped, and counted for this reason only.
     pub fn dropped(&mut self, port: u16, frame: &[u8], reason: usize, what: &str) {
+        assert_eq!(self.counted_drop(port, frame, reason, what), [], "{what}");
+    }
+
+    /// The frame is dropped, counted for this reason only, and shown to the agent as it is.
+    pub fn undelivered(&mut self, port: u16, frame: &[u8], reason: usize, what: &str) {
+        let meta = Meta {
+            kind: 12,
+            port: u64::from(port),
+            ..Meta::default()
+        };
+        let shown = [Out::Agent(meta, frame.to_vec())];
+        assert_eq!(
+            self.counted_drop(port, frame, reason, what),
+            shown,
+            "{what}"
+        );
+    }
+
+    fn counted_drop(&mut self, port: u16, frame: &[u8], reason: usize, what: &str) -> Vec<Out> {
         let before: Vec<_> = (0..16).map(|r| self.drops(r)).collect();
-        assert_eq!(self.send(port, frame), [], "{what}");
+        let out = self.send(port, frame);
         let after: Vec<_> = (0..16).map(|r| self.drops(r) - before[r]).collect();
         let expected: Vec<_> = (0..16).map(|r| u64::from(r == reason)).collect();
         assert_eq!(after, expected, "{what}");
+        out
     }
 }
 

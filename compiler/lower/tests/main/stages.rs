@@ -285,6 +285,26 @@ fn a_notice_keeps_its_place_while_its_packet_waits_for_a_neighbour() {
     assert!(out.iter().any(|o| matches!(o, Out::Port(2, _))));
 }
 
+#[test]
+fn a_packet_without_a_route_brings_its_notices_to_the_agent_and_makes_no_copy() {
+    let mut rig = Rig::new(WEB);
+    let (from, to) = (flow(40_000).0, tuple("192.0.2.1", 1, "192.0.2.2", 2, 6));
+    rig.translate("web_lb", from, to, (0, 4));
+    let (meta, bytes) = rig.diverted(1, &client(40_000, 20, b"x"));
+    let expected = Meta {
+        kind: 12,
+        part: 2,
+        stage: 2,
+        port: 1,
+        notices: 2,
+        entry: 5,
+        ..Meta::default()
+    };
+    assert_eq!(meta, expected);
+    assert_eq!(look(&bytes).to, (ip("192.0.2.2"), 2));
+    assert_eq!(rig.drops(7), 1);
+}
+
 // A10.4
 #[test]
 fn fixed_actions_do_what_they_say() {
@@ -359,7 +379,7 @@ fn the_agent_resolves_neighbours() {
         look(&rig.forwarded(1, &client(40_000, 16, b"x"), 2)).ttl,
         63
     );
-    rig.dropped(
+    rig.undelivered(
         2,
         &frame(2, tuple("10.0.1.50", 1, "192.0.2.1", 2, 17), 0, 64, b""),
         7,

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use signalbox_lower::entries::AGENT_PORTS;
 
-use super::icmp::Problem;
 use super::shares::Share;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
@@ -17,6 +16,40 @@ use crate::packet::{self, ETHERNET, View, proto};
 pub(super) const TTL: u8 = 64;
 
 type Refusal = (Reason, String);
+
+/// An IP packet of the agent's own; `None` if the ends are not of one family. `class` is IPv4's type of
+/// service or IPv6's traffic class.
+pub(super) fn own_packet(
+    (src, dst): (IpAddr, IpAddr),
+    proto: u8,
+    class: u8,
+    payload: &[u8],
+) -> Option<Vec<u8>> {
+    let mut ip = match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let mut ip = vec![0x45, class];
+            ip.extend_from_slice(&u16::try_from(20 + payload.len()).ok()?.to_be_bytes());
+            // Not to be fragmented, so it needs no identification (RFC 6864, section 4.1).
+            ip.extend_from_slice(&[0, 0, 0x40, 0, TTL, proto, 0, 0]);
+            ip.extend_from_slice(&src.octets());
+            ip.extend_from_slice(&dst.octets());
+            let sum = packet::checksum(&[&ip]);
+            packet::put(&mut ip, 10, &sum.to_be_bytes());
+            ip
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let mut ip = vec![0x60 | class >> 4, class << 4, 0, 0];
+            ip.extend_from_slice(&u16::try_from(payload.len()).ok()?.to_be_bytes());
+            ip.extend_from_slice(&[proto, TTL]);
+            ip.extend_from_slice(&src.octets());
+            ip.extend_from_slice(&dst.octets());
+            ip
+        }
+        _ => return None,
+    };
+    ip.extend_from_slice(payload);
+    Some(ip)
+}
 
 impl Agent {
     /// A packet for an address of ours.
@@ -46,10 +79,7 @@ impl Agent {
             .copied();
         let (Some(session), Some(ip)) = (asker, packet.bytes.get(ETHERNET..view.end)) else {
             self.counters.drop(Drop::NotWanted, 1);
-            if view.tuple.proto == proto::UDP {
-                self.tell_sender(Problem::PortUnreachable, packet);
-            }
-            return;
+            return self.nobody_listens(packet, view.tuple.proto);
         };
         let body = AgentBody::Arrived {
             packet: packet.bytes.slice_ref(ip),

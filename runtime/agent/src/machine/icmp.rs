@@ -3,7 +3,7 @@
 //!
 //! The sender finds its own packet in the error, as it sent it. When to say nothing is decided here too.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use signalbox_lower::plan::{Plan, Way};
 
 use super::Agent;
-use super::host::TTL;
+use super::host::own_packet;
+use super::reset::reset_for;
 use super::translate::{renumber, retarget};
 use crate::adjust::Adjust;
 use crate::counters::{Drop, Sent, Withheld};
@@ -113,8 +114,14 @@ impl Problem {
 /// An error as an IP packet; it quotes as much of `about`, an IP packet, as an error may. All of one family.
 pub(super) fn error(problem: Problem, about: &[u8], src: IpAddr, dst: IpAddr) -> Option<Vec<u8>> {
     match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => Some(error_v4(problem.v4(), about, src, dst)),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => Some(error_v6(problem.v6(), about, src, dst)),
+        (IpAddr::V4(_), IpAddr::V4(_)) => {
+            let message = message_v4(problem.v4(), about);
+            own_packet((src, dst), proto::ICMP, PRECEDENCE, &message)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let message = message_v6(problem.v6(), about, from, to);
+            own_packet((src, dst), proto::ICMPV6, 0, &message)
+        }
         _ => None,
     }
 }
@@ -127,36 +134,19 @@ fn message((kind, code, word): (u8, u8, u32), about: &[u8], room: usize) -> Vec<
     out
 }
 
-fn error_v4(what: (u8, u8, u32), about: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
+fn message_v4(what: (u8, u8, u32), about: &[u8]) -> Vec<u8> {
     let mut message = message(what, about, LONGEST_V4 - 20);
     let sum = packet::checksum(&[&message]);
     packet::put(&mut message, 2, &sum.to_be_bytes());
-    let length = u16::try_from(20 + message.len()).unwrap_or(u16::MAX);
-    let mut ip = vec![0x45, PRECEDENCE];
-    ip.extend_from_slice(&length.to_be_bytes());
-    // Not to be fragmented, so it needs no identification (RFC 6864, section 4.1).
-    ip.extend_from_slice(&[0, 0, 0x40, 0, TTL, proto::ICMP, 0, 0]);
-    ip.extend_from_slice(&src.octets());
-    ip.extend_from_slice(&dst.octets());
-    let sum = packet::checksum(&[&ip]);
-    packet::put(&mut ip, 10, &sum.to_be_bytes());
-    ip.extend_from_slice(&message);
-    ip
+    message
 }
 
-fn error_v6(what: (u8, u8, u32), about: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
+fn message_v6(what: (u8, u8, u32), about: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
     let mut message = message(what, about, LONGEST_V6 - 40);
     let pseudo = packet::pseudo_v6(src, dst, proto::ICMPV6, message.len());
     let sum = packet::checksum(&[&pseudo, &message]);
     packet::put(&mut message, 2, &sum.to_be_bytes());
-    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
-    let mut ip = vec![0x60, 0, 0, 0];
-    ip.extend_from_slice(&length.to_be_bytes());
-    ip.extend_from_slice(&[proto::ICMPV6, TTL]);
-    ip.extend_from_slice(&src.octets());
-    ip.extend_from_slice(&dst.octets());
-    ip.extend_from_slice(&message);
-    ip
+    message
 }
 
 /// Whether a packet, or the first fragment of one, is an ICMP error. A redirect of IPv6 counts as one.
@@ -223,6 +213,7 @@ impl Agent {
     /// A packet that is too long for the link that it should leave by, tunnel included.
     pub(super) fn too_big(&mut self, packet: &Packet) {
         self.counters.drop(Drop::TooBig, 1);
+        self.take_notices(packet);
         let hop = packet.meta.next_hop;
         let (Some(view), Some(mtu)) = (packet::view(&packet.bytes), self.mtu_of(hop)) else {
             return;
@@ -234,6 +225,38 @@ impl Agent {
         };
         let mtu = u32::from(mtu).saturating_sub(overhead);
         self.tell_sender(Problem::TooBig(mtu), packet);
+    }
+
+    /// The switch has dropped and counted a packet without a route, or for an address of its own at which
+    /// nobody listens: its sender is told as a router (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1) or
+    /// a host (RFC 1122, section 3.2.2.1; RFC 9293, section 3.10.7.1) would.
+    pub(super) fn undelivered(&mut self, packet: &Packet) {
+        self.take_notices(packet);
+        match packet::view(&packet.bytes).map(|view| view.tuple) {
+            None => {}
+            Some(to) if self.is_own(to.dst) => self.nobody_listens(packet, to.proto),
+            Some(_) => self.tell_sender(Problem::NetUnreachable, packet),
+        }
+    }
+
+    /// For an address of the switch, and nobody is there.
+    pub(super) fn nobody_listens(&mut self, packet: &Packet, proto: u8) {
+        match proto {
+            proto::UDP => self.tell_sender(Problem::PortUnreachable, packet),
+            proto::TCP => self.reset_sender(packet),
+            _ => {}
+        }
+    }
+
+    /// A packet that ends here has carried its notices to the agent: they are what a clone would be.
+    fn take_notices(&mut self, packet: &Packet) {
+        if packet.meta.notices != 0
+            && let Some((bytes, _)) = self.as_sent(packet)
+        {
+            let meta = packet.meta;
+            let bytes = bytes.into();
+            self.noticed(&Packet { meta, bytes });
+        }
     }
 
     /// Bytes that the tunnel adds in which a packet goes to its server.
@@ -255,39 +278,50 @@ impl Agent {
         })
     }
 
-    /// Tells the sender of a packet what became of it. A packet that has been through the stages is quoted
-    /// as it was before them.
-    pub(super) fn tell_sender(&mut self, problem: Problem, packet: &Packet) {
-        let Some(view) = packet::view(&packet.bytes) else {
-            return;
-        };
+    /// A packet as its sender sent it, without padding: the pipeline may have translated it since.
+    fn as_sent(&self, packet: &Packet) -> Option<(Vec<u8>, View)> {
+        let view = packet::view(&packet.bytes)?;
         let untouched = matches!(
             packet.meta.kind,
             packet_in::TTL | packet_in::LOCAL | packet_in::FRAGMENT
         );
-        let (sent, back) = if untouched {
+        let (tuple, back) = if untouched {
             (view.tuple, Adjust::default())
         } else {
             self.origin(view.tuple)
         };
-        let Some(mut frame) = packet
-            .bytes
-            .get(..view.end.min(packet.bytes.len()))
-            .map(<[u8]>::to_vec)
-        else {
+        let end = view.end.min(packet.bytes.len());
+        let mut frame = packet.bytes.get(..end)?.to_vec();
+        retarget(&mut frame, ETHERNET, &view, &tuple);
+        renumber(&mut frame, &view, back);
+        Some((frame, View { tuple, ..view }))
+    }
+
+    /// Tells the sender of a packet what became of it. A packet that has been through the stages is quoted
+    /// as it was before them.
+    pub(super) fn tell_sender(&mut self, problem: Problem, packet: &Packet) {
+        let Some((frame, sent)) = self.as_sent(packet) else {
             return;
         };
-        retarget(&mut frame, ETHERNET, &view, &sent);
-        renumber(&mut frame, &view, back);
-        let told = View {
-            tuple: sent,
-            ..view
-        };
-        if let Err(why) = may_tell(&self.plan, &frame, &told) {
+        if let Err(why) = may_tell(&self.plan, &frame, &sent) {
             return self.withhold(why);
         }
-        let own = self.own_address(packet.meta.port, sent.src);
-        self.send_error(problem, frame.get(ETHERNET..).unwrap_or(&[]), own, sent.src);
+        let to = sent.tuple.src;
+        let own = self.own_address(packet.meta.port, to);
+        self.send_error(problem, frame.get(ETHERNET..).unwrap_or(&[]), own, to);
+    }
+
+    /// Answers a TCP segment with a RST.
+    fn reset_sender(&mut self, packet: &Packet) {
+        let Some((frame, sent)) = self.as_sent(packet) else {
+            return;
+        };
+        if let Err(why) = may_tell(&self.plan, &frame, &sent) {
+            return self.withhold(why);
+        }
+        if let Some(reset) = reset_for(&frame, &sent) {
+            self.send_answer(Sent::Reset, reset, sent.tuple.src);
+        }
     }
 
     /// Sends an error from `own` to the sender of `about`, unless there have been too many.
@@ -298,18 +332,22 @@ impl Agent {
         own: Option<IpAddr>,
         to: IpAddr,
     ) {
+        match own.and_then(|own| error(problem, about, own, to)) {
+            Some(error) => self.send_answer(problem.counted_as(), error, to),
+            None => self.withhold(Withheld::NoAddress),
+        }
+    }
+
+    /// Sends an IP packet that says why another one ended here, unless there have been too many.
+    fn send_answer(&mut self, what: Sent, ip: Vec<u8>, to: IpAddr) {
         if self.is_own(to) {
             return self.withhold(Withheld::NoSender);
         }
-        let Some(error) = own.and_then(|own| error(problem, about, own, to)) else {
-            return self.withhold(Withheld::NoAddress);
-        };
         if !self.errors_out.take(self.now) {
             return self.withhold(Withheld::Rate);
         }
-        let sent = self.counters.errors_sent.entry(problem.counted_as());
-        *sent.or_default() += 1;
-        self.send_ip(None, Bytes::from(error));
+        *self.counters.errors_sent.entry(what).or_default() += 1;
+        self.send_ip(None, Bytes::from(ip));
     }
 
     fn withhold(&mut self, why: Withheld) {

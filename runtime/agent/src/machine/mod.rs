@@ -5,7 +5,7 @@
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
-//! count), `host` and `neighbours` (the agent as a small host), `icmp`, `quoted` and `fragments` (what the
+//! count), `host` and `neighbours` (the agent as a small host), `icmp`, `reset`, `quoted` and `fragments` (what the
 //! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
 
 mod accept;
@@ -26,6 +26,7 @@ mod neighbours;
 mod path;
 mod plan_change;
 mod quoted;
+mod reset;
 mod sessions;
 mod shares;
 mod slots;
@@ -440,6 +441,7 @@ impl Agent {
             packet_in::ICMP_ERROR => self.icmp_error(&packet),
             packet_in::TTL => self.ttl_spent(&packet),
             packet_in::TOO_BIG => self.too_big(&packet),
+            packet_in::UNDELIVERED => self.undelivered(&packet),
             _ => self.counters.drop(Drop::Malformed, 1),
         }
     }

@@ -368,6 +368,10 @@ impl FakeSwitch {
                 bytes: pass.frame.clone(),
             }));
         }
+        // What the agent is shown then has been dropped all the same.
+        if matches!(&fate, Fate::ToAgent(p) if p.meta.kind == packet_in::UNDELIVERED) {
+            out.push(Fate::Dropped("undelivered"));
+        }
         out.push(fate);
         out
     }
@@ -542,6 +546,13 @@ impl FakeSwitch {
             pass.meta.next_hop
         } else {
             let dst = pass.view.tuple.dst;
+            let served = (self.plan.services.iter()).any(|s| s.addresses.contains(&dst));
+            let own = (self.plan.ports.iter()).any(|p| p.addresses.iter().any(|a| a.addr() == dst));
+            match (served, own) {
+                (true, _) => return Fate::Dropped("not served"),
+                (false, true) => return divert(packet_in::UNDELIVERED, 0),
+                (false, false) => {}
+            }
             let connected = (self.plan.ports.iter())
                 .flat_map(|p| p.addresses.iter().map(|a| (a.trunc(), Err(p.number))));
             let routes = self.routes.iter().map(|(net, id)| (*net, Ok(*id)));
@@ -551,7 +562,7 @@ impl FakeSwitch {
             match best {
                 Some((_, Ok(id))) => id,
                 Some((_, Err(port))) => return divert(packet_in::GLEAN, port),
-                None => return Fate::Dropped("no route"),
+                None => return divert(packet_in::UNDELIVERED, 0),
             }
         };
         let tunnel = pass.meta.tunnel;

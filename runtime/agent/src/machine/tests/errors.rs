@@ -305,25 +305,6 @@ fn told_nothing(w: &World) -> bool {
 }
 
 #[test]
-fn udp_to_a_port_of_the_agents_that_nobody_has_is_unreachable_and_tcp_is_left_alone() {
-    for v6 in [false, true] {
-        let a = addresses(v6);
-        let mut w = site();
-        let sent = flow(17, (a.server, 53), (a.own[2], 61_500));
-        let packet = ip_packet(&sent, &PLAIN, b"late");
-        w.receive(SERVERS, &framed(SERVERS, &packet));
-        let (port, got) = told(&mut w);
-        assert_eq!(port, SERVERS);
-        assert_eq!((got.src, got.dst), (a.own[2], a.server));
-        assert_eq!((got.kind, got.code), if v6 { (1, 4) } else { (3, 3) });
-        assert_eq!(got.quote, packet);
-        let tcp = ip_packet(&Tuple { proto: 6, ..sent }, &PLAIN, b"");
-        w.receive(SERVERS, &framed(SERVERS, &tcp));
-        assert!(w.left.is_empty());
-    }
-}
-
-#[test]
 fn an_error_waits_for_the_way_to_its_receiver_like_any_packet() {
     let mut w = World::new(plan());
     let sent = Tuple {

@@ -21,6 +21,7 @@ mod refusals;
 mod site;
 mod startup;
 mod statistics;
+mod undelivered;
 mod walking;
 
 use std::net::IpAddr;
