@@ -339,27 +339,23 @@ impl Tables<'_> {
     }
 
     fn forward(self, criteria: Vec<Criterion>) -> Result<PartPlan, LowerError> {
-        let control = format!("Cascade.{}", self.id);
-        let (fixed, criteria_table) = (format!("{control}.fixed"), format!("{control}.wildcard"));
-        part(
-            self.service,
-            criteria,
-            FIXED_SIZE,
-            Some(fixed),
-            &criteria_table,
-        )
+        self.part(self.id, "wildcard", criteria)
     }
 
     fn reply(self, criteria: Vec<Criterion>) -> Result<PartPlan, LowerError> {
-        let control = format!("Cascade.{}_reply", self.id);
-        let (fixed, criteria_table) = (format!("{control}.fixed"), format!("{control}.criteria"));
-        part(
-            self.service,
-            criteria,
-            FIXED_SIZE,
-            Some(fixed),
-            &criteria_table,
-        )
+        self.part(&format!("{}_reply", self.id), "criteria", criteria)
+    }
+
+    /// A part with fixed affinities.
+    fn part(
+        self,
+        control: &str,
+        criteria_table: &str,
+        criteria: Vec<Criterion>,
+    ) -> Result<PartPlan, LowerError> {
+        let fixed = format!("Cascade.{control}.fixed");
+        let table = format!("Cascade.{control}.{criteria_table}");
+        part(self.service, criteria, FIXED_SIZE, Some(fixed), &table)
     }
 }
 

@@ -156,17 +156,9 @@ impl Agent {
         self.out.push(Output::PlanTaken);
         self.lose_touch();
         self.forget_ended();
-        let old = self.plan.clone();
-        let places = places(&old, &plan);
-        let change = self.end_uncovered(&plan, &places);
-        self.dismiss();
-        let moved = self.take_over(&plan, &places);
-        self.retarget_tallies(&old, &plan, &places);
-        self.retarget_neighbours(&plan);
-        self.plan_hash = crate::plan_hash(&plan);
-        self.plan = plan;
-        self.retarget_tunnels();
-        self.drop_strangers();
+        let places = places(&self.plan, &plan);
+        let (change, moved) =
+            self.replace_plan(plan, &places, |agent, plan| agent.take_over(plan, &places));
         self.count_fixed();
         self.entering = Some(Entering { change, awaited: 0 });
         if !kept {
@@ -203,31 +195,12 @@ impl Agent {
     /// A plan with the same program comes into force in place.
     fn enter(&mut self, plan: Arc<Plan>) {
         let before = self.standing_entries();
-        let old = self.plan.clone();
         // The same program has the same tables in the same order; a service may still be another one.
-        let mut places = places(&old, &plan);
+        let mut places = places(&self.plan, &plan);
         places.retain(|from, to| from == to);
-        let change = self.end_uncovered(&plan, &places);
-        self.dismiss();
-        for (index, service) in plan.services.iter().enumerate() {
-            let Ok(at) = u8::try_from(index) else {
-                continue;
-            };
-            if places.contains_key(&at) {
-                continue;
-            }
-            self.end_criteria(at, |_| false);
-            if let Some(state) = self.services.get_mut(index) {
-                state.name = service.name.as_str().into();
-                state.shares = BTreeMap::from([(0, Tenure::default())]);
-            }
-        }
-        self.retarget_tallies(&old, &plan, &places);
-        self.retarget_neighbours(&plan);
-        self.plan_hash = crate::plan_hash(&plan);
-        self.plan = plan;
-        self.retarget_tunnels();
-        self.drop_strangers();
+        let (change, ()) = self.replace_plan(plan, &places, |agent, plan| {
+            agent.begin_others(plan, &places);
+        });
         self.start_static_tallies();
         self.out.push(Output::PlanTaken);
         let after = self.standing_entries();
@@ -246,6 +219,41 @@ impl Agent {
         self.entering = Some(Entering { change, awaited });
         if awaited == 0 {
             self.opened_with_plan();
+        }
+    }
+
+    /// What comes into force with any plan; `services` brings the services' own state in line, after what
+    /// the plan does not cover has ended.
+    fn replace_plan<T>(
+        &mut self,
+        plan: Arc<Plan>,
+        places: &Places,
+        services: impl FnOnce(&mut Self, &Plan) -> T,
+    ) -> (PlanChange, T) {
+        let old = self.plan.clone();
+        let change = self.end_uncovered(&plan, places);
+        self.dismiss();
+        let done = services(self, &plan);
+        self.retarget_tallies(&old, &plan, places);
+        self.retarget_neighbours(&plan);
+        self.plan_hash = crate::plan_hash(&plan);
+        self.plan = plan;
+        self.retarget_tunnels();
+        self.drop_strangers();
+        (change, done)
+    }
+
+    /// Services that are others than those in their places before begin with nothing.
+    fn begin_others(&mut self, plan: &Plan, places: &Places) {
+        for (service, at) in plan.services.iter().zip(0u8..) {
+            if places.contains_key(&at) {
+                continue;
+            }
+            self.end_criteria(at, |_| false);
+            if let Some(state) = self.service(at) {
+                state.name = service.name.as_str().into();
+                state.shares = BTreeMap::from([(0, Tenure::default())]);
+            }
         }
     }
 
