@@ -112,34 +112,28 @@ impl Agent {
         self.packet_out(Packet { meta, bytes });
     }
 
-    /// An error about a tunnel's packet, which we sent. That a packet is too big for the tunnel's way is the
-    /// client's to know, who sent the inner one; what else befalls a tunnel ends here, and is counted.
+    /// An error about a tunnel's packet, which we sent. That it is too big for the tunnel's way, or does not
+    /// arrive, is the client's to know, who sent the inner one; what else befalls a tunnel ends here, and is
+    /// counted.
     fn tunnel_error(&mut self, packet: &Packet, view: &View, tunnel: &View) {
         let frame = &packet.bytes;
         let quoted = frame.get(..view.end).unwrap_or(&[]);
-        let mtu = match (view.tuple.proto, view.icmp) {
-            (proto::ICMP, 3) if packet::u8_at(quoted, view.l4 + 1) == Some(4) => {
-                packet::u16_at(quoted, view.l4 + 6).map(u32::from)
-            }
-            (proto::ICMPV6, 2) => packet::u32_at(quoted, view.l4 + 4),
-            _ => None,
-        };
         let at = match tunnel.tuple.proto {
             4 | 41 => tunnel.l4,
             proto::UDP if tunnel.tuple.dport == GUE_PORT => tunnel.l4 + GUE_HEADERS,
             _ => return self.counters.drop(Drop::NotWanted, 1),
         };
         let inner = packet::view_at(quoted, at).filter(|q| names_flow(quoted, view, q));
-        let (Some(mtu), Some(inner)) = (mtu, inner.filter(|q| self.is_dispatched(&q.tuple))) else {
+        let problem = problem_of_inner(quoted, view, tunnel.tuple.proto, at);
+        let dispatched = inner.filter(|q| self.is_dispatched(&q.tuple));
+        let (Some(problem), Some(inner)) = (problem, dispatched) else {
             return self.counters.drop(Drop::IcmpError, 1);
         };
-        let overhead = u32::try_from(at - (view.l4 + BEFORE_QUOTE)).unwrap_or(0);
-        let mtu = if mtu == 0 { MTU_UNSAID } else { mtu }.saturating_sub(overhead);
         let (sent, back) = self.origin(inner.tuple);
-        let least = if sent.src.is_ipv4() {
-            LEAST_MTU_V4
-        } else {
-            LEAST_MTU_V6
+        let problem = match problem {
+            Problem::TooBig(mtu) if sent.src.is_ipv4() => Problem::TooBig(mtu.max(LEAST_MTU_V4)),
+            Problem::TooBig(mtu) => Problem::TooBig(mtu.max(LEAST_MTU_V6)),
+            other => other,
         };
         let mut about = quoted.to_vec();
         retarget(&mut about, at, &inner, &sent);
@@ -147,7 +141,7 @@ impl Agent {
         let way_out = (self.next_hop(sent.src)).map_or(packet.meta.port, |(port, _)| port);
         let own = self.own_address(way_out, sent.src);
         let about = about.get(at..).unwrap_or(&[]);
-        self.send_error(Problem::TooBig(mtu.max(least)), about, own, sent.src);
+        self.send_error(problem, about, own, sent.src);
     }
 
     /// Whether some service sends a flow's packets on to a next hop of its choice.
@@ -166,6 +160,32 @@ impl Agent {
                     Some(FixedAction::Dispatch { .. })
                 )
             })
+    }
+}
+
+/// What an error about a tunnel means for the packet inside, which begins at `at` (RFC 2003, section 4; RFC 4213,
+/// section 3.4; RFC 2473, section 8). The client knows nothing of the tunnel, and takes its server for a host
+/// of our network: whatever does not arrive has not reached that host.
+fn problem_of_inner(frame: &[u8], view: &View, tunnel: u8, at: usize) -> Option<Problem> {
+    let code = packet::u8_at(frame, view.l4 + 1)?;
+    let overhead = u32::try_from(at - (view.l4 + BEFORE_QUOTE)).unwrap_or(0);
+    let too_big = |mtu: u32| {
+        let mtu = if mtu == 0 { MTU_UNSAID } else { mtu };
+        Problem::TooBig(mtu.saturating_sub(overhead))
+    };
+    match (view.tuple.proto, view.icmp, code) {
+        (proto::ICMP, 3, 4) => packet::u16_at(frame, view.l4 + 6).map(|mtu| too_big(mtu.into())),
+        (proto::ICMPV6, 2, _) => packet::u32_at(frame, view.l4 + 4).map(too_big),
+        // No network, host or protocol; no route or address; spent in transit.
+        (proto::ICMP, 3, 0..=2)
+        | (proto::ICMPV6, 1, 0 | 3)
+        | (proto::ICMP, 11, 0)
+        | (proto::ICMPV6, 3, 0) => Some(Problem::HostUnreachable),
+        // Nobody takes GUE there. Other tunnels have no ports.
+        (proto::ICMP, 3, 3) | (proto::ICMPV6, 1, 4) if tunnel == proto::UDP => {
+            Some(Problem::HostUnreachable)
+        }
+        _ => None,
     }
 }
 
