@@ -19,8 +19,7 @@ use crate::cover::covers_cube;
 use crate::entry::{Change, CriterionAct, CriterionEntry, Entry};
 use crate::flow::Part;
 use crate::message::{
-    AgentBody, Asking, Capability, Criteria, Criterion, Denied, Heartbeat, Reason, StaticAction,
-    Subject,
+    AgentBody, Asking, Capability, Criteria, Criterion, Heartbeat, Reason, StaticAction,
 };
 
 /// Entry ids of managers' criteria; the plan's own are below, fixed entries' above.
@@ -47,6 +46,8 @@ pub(super) struct CriteriaSet {
 struct Former {
     /// Tells the switch's answers for this change from those for an earlier one.
     number: u64,
+    /// What is to replace it.
+    wanted: Criteria,
     version: u64,
     entries: Vec<CriterionEntry>,
     /// Updates that the switch has not answered, and what it has refused.
@@ -87,12 +88,15 @@ impl Agent {
     ) {
         let until = self.now + self.criteria_lease(share.service);
         let manager = manager.clone();
+        let owner = Owner { share, manager };
+        let is_put_off = self.is_put_off(&owner, beat.criteria_version);
         let set = self
             .service(share.service)
-            .and_then(|s| s.criteria.get_mut(&Owner { share, manager }));
+            .and_then(|s| s.criteria.get_mut(&owner));
         let have = match set {
             Some(set) => {
-                if set.version == beat.criteria_version {
+                // Where the wanted version is refused, the former one stays.
+                if set.version == beat.criteria_version || is_put_off {
                     set.until = until;
                     set.epoch = epoch;
                 }
@@ -100,7 +104,7 @@ impl Agent {
             }
             None => 0,
         };
-        if have == beat.criteria_version {
+        if have == beat.criteria_version || is_put_off {
             let ack = Heartbeat {
                 sequence: beat.sequence,
                 criteria_version: have,
@@ -129,14 +133,11 @@ impl Agent {
             // Doubled or overtaken on its way: the newer one stands.
             return;
         }
-        if let Err((reason, text)) = self.check_criteria(owner, &new.list) {
-            return self.deny(
-                id,
-                owner.share,
-                Subject::Criteria(new.version),
-                reason,
-                text,
-            );
+        if self.puts_off(id, owner, new) {
+            return;
+        }
+        if let Err(why) = self.check_criteria(owner, &new.list) {
+            return self.put_off(id, owner, new.clone(), why);
         }
         let under_way = (self.service(service))
             .and_then(|s| s.criteria.get_mut(owner))
@@ -213,6 +214,7 @@ impl Agent {
             entries,
             change: Some(Former {
                 number,
+                wanted: new.clone(),
                 version: former.version,
                 entries: former.entries,
                 awaited,
@@ -338,7 +340,6 @@ impl Agent {
         let Some(former) = set.change.take() else {
             return;
         };
-        let subject = Subject::Criteria(set.version);
         let gone = if former.refused.is_some() {
             let gone = std::mem::replace(&mut set.entries, former.entries);
             set.version = former.version;
@@ -358,21 +359,19 @@ impl Agent {
         {
             s.criteria.insert(owner.clone(), set);
         }
-        if let Some(error) = former.refused {
-            let reason = match error {
-                WriteError::Full => Reason::TableFull,
-                _ => Reason::TargetRefused,
-            };
-            self.denied(reason);
-            let text = format!("a criterion was not installed: {error}");
-            let session = self.session_of(&owner.manager);
-            if let Some(session) = session.or_else(|| self.holder(owner.share)) {
-                let denied = Denied {
-                    subject,
-                    reason,
-                    text,
+        match former.refused {
+            None => self.accepted(owner),
+            Some(error) => {
+                let reason = match error {
+                    WriteError::Full => Reason::TableFull,
+                    _ => Reason::TargetRefused,
                 };
-                self.send(session, owner.share, AgentBody::Denied(denied));
+                let text = format!("a criterion was not installed: {error}");
+                let session = self.session_of(&owner.manager);
+                match session.or_else(|| self.holder(owner.share)) {
+                    Some(id) => self.put_off(id, owner, former.wanted, (reason, text)),
+                    None => self.denied(reason),
+                }
             }
         }
         if let Some((id, epoch, next)) = former.next {

@@ -3,7 +3,7 @@
 //!
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
-//! their leases), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
+//! their leases) and `refused` (those that cannot go in), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
 //! count), `host` and `neighbours` (the agent as a small host), `icmp`, `reset`, `quoted` and `fragments` (what the
 //! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
@@ -26,6 +26,7 @@ mod neighbours;
 mod path;
 mod plan_change;
 mod quoted;
+mod refused;
 mod reset;
 mod sessions;
 mod shares;
@@ -75,6 +76,7 @@ use interest::Question;
 use limits::Door;
 use neighbours::Neighbours;
 use plan_change::{Coming, Entering};
+use refused::Refusal;
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
 use slots::Slots;
@@ -105,6 +107,7 @@ struct Service {
     name: Arc<str>,
     shares: BTreeMap<u32, Tenure>,
     criteria: BTreeMap<Owner, CriteriaSet>,
+    refusals: BTreeMap<Owner, Refusal>,
     slots: [Slots; 2],
     criteria_slots: [Slots; 2],
     door: Door,
@@ -119,6 +122,7 @@ impl Service {
             name: plan.name.as_str().into(),
             shares: BTreeMap::from([(0, Tenure::default())]),
             criteria: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             slots: [
                 Slots::new(plan.forward.first_fixed_slot(), plan.forward.fixed_size),
                 (plan.reply.as_ref()).map_or_else(Slots::default, |r| {

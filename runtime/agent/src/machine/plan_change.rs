@@ -232,6 +232,7 @@ impl Agent {
     ) -> (PlanChange, T) {
         let old = self.plan.clone();
         let change = self.end_uncovered(&plan, places);
+        self.forget_refusals();
         self.dismiss();
         let done = services(self, &plan);
         self.retarget_tallies(&old, &plan, places);

@@ -37,6 +37,7 @@ impl Agent {
     /// Has the switch hold what it should.
     pub(super) fn bring_in_line(&mut self) {
         self.link = Link::Reconciling;
+        self.forget_refusals();
         self.drop_unused_tunnels();
         let mut desired = self.neighbour_state();
         desired.extend(self.tunnel_entries());

@@ -235,15 +235,108 @@ fn criteria_of_which_the_switch_refuses_one_leave_the_old_version_in_force() {
 
     w.said.clear();
     beat(&mut w, 2);
+    let in_force = Heartbeat {
+        sequence: 1,
+        criteria_version: 1,
+    };
+    assert_eq!(w.said[0].1.body, AgentBody::HeartbeatAck(in_force));
+    w.advance(S);
+    beat(&mut w, 2);
     let resync = |m: &AgentBody| matches!(m, AgentBody::Resync { have_version: 1 });
-    assert!(
-        w.said.iter().any(|(_, m)| resync(&m.body)),
-        "not acknowledged"
-    );
+    assert!(w.said.iter().any(|(_, m)| resync(&m.body)), "tried again");
     w.switch.refuses = |_| None;
     say(&mut w, LB, 1, ManagerBody::Criteria(new));
     assert_eq!(w.switch.criteria.len(), 3);
     assert!(w.switch.criteria.iter().any(|c| c.priority == 1001));
+}
+
+/// A second passes; the manager beats, and sends its criteria if it is asked for them.
+fn beats_for(w: &mut World, seconds: u32, wanted: &Criteria) -> u32 {
+    let mut asked = 0;
+    for _ in 0..seconds {
+        w.advance(S);
+        let before = w.said.len();
+        beat(w, wanted.version);
+        let resync = |m: &AgentBody| matches!(m, AgentBody::Resync { .. });
+        if w.said[before..].iter().any(|(_, m)| resync(&m.body)) {
+            asked += 1;
+            say(w, LB, 1, ManagerBody::Criteria(wanted.clone()));
+        }
+    }
+    asked
+}
+
+// A2.2
+#[test]
+fn criteria_that_cannot_go_in_are_denied_once_and_tried_again_with_a_growing_pause() {
+    let mut uncovered = criteria(&plan(), 2);
+    uncovered.list[0].cubes = vec![signalbox_lower::plan::Cube::default()];
+    for (wanted, reason) in [
+        (without_the_first_server(2), Reason::TableFull),
+        (uncovered, Reason::NotCovered),
+    ] {
+        let mut w = served();
+        w.switch.refuses = |u| {
+            let raised = matches!(&u.entry, Entry::Criterion(c) if c.priority == 1001);
+            (raised && u.change == Change::Insert).then_some(REFUSED)
+        };
+        say(&mut w, LB, 1, ManagerBody::Criteria(wanted.clone()));
+        assert_eq!(
+            beats_for(&mut w, 120, &wanted),
+            6,
+            "after 1, 3, 7, 15, 31 and 63 s"
+        );
+        assert_eq!(denials(&w), [(Subject::Criteria(2), reason)]);
+        assert_eq!(w.agent.counters().denials[&reason], 1);
+        assert_eq!(w.switch.criteria.len(), 4, "the former ones stay");
+    }
+}
+
+#[test]
+fn criteria_go_in_when_the_switch_has_room_again_or_is_another() {
+    let wanted = without_the_first_server(2);
+    for another in [false, true] {
+        let mut w = served();
+        w.switch.refuses = |u| {
+            let raised = matches!(&u.entry, Entry::Criterion(c) if c.priority == 1001);
+            (raised && u.change == Change::Insert).then_some(REFUSED)
+        };
+        say(&mut w, LB, 1, ManagerBody::Criteria(wanted.clone()));
+        beats_for(&mut w, 20, &wanted);
+        w.switch.refuses = |_| None;
+        if another {
+            w.feed(Input::SwitchDown {
+                reason: "gone".into(),
+            });
+            w.switch_up();
+            assert_eq!(beats_for(&mut w, 1, &wanted), 1, "asked for at once");
+        } else {
+            assert_eq!(beats_for(&mut w, 12, &wanted), 1, "31 s after the first");
+        }
+        assert!(w.switch.criteria.iter().any(|c| c.priority == 1001));
+        assert_eq!(beats_for(&mut w, 9, &wanted), 0, "acknowledged");
+    }
+}
+
+#[test]
+fn a_manager_that_comes_back_is_told_again_what_was_refused() {
+    let wanted = without_the_first_server(2);
+    let mut w = served();
+    w.switch.refuses = |u| {
+        let raised = matches!(&u.entry, Entry::Criterion(c) if c.priority == 1001);
+        (raised && u.change == Change::Insert).then_some(REFUSED)
+    };
+    say(&mut w, LB, 1, ManagerBody::Criteria(wanted.clone()));
+    beats_for(&mut w, 4, &wanted);
+    let tried = w.switch.log.len();
+    w.said.clear();
+    w.feed(Input::SessionOpened(9));
+    say(&mut w, 9, 1, hello("lb-1", 1));
+    for _ in 0..2 {
+        say(&mut w, 9, 1, ManagerBody::Criteria(wanted.clone()));
+    }
+    assert_eq!(denials(&w), [(Subject::Criteria(2), Reason::TableFull)]);
+    assert_eq!(w.switch.log.len(), tried, "and the switch is left alone");
 }
 
 #[test]
