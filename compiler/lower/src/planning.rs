@@ -284,7 +284,7 @@ impl Tables<'_> {
             action,
             &observe.criteria.cubes,
         )])?;
-        let limits = limits(observe.keep, model::Bounds::default());
+        let limits = limits(observe.keep, observe.bounds);
         Ok(ServicePlan {
             observe: Some(ObservePlan {
                 per_flow: observe.per_flow,
@@ -338,6 +338,20 @@ impl Tables<'_> {
         }
     }
 
+    /// How many fixed affinities of a direction there is room for.
+    fn fixed_size(self) -> u32 {
+        let bounds = match &self.service.kind {
+            ServiceKind::Balance(balance) => balance.bounds,
+            ServiceKind::Nat(nat) => nat.bounds,
+            ServiceKind::Observe(observe) => observe.bounds,
+            ServiceKind::Gate(gate) => {
+                return gate.bounds.connections.unwrap_or(0).max(FIXED_SIZE);
+            }
+            ServiceKind::Filter(_) => model::Bounds::default(),
+        };
+        bounds.flows.unwrap_or(FIXED_SIZE)
+    }
+
     fn forward(self, criteria: Vec<Criterion>) -> Result<PartPlan, LowerError> {
         self.part(self.id, "wildcard", criteria)
     }
@@ -355,7 +369,13 @@ impl Tables<'_> {
     ) -> Result<PartPlan, LowerError> {
         let fixed = format!("Cascade.{control}.fixed");
         let table = format!("Cascade.{control}.{criteria_table}");
-        part(self.service, criteria, FIXED_SIZE, Some(fixed), &table)
+        part(
+            self.service,
+            criteria,
+            self.fixed_size(),
+            Some(fixed),
+            &table,
+        )
     }
 }
 

@@ -484,9 +484,11 @@ pub enum OnDeath {
     Reset,
 }
 
-/// Bounds of a service's new flows; `None` is without a bound.
+/// Bounds of a service's flows; `None` is without a bound, but for `flows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bounds {
+    /// Flows at once, 1 to 4,194,304: the size of the service's tables. Default 65,536.
+    pub flows: Option<u32>,
     /// Flows at once that the other side has not answered.
     pub half_open: Option<u32>,
     /// The same for one source address.
@@ -512,6 +514,8 @@ pub struct Observe {
     pub on_close: bool,
     /// How long flows are kept.
     pub keep: Keep,
+    /// Bounds of flows.
+    pub bounds: Bounds,
     /// What happens without a manager's answer. Default route: nothing is counted by flow.
     pub fallback: Fallback,
 }

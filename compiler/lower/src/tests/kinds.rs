@@ -244,6 +244,7 @@ fn observe(per_flow: bool) -> ServiceKind {
         every: Some(Duration::from_secs(10)),
         on_close: true,
         keep: signalbox_policy::model::Keep::default(),
+        bounds: Bounds::default(),
         fallback: Fallback::Route,
     })
 }

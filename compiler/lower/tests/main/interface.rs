@@ -1,6 +1,6 @@
 //! What a controller sees of the program: the plan's names are those of the P4Info.
 
-use crate::rig::Rig;
+use crate::rig::{Rig, checked};
 use crate::{DUAL, WEB};
 
 #[test]
@@ -43,6 +43,32 @@ fn tables_and_counters_of_the_plan_are_in_the_p4info_with_their_sizes() {
                 .find(|c| c.preamble.as_ref().unwrap().name == part.stats);
             assert_eq!(counter.unwrap().size, i64::from(part.cells()));
         }
+    }
+}
+
+#[test]
+fn a_service_has_room_for_as_many_flows_as_the_policy_says() {
+    let text = |limit: &str| {
+        format!(
+            "network {{\n  port 1 a {{ address 203.0.113.1/24 }}\n  port 2 b {{ address 10.0.1.1/24 }}\n}}\n\
+             pool web {{ 10.0.1.10:80 }}\n\
+             service meter : observe {{ match tcp\n {limit} }}\n\
+             service web-lb : balance {{ match tcp.dst 203.0.113.80:80\n pick from @web by weighted }}\n\
+             cascade meter > web-lb\nmanagers {{ m serves meter, web-lb }}\n"
+        )
+    };
+    for (limit, wanted, count) in [("", 65_536, 3), ("limit 200000 flows", 200_000, 1)] {
+        let rig = Rig::load(&checked(&text(limit)));
+        let sizes: Vec<i64> = (rig.image.p4info.tables.iter())
+            .filter(|t| t.preamble.as_ref().unwrap().name.ends_with(".fixed"))
+            .map(|t| t.size)
+            .collect();
+        assert_eq!(sizes.len(), 3);
+        assert_eq!(
+            sizes.iter().filter(|size| **size == wanted).count(),
+            count,
+            "`{limit}`"
+        );
     }
 }
 

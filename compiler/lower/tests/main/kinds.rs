@@ -81,6 +81,7 @@ pub fn observe(criteria: Criteria, per_flow: bool) -> ServiceKind {
         every: None,
         on_close: true,
         keep: Keep::default(),
+        bounds: Bounds::default(),
         fallback: Fallback::Route,
     })
 }

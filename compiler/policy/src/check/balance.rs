@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Checker;
-use super::clauses::{LONGEST, Limits, SHORTEST, Seen};
+use super::clauses::{Bounded, LONGEST, Limits, SHORTEST, Seen};
 use super::criteria::Scope;
 use super::network::usable_unicast;
 use crate::diagnostic::Diagnostic;
@@ -80,7 +80,7 @@ impl Checker<'_> {
                     let what = "what becomes of a dead server's flows";
                     on_death = self.choice(what, word, &ON_DEATH).unwrap_or(on_death);
                 }
-                (ClauseBody::Limits(list), _) => self.limits(list, false, &mut limits),
+                (ClauseBody::Limits(list), _) => self.limits(list, Bounded::HalfOpen, &mut limits),
                 _ => self.misplaced(
                     clause,
                     "balance",

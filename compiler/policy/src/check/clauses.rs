@@ -12,8 +12,10 @@ use crate::tree::{ClauseBody, Limit, Name, ServiceClause, Spanned};
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// The shortest.
 pub(super) const SHORTEST: Duration = Duration::from_secs(1);
-/// The highest bound of flows.
+/// The highest bound of new flows.
 pub(super) const MOST_FLOWS: u32 = 1_000_000_000;
+/// The largest table of a service: a switch reserves memory for it.
+pub(super) const LARGEST_TABLE: u32 = 1 << 22;
 
 /// The clauses of a service that may stand once and have been seen.
 #[derive(Default)]
@@ -24,6 +26,28 @@ impl Seen<'_> {
     pub fn get(&self, keyword: &str) -> Option<Span> {
         let found = self.0.iter().find(|(word, _)| *word == keyword);
         found.map(|(_, span)| *span)
+    }
+}
+
+/// What of a service's flows can be bounded, besides their rate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bounded {
+    /// All of them: an observe service's, none of which is half open.
+    Flows,
+    /// Half-open ones, too.
+    HalfOpen,
+    /// The outside tuples of one source, too: of nat.
+    Tuples,
+}
+
+impl Bounded {
+    /// The words of a `limit`.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Flows => &["flows"],
+            Self::HalfOpen => &["flows", "half-open"],
+            Self::Tuples => &["flows", "half-open", "tuples"],
+        }
     }
 }
 
@@ -41,6 +65,11 @@ impl Limits {
     pub fn half_open(&self) -> Option<Span> {
         let found = self.seen.iter().find(|(what, _)| what.contains("half"));
         found.map(|(_, span)| *span)
+    }
+
+    /// Where the first bound stands, if one does.
+    pub fn first(&self) -> Option<Span> {
+        self.seen.first().map(|(_, span)| *span)
     }
 
     /// Where the bound of tuples stands, if it does.
@@ -115,29 +144,37 @@ impl Checker<'_> {
         out
     }
 
-    /// Adds the bounds of one `limit` clause; `tuples` says whether outside tuples can be bounded.
-    pub(super) fn limits(&mut self, limits: &[Limit], tuples: bool, into: &mut Limits) {
+    /// Adds the bounds of one `limit` clause.
+    pub(super) fn limits(&mut self, limits: &[Limit], bounded: Bounded, into: &mut Limits) {
         for limit in limits {
             let what = limit.what.as_ref().map(|w| w.value.as_str());
+            let known = what.is_none_or(|word| bounded.words().contains(&word));
             let name = match (limit.rate, what, limit.per_source) {
                 (true, None, false) => "the rate of new flows",
                 (true, None, true) => "the rate of new flows per source",
-                (false, Some("half-open"), false) => "half-open flows",
-                (false, Some("half-open"), true) => "half-open flows per source",
-                (false, Some("tuples"), true) if tuples => "tuples per source",
+                (false, Some("flows"), false) => "flows",
+                (false, Some("half-open"), false) if known => "half-open flows",
+                (false, Some("half-open"), true) if known => "half-open flows per source",
+                (false, Some("tuples"), true) if known => "tuples per source",
                 _ => {
-                    self.bad_limit(limit, tuples);
+                    self.bad_limit(limit, bounded);
                     continue;
                 }
             };
             if !self.first_limit(limit, name, into) {
                 continue;
             }
-            let count = Some(self.count(limit.count.span, limit.count.value, MOST_FLOWS));
+            let most = if what == Some("flows") {
+                LARGEST_TABLE
+            } else {
+                MOST_FLOWS
+            };
+            let count = Some(self.count(limit.count.span, limit.count.value, most));
             let bounds = &mut into.bounds;
             match (limit.rate, what, limit.per_source) {
                 (true, _, false) => bounds.new_per_second = count,
                 (true, _, true) => bounds.new_per_second_per_source = count,
+                (false, Some("flows"), _) => bounds.flows = count,
                 (false, Some("tuples"), _) => into.tuples = count,
                 (false, _, false) => bounds.half_open = count,
                 (false, _, true) => bounds.half_open_per_source = count,
@@ -168,12 +205,8 @@ impl Checker<'_> {
         false
     }
 
-    fn bad_limit(&mut self, limit: &Limit, tuples: bool) {
-        let known: &[&str] = if tuples {
-            &["half-open", "tuples"]
-        } else {
-            &["half-open"]
-        };
+    fn bad_limit(&mut self, limit: &Limit, bounded: Bounded) {
+        let known = bounded.words();
         let n = limit.count.value;
         let d = match &limit.what {
             Some(what) if !known.contains(&what.value.as_str()) => {
@@ -188,6 +221,14 @@ impl Checker<'_> {
                 "write `limit {n}/s`, or `limit {n} {}`",
                 what.value
             )),
+            Some(what) if what.value == "flows" => Diagnostic::error(
+                "bad-limit",
+                limit.span,
+                "all flows of a service share its tables",
+            )
+            .help(format!(
+                "write `limit {n} flows`; bound a source's new flows, as `limit 50/s per source`"
+            )),
             Some(what) => Diagnostic::error(
                 "bad-limit",
                 what.span,
@@ -197,15 +238,19 @@ impl Checker<'_> {
                 "bound those of one inside address: `limit {n} tuples per source`"
             )),
             None => {
-                let more = if tuples {
-                    format!(", or `limit {n} tuples per source`")
-                } else {
-                    String::new()
-                };
+                let mut more = String::new();
+                if bounded != Bounded::Flows {
+                    more += &format!(
+                        ", `limit {n} half-open` for flows that the other side has not answered"
+                    );
+                }
+                if bounded == Bounded::Tuples {
+                    more += &format!(", or `limit {n} tuples per source`");
+                }
                 Diagnostic::error("bad-limit", limit.span, "it is not said what is limited").help(
                     format!(
-                        "write `limit {n}/s` for new flows in a second, `limit {n} half-open` for flows \
-                         that the other side has not answered{more}"
+                        "write `limit {n}/s` for new flows in a second, `limit {n} flows` for all flows at \
+                         once{more}"
                     ),
                 )
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use signalbox_proofs::absorb;
 
 use super::Checker;
-use super::clauses::{LONGEST, Limits, MOST_FLOWS, SHORTEST, Seen};
+use super::clauses::{LARGEST_TABLE, LONGEST, Limits, MOST_FLOWS, SHORTEST, Seen};
 use super::criteria::Scope;
 use super::formula::MAX_UNION;
 use crate::diagnostic::Diagnostic;
@@ -288,8 +288,13 @@ impl Checker<'_> {
             }
             _ => return self.bad_gate_limit(limit),
         };
+        let most = if name == "connections" {
+            LARGEST_TABLE
+        } else {
+            MOST_FLOWS
+        };
         if self.first_limit(limit, name, seen) {
-            *place = Some(self.count(limit.count.span, n, MOST_FLOWS));
+            *place = Some(self.count(limit.count.span, n, most));
         }
     }
 

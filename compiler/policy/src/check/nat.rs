@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Checker;
-use super::clauses::{LONGEST, Limits, Seen};
+use super::clauses::{Bounded, LONGEST, Limits, Seen};
 use super::criteria::Scope;
 use super::network::usable_unicast;
 use crate::diagnostic::Diagnostic;
@@ -64,7 +64,7 @@ impl Checker<'_> {
                 (ClauseBody::Choice(word), "inbound") => {
                     inbound = self.choice("who may send in", word, &INBOUND);
                 }
-                (ClauseBody::Limits(list), _) => self.limits(list, true, &mut limits),
+                (ClauseBody::Limits(list), _) => self.limits(list, Bounded::Tuples, &mut limits),
                 (ClauseBody::Fallback(word), _) => fallback = self.fallback(word),
                 _ => self.misplaced(
                     clause,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Checker;
-use super::clauses::{LONGEST, SHORTEST, Seen};
+use super::clauses::{Bounded, LONGEST, Limits, SHORTEST, Seen};
 use super::criteria::Scope;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Fallback, Keep, Observe, ServiceKind};
@@ -18,6 +18,7 @@ impl Checker<'_> {
         let mut fallback = Fallback::Route;
         let (mut per_flow, mut flags) = (true, false);
         let mut report: Option<(Option<Duration>, bool)> = None;
+        let mut limits = Limits::default();
         let mut seen = Seen::default();
         for clause in &item.clauses {
             self.once(&mut seen, clause);
@@ -37,10 +38,11 @@ impl Checker<'_> {
                     keep.closed = closed.unwrap_or(keep.closed);
                 }
                 ClauseBody::Fallback(word) => fallback = self.fallback(word),
+                ClauseBody::Limits(list) => self.limits(list, Bounded::Flows, &mut limits),
                 _ => self.misplaced(
                     clause,
                     "observe",
-                    "`match`, `count`, `report`, `keep` or `fallback`",
+                    "`match`, `count`, `report`, `keep`, `limit` or `fallback`",
                 ),
             }
         }
@@ -50,7 +52,7 @@ impl Checker<'_> {
         }
         let (every, on_close) = report.unwrap_or((None, per_flow));
         if !per_flow {
-            self.without_flows(item, &seen, every.is_some(), on_close);
+            self.without_flows(item, &seen, &limits, every.is_some(), on_close);
         }
         let criteria = self.criteria(scope, &matches)?;
         if per_flow && criteria.cubes.iter().any(|c| !c.tcp_flags.is_any()) {
@@ -64,6 +66,7 @@ impl Checker<'_> {
             every,
             on_close: on_close && per_flow,
             keep,
+            bounds: limits.bounds,
             fallback,
         }))
     }
@@ -126,13 +129,22 @@ impl Checker<'_> {
     }
 
     /// Reports what is only of flows where none is counted by itself.
-    fn without_flows(&mut self, item: &ServiceItem, seen: &Seen<'_>, every: bool, on_close: bool) {
+    fn without_flows(
+        &mut self,
+        item: &ServiceItem,
+        seen: &Seen<'_>,
+        limits: &Limits,
+        every: bool,
+        on_close: bool,
+    ) {
         let flows = [
             ("keep", "flows are kept"),
             ("fallback", "a manager is asked about flows"),
         ];
-        for (keyword, what) in flows {
-            if let Some(span) = seen.get(keyword) {
+        let found = flows.map(|(keyword, what)| (seen.get(keyword), what));
+        let bounded = [(limits.first(), "flows are bounded")];
+        for (span, what) in found.into_iter().chain(bounded) {
+            if let Some(span) = span {
                 self.report(
                     Diagnostic::error("no-flows", span, format!("{what}, and none is counted"))
                         .help("leave it out, or write `per flow` after `count`"),

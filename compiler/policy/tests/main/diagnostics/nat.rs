@@ -88,7 +88,17 @@ fn what_a_limit_bounds_is_always_said() {
         &with("limit 64/s half-open"),
         &["error bad-limit half-open"],
     );
-    check(&with("limit 64 flows"), &["error unknown-word flows"]);
+    check(&with("limit 64 flows"), &[]);
+    check(&with("limit 64 hosts"), &["error unknown-word hosts"]);
+    check(
+        &with("limit 64 flows per source"),
+        &["error bad-limit 64 flows per source"],
+    );
+    check(&with("limit 4194304 flows"), &[]);
+    check(
+        &with("limit 4194305 flows"),
+        &["error out-of-range 4194305"],
+    );
     check(&with("limit 0/s"), &["error out-of-range 0/s"]);
     check(&with("limit 64/m"), &["error bad-token 64/m"]);
     check(
@@ -97,8 +107,9 @@ fn what_a_limit_bounds_is_always_said() {
     );
     assert_eq!(
         help(&with("limit 64 per source")),
-        "write `limit 64/s` for new flows in a second, `limit 64 half-open` for flows that the other \
-         side has not answered, or `limit 64 tuples per source`"
+        "write `limit 64/s` for new flows in a second, `limit 64 flows` for all flows at once, \
+         `limit 64 half-open` for flows that the other side has not answered, \
+         or `limit 64 tuples per source`"
     );
 }
 

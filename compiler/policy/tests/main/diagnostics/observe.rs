@@ -29,8 +29,12 @@ fn an_observe_service_says_what_it_counts_and_when_it_reports() {
         &["error misplaced-clause allow"],
     );
     check(
-        &observe("match ip\nlimit 5/s"),
-        &["error misplaced-clause limit"],
+        &observe("match ip\nlimit 5/s, 200000 flows, 2/s per source"),
+        &[],
+    );
+    check(
+        &observe("match ip\nlimit 5 half-open"),
+        &["error unknown-word half-open"],
     );
     check(
         &format!("{NETWORK}service o : observe {{ match ip }}\n"),
@@ -75,6 +79,10 @@ fn what_is_counted_and_reported_makes_sense() {
             "error no-flows keep idle 5m",
             "error no-flows fallback drop",
         ],
+    );
+    check(
+        &with("count packets, bytes\nreport every 10s\nlimit 5 flows"),
+        &["error no-flows 5 flows"],
     );
     check(&with("report every 100ms"), &["error out-of-range 100ms"]);
     check(
