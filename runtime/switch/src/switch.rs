@@ -214,21 +214,7 @@ impl Switch {
             self.last_sweep = Some(now);
         }
         for (index, table) in self.state.tables.iter_mut().enumerate() {
-            for at in 0..table.places_ever() {
-                let last_hit = table.hot(at).last_hit;
-                let generation = table.generation(at);
-                let Some(cold) = table.cold_mut(at) else {
-                    continue;
-                };
-                let timeout = cold.idle_timeout;
-                if timeout == 0 || now.saturating_sub(last_hit) < timeout {
-                    cold.next_notice = 0;
-                    continue;
-                }
-                if now < cold.next_notice {
-                    continue;
-                }
-                cold.next_notice = now.saturating_add(timeout);
+            table.sweep(now, |at, generation| {
                 notices.push(IdleNotice {
                     table: TableId(index as u32),
                     entry: EntryHandle {
@@ -236,7 +222,7 @@ impl Switch {
                         generation,
                     },
                 });
-            }
+            });
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn start_table(
             idle_timeout: entry.idle_timeout,
             metadata: entry.metadata.into(),
             initial: true,
-            next_notice: 0,
+            next_look: 0,
         };
         state.insert(run, &data, key, cold, 0);
     }

@@ -270,7 +270,7 @@ impl Switch {
             idle_timeout: entry.idle_timeout,
             metadata: entry.metadata.into(),
             initial: false,
-            next_notice: 0,
+            next_look: 0,
         };
         let index = state.insert(run, &data, key, cold, now);
         Ok(EntryHandle {
@@ -304,11 +304,9 @@ impl Switch {
             return Err(ControlError::ConstTable(parts.schema.name.clone()));
         }
         state.set_run(at, run, &data);
-        state.touch(at, now);
+        state.set_timeout(at, idle_timeout, now);
         if let Some(cold) = state.cold_mut(at) {
-            cold.idle_timeout = idle_timeout;
             cold.metadata = metadata.into();
-            cold.next_notice = 0;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! An entry keeps its place (its index) while it lives; the lowest free place is taken first, since
 //! ties of priority go to the lowest place, as in bmv2. Keys come packed by the loader's plan.
 
+mod ageing;
 mod hash;
 mod key;
 mod records;
@@ -11,6 +12,7 @@ mod tuple;
 #[cfg(test)]
 mod tests;
 
+use ageing::{Ageing, Look};
 pub(crate) use hash::{HashIndex, hash_words};
 pub(crate) use key::{CompiledKey, compile};
 use records::Records;
@@ -73,8 +75,8 @@ pub(crate) struct Cold {
     pub(crate) idle_timeout: Micros,
     pub(crate) metadata: Box<[u8]>,
     pub(crate) initial: bool,
-    /// Before then no further idle notice goes out; 0 when none has since the last hit.
-    pub(crate) next_notice: u64,
+    /// When it is next looked at for idleness; 0 without a timeout.
+    pub(crate) next_look: Micros,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +92,7 @@ pub(crate) struct TableState {
     cold: Vec<Option<Box<Cold>>>,
     generations: Vec<u32>,
     meters: Vec<Option<Box<Meter>>>,
+    ageing: Ageing,
     free: BinaryHeap<Reverse<u32>>,
     len: usize,
     index: Index,
@@ -122,6 +125,7 @@ impl TableState {
             cold: Vec::new(),
             generations: Vec::new(),
             meters: Vec::new(),
+            ageing: Ageing::default(),
             free: BinaryHeap::new(),
             len: 0,
             index: if table.exact {
@@ -178,11 +182,6 @@ impl TableState {
         self.records.hot(at)
     }
 
-    #[inline]
-    pub(crate) fn touch(&mut self, at: u32, now: u64) {
-        self.records.touch(at, now);
-    }
-
     /// What a hit needs of an entry: see [`Records::record`].
     #[inline]
     pub(crate) fn record(&mut self, at: u32) -> &mut [u64] {
@@ -226,11 +225,6 @@ impl TableState {
 
     pub(crate) fn generation(&self, at: u32) -> u32 {
         self.generations.get(at as usize).copied().unwrap_or(0)
-    }
-
-    /// Places lie below this one.
-    pub(crate) fn places_ever(&self) -> u32 {
-        self.cold.len() as u32
     }
 
     /// The places in use, in rising order.
@@ -297,9 +291,68 @@ impl TableState {
             }
         }
         cold.key = (!self.plain).then(|| Box::new(key));
+        let timeout = cold.idle_timeout;
         self.cold[at as usize] = Some(Box::new(cold));
         self.len += 1;
+        self.set_timeout(at, timeout, now);
         at
+    }
+
+    /// Starts an entry's idle timer; without one where the timeout is 0.
+    pub(crate) fn set_timeout(&mut self, at: u32, timeout: Micros, now: Micros) {
+        let due = match timeout {
+            0 => 0,
+            _ => now.saturating_add(timeout),
+        };
+        self.records.touch(at, now);
+        if let Some(cold) = self.cold_mut(at) {
+            cold.idle_timeout = timeout;
+        }
+        self.look_again(at, due);
+    }
+
+    /// The entry is looked at for idleness then, and not before; not at all if that is 0.
+    fn look_again(&mut self, at: u32, due: Micros) {
+        let generation = self.generation(at);
+        if let Some(cold) = self.cold_mut(at) {
+            cold.next_look = due;
+        }
+        if due != 0 {
+            self.ageing.add(Look {
+                due,
+                at,
+                generation,
+            });
+        }
+    }
+
+    /// Calls `idle` with place and generation of each entry that was idle for its timeout, and again after
+    /// every further one, in the order of places.
+    pub(crate) fn sweep(&mut self, now: Micros, mut idle: impl FnMut(u32, u32)) {
+        let mut found: Vec<(u32, u32)> = Vec::new();
+        while let Some(look) = self.ageing.due(now) {
+            let last_hit = match self.cold(look.at) {
+                Some(_) if is_current(&self.cold, &self.generations, &look) => {
+                    self.hot(look.at).last_hit
+                }
+                _ => continue,
+            };
+            let timeout = self.cold(look.at).map_or(0, |cold| cold.idle_timeout);
+            let due = last_hit.saturating_add(timeout);
+            if due > now {
+                self.look_again(look.at, due);
+            } else {
+                found.push((look.at, look.generation));
+                self.look_again(look.at, now.saturating_add(timeout));
+            }
+        }
+        let (cold, generations) = (&self.cold, &self.generations);
+        self.ageing
+            .prune(self.len, |look| is_current(cold, generations, look));
+        found.sort_unstable();
+        for (at, generation) in found {
+            idle(at, generation);
+        }
     }
 
     /// Replaces what an entry runs.
@@ -326,4 +379,11 @@ impl TableState {
         self.len -= 1;
         Some(cold)
     }
+}
+
+/// Whether a look is the one that its entry waits for.
+fn is_current(cold: &[Option<Box<Cold>>], generations: &[u32], look: &Look) -> bool {
+    let at = look.at as usize;
+    let awaited = cold.get(at).and_then(|c| c.as_ref()).map(|c| c.next_look);
+    awaited == Some(look.due) && generations.get(at) == Some(&look.generation)
 }

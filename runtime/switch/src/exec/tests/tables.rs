@@ -320,6 +320,46 @@ fn idle_entries_are_reported_again_after_every_further_timeout() {
     }
 }
 
+#[test]
+fn whoever_was_modified_deleted_or_inserted_again_is_reported_by_its_new_timeout() {
+    let mut sample = sample();
+    *sample.at("/pipelines/0/tables/0/support_timeout") = json!(true);
+    let mut switch = sample.switch();
+    let place = |switch: &mut crate::Switch, now, key, timeout| {
+        let to = call(switch, "to", Some(1));
+        let entry = Entry {
+            idle_timeout: timeout,
+            ..Entry::new(vec![Match::exact(key)], 0, to)
+        };
+        switch.table_insert(now, TABLE, entry).unwrap()
+    };
+    let sweep = |switch: &mut crate::Switch, now| {
+        let mut notices = Vec::new();
+        switch.idle_sweep(now, &mut notices);
+        notices.iter().map(|n| n.entry).collect::<Vec<_>>()
+    };
+    let modify = |switch: &mut crate::Switch, now, handle, timeout| {
+        let to = call(switch, "to", Some(2)).into();
+        switch
+            .table_modify(now, TABLE, handle, to, timeout, Vec::new())
+            .unwrap();
+    };
+    let [sooner, never, later] =
+        [(1u64, 100), (2, 100), (3, 100)].map(|(key, t)| place(&mut switch, 0, key, t));
+    modify(&mut switch, 10, sooner, 50);
+    modify(&mut switch, 10, never, 0);
+    modify(&mut switch, 10, later, 200);
+    let gone = place(&mut switch, 0, 4, 100);
+    switch.table_delete(TABLE, gone).unwrap();
+    let again = place(&mut switch, 20, 4, 60);
+    assert_eq!(sweep(&mut switch, 59), []);
+    assert_eq!(sweep(&mut switch, 60), [sooner]);
+    assert_eq!(sweep(&mut switch, 100), [again]);
+    // One sweep tells of each entry once, in the table's order, however late it comes.
+    assert_eq!(sweep(&mut switch, 1_000), [sooner, later, again]);
+    assert_eq!(sweep(&mut switch, 1_000), []);
+}
+
 /// The table of `sample`, with an action selector over the byte after the key.
 fn selector() -> Sample {
     let mut sample = sample();
