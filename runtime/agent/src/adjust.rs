@@ -58,18 +58,17 @@ impl Adjust {
 /// `seq +5 ack +4294967291 window <<7`; what changes nothing is left out.
 impl fmt::Display for Adjust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("adjust")?;
-        if self.sequence != 0 {
-            write!(f, " seq +{}", self.sequence)?;
-        }
-        if self.acknowledgement != 0 {
-            write!(f, " ack +{}", self.acknowledgement)?;
-        }
         let by = self.window_shift.unsigned_abs();
-        match self.window_shift {
-            0 => Ok(()),
-            1.. => write!(f, " window <<{by}"),
-            _ => write!(f, " window >>{by}"),
+        let parts = [
+            (self.sequence != 0).then(|| format!("seq +{}", self.sequence)),
+            (self.acknowledgement != 0).then(|| format!("ack +{}", self.acknowledgement)),
+            (self.window_shift > 0).then(|| format!("window <<{by}")),
+            (self.window_shift < 0).then(|| format!("window >>{by}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => f.write_str("nothing"),
+            false => f.write_str(&parts.join(" ")),
         }
     }
 }
@@ -131,11 +130,8 @@ mod tests {
             }
             .to_string()
         };
-        assert_eq!(text(0, 0, 0), "adjust");
-        assert_eq!(
-            text(5, u32::MAX, 7),
-            "adjust seq +5 ack +4294967295 window <<7"
-        );
-        assert_eq!(text(0, 0, -3), "adjust window >>3");
+        assert_eq!(text(0, 0, 0), "nothing");
+        assert_eq!(text(5, u32::MAX, 7), "seq +5 ack +4294967295 window <<7");
+        assert_eq!(text(0, 0, -3), "window >>3");
     }
 }

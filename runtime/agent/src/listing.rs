@@ -102,7 +102,10 @@ impl FlowStatus {
                 Some((to, Tunnel::Gue)) => format!("dispatch {to} by gue"),
             },
             FixedAction::Translate(to) => to.to_string(),
-            FixedAction::Adjust(by) => by.to_string(),
+            FixedAction::Adjust(by) => match flow.action(part.other()) {
+                Some(FixedAction::Adjust(back)) => format!("adjust {by}, back {back}"),
+                _ => format!("adjust {by}"),
+            },
         };
         let translated = match action {
             FixedAction::Translate(to) => Some(to),

@@ -96,7 +96,7 @@ fn a_gates_manager_has_the_numbers_of_a_flow_adjusted_in_both_directions() {
     let listed = w.agent.flows();
     assert_eq!(
         (listed[0].decision.as_str(), listed[0].translated),
-        ("adjust ack +4294967040", None)
+        ("adjust ack +4294967040, back seq +256 window >>7", None)
     );
     assert_eq!(listed[0].back, Some(flow.reversed()));
 }
