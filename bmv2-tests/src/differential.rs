@@ -648,6 +648,12 @@ fn hosts(image: &Image) -> Vec<Neighbour> {
             add(server.address);
         }
     }
+    for service in plan.services.iter().filter(|one| one.gate.is_some()) {
+        let cubes = service.forward.criteria.iter().flat_map(|one| &one.cubes);
+        cubes
+            .filter_map(|cube| cube.dst)
+            .for_each(|dst| add(dst.value));
+    }
     for route in &plan.routes {
         add(route.via);
     }

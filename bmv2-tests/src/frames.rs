@@ -30,10 +30,42 @@ pub struct Path {
     pub ttl: u8,
 }
 
+/// A TCP header's numbers, window and options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number, also where the ACK flag is not set.
+    pub acknowledgement: u32,
+    /// Window, as it stands in the header.
+    pub window: u16,
+    /// Options, padded to a multiple of four bytes.
+    pub options: Vec<u8>,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers {
+            sequence: 1000,
+            acknowledgement: 0,
+            window: 4096,
+            options: Vec::new(),
+        }
+    }
+}
+
 impl Path {
     /// A TCP segment.
     pub fn tcp(&self, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut tcp = etherparse::TcpHeader::new(self.from.port(), self.to.port(), 1000, 4096);
+        self.segment(flags, &Numbers::default(), payload)
+    }
+
+    /// A TCP segment with these numbers.
+    pub fn segment(&self, flags: u8, numbers: &Numbers, payload: &[u8]) -> Vec<u8> {
+        let (from, to) = (self.from.port(), self.to.port());
+        let mut tcp = etherparse::TcpHeader::new(from, to, numbers.sequence, numbers.window);
+        tcp.acknowledgment_number = numbers.acknowledgement;
+        tcp.set_options_raw(&numbers.options).unwrap();
         tcp.fin = flags & flags::FIN != 0;
         tcp.syn = flags & flags::SYN != 0;
         tcp.rst = flags & flags::RST != 0;

@@ -7,15 +7,15 @@ use super::{Draw, PREFIXES, condition};
 /// A service's name and its text.
 type Text = (String, String);
 
-/// The text of a random policy that the checker takes: filter, balance (every way), nat (every form) and
-/// observe, in any order.
+/// The text of a random policy that the checker takes: filter, balance (every way), nat (every form), gate
+/// and observe, in any order.
 ///
 /// # Panics
 /// None of many is valid.
 pub fn cascade(draw: &mut Draw) -> String {
     for _ in 0..200 {
         let text = attempt(draw);
-        if signalbox_policy::check(&text, "random.policy")
+        if signalbox_policy::check_with_gates(&text, "random.policy")
             .policy
             .is_some()
         {
@@ -44,6 +44,9 @@ fn attempt(draw: &mut Draw) -> String {
         services.push(service);
     }
     services.extend(nats(draw, dual));
+    for number in 0..draw.below(3) {
+        services.push(gate(draw, number, dual));
+    }
     for number in 0..draw.below(3) {
         services.push(observe(draw, number, dual));
     }
@@ -179,6 +182,33 @@ fn nats(draw: &mut Draw, dual: bool) -> Vec<Text> {
         (name.to_owned(), text)
     };
     forms.into_iter().map(text).collect()
+}
+
+/// Before a host, a balanced address or a pool's server; whom it lets in may be fewer than ask.
+fn gate(draw: &mut Draw, number: usize, dual: bool) -> Text {
+    let v6 = dual && draw.once_in(2);
+    let at = if v6 {
+        draw.pick(&[
+            "[2001:db8:2::9]:22",
+            "[2001:db8:1::80]:80",
+            "[2001:db8:2::10]:8000",
+        ])
+    } else {
+        draw.pick(&[
+            "10.0.1.9:22",
+            "203.0.113.80:80",
+            "203.0.113.80:443",
+            "10.0.1.10:8000",
+            "10.0.2.10:8000",
+        ])
+    };
+    let allow = match draw.below(3) {
+        0 if !v6 => draw.pick(&["ip.src in 203.0.113.0/28", "ip.src in 10.0.0.0/8"]),
+        _ => "ip",
+    };
+    let name = format!("gate-{number}");
+    let text = format!("service {name} : gate {{\n  match tcp.dst {at}\n  allow {allow}\n}}\n");
+    (name, text)
 }
 
 fn observe(draw: &mut Draw, number: usize, dual: bool) -> Text {

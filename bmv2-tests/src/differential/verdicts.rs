@@ -7,14 +7,16 @@ use std::net::{IpAddr, SocketAddr};
 use signalbox_lower::entries::{Match, PlannedEntry, Value};
 use signalbox_lower::plan::PartPlan;
 use signalbox_p4runtime::proto::p4::v1::update::Type as Change;
-use signalbox_policy::eval::{Dispatch, FixedAction, FlowKey, Outcome, Part, Resume, Tunnel};
+use signalbox_policy::eval::{
+    Adjust, Dispatch, FixedAction, FlowKey, Outcome, Part, Resume, Tunnel,
+};
 use signalbox_policy::model::{
-    Balance, Fallback, Nat, NatSource, ServiceIndex, ServiceKind, Way, address_bits,
+    Balance, Cube, Fallback, Nat, NatSource, ServiceIndex, ServiceKind, Way, address_bits,
 };
 
 use super::{Draw, Pair};
 use crate::bench::{Carried, ask_entries, bits};
-use crate::frames::{Path, flags};
+use crate::frames::{Numbers, Path, flags};
 use crate::image::Image;
 use crate::targets::Target;
 
@@ -99,7 +101,12 @@ impl<'i> Interleaving<'i> {
                     }
                     ends.extend(to.into_iter().map(|to| (to, proto, port)));
                 }
-                ServiceKind::Filter(_) | ServiceKind::Gate(_) | ServiceKind::Observe(_) => {}
+                ServiceKind::Gate(gate) => {
+                    let to =
+                        |cube: &Cube| (cube.family.address(cube.dst.value), 6, cube.dst_port.value);
+                    ends.extend(gate.criteria.cubes.iter().map(to));
+                }
+                ServiceKind::Filter(_) | ServiceKind::Observe(_) => {}
             }
         }
         if ends.is_empty() {
@@ -161,7 +168,7 @@ impl<'i> Interleaving<'i> {
                     flags::FIN | flags::ACK,
                     flags::RST,
                 ];
-                path.tcp(draw.pick(&set), &payload)
+                path.segment(draw.pick(&set), &numbers(draw), &payload)
             }
             17 => path.udp(&payload),
             1 | 58 if (key.proto == 1) == key.src.is_ipv4() => {
@@ -294,14 +301,19 @@ impl<'i> Interleaving<'i> {
                 Fallback::Route => self.resume(&held),
             };
         };
+        let mut adjusts = false;
         for (part, key, action) in affinities {
+            adjusts |= matches!(action, FixedAction::Adjust(_));
             self.put(service, part, key, action);
         }
         // A late answer installs, and sends nothing.
         if draw.once_in(8) {
             return Ok("late");
         }
-        self.resume(&held)
+        match self.resume(&held)? {
+            "forwarded" if adjusts => Ok("adjusted"),
+            word => Ok(word),
+        }
     }
 
     /// What a manager may decide, as the affinities that the evaluator has now; none is the fallback.
@@ -319,6 +331,19 @@ impl<'i> Interleaving<'i> {
             }
             ServiceKind::Balance(balance) if part == Part::Forward => {
                 self.serve(draw, service, balance, flow)
+            }
+            ServiceKind::Gate(_) => {
+                // Its manager has opened both connections, whoever spoke last.
+                let flow = match part {
+                    Part::Forward => flow,
+                    Part::Reply => flow.reversed(),
+                };
+                let (there, back) = (deltas(draw), deltas(draw));
+                self.pair.evaluator.hand_over(service, flow, there, back);
+                Some(vec![
+                    (Part::Reply, flow.reversed(), FixedAction::Adjust(back)),
+                    (Part::Forward, flow, FixedAction::Adjust(there)),
+                ])
             }
             ServiceKind::Nat(nat) => {
                 let to = match part {
@@ -508,6 +533,29 @@ impl<'i> Interleaving<'i> {
         let written = self.pair.bench.write(change, std::slice::from_ref(&entry));
         written.unwrap_or_else(|error| panic!("{place:?}: {error}"));
         self.entries.insert(place, entry);
+    }
+}
+
+/// A segment's numbers: anywhere, or where they wrap.
+fn numbers(draw: &mut Draw) -> Numbers {
+    let number = |draw: &mut Draw| match draw.once_in(2) {
+        true => 0u32.wrapping_sub(draw.below(70_000) as u32),
+        false => draw.below(1 << 31) as u32,
+    };
+    Numbers {
+        sequence: number(draw),
+        acknowledgement: number(draw),
+        window: (draw.below(1 << 16) >> draw.below(16)) as u16,
+        options: vec![1; 4 * draw.below(11)],
+    }
+}
+
+/// What a gate may add to one direction.
+fn deltas(draw: &mut Draw) -> Adjust {
+    Adjust {
+        sequence: draw.pick(&[0, 1, 0x7fff_ffff, 0xffff_fff0, 0x1234_5678]),
+        acknowledgement: draw.pick(&[0, 0xffff_ffff, 0x8000_0001, 16, 0xedcb_a988]),
+        window_shift: draw.below(29) as i8 - 14,
     }
 }
 

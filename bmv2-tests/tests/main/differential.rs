@@ -81,6 +81,7 @@ fn evaluator_and_switch_agree_on_random_cascades_and_interleavings_of_verdicts()
     // Traffic that shows nothing would agree on everything.
     let met = met.into_inner();
     let words = [
+        "adjusted",
         "asked about",
         "dropped",
         "dropped by the verdict",

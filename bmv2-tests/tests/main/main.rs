@@ -12,6 +12,7 @@
 
 mod differential;
 mod fuzz_corpora;
+mod gates;
 mod naming;
 mod outcomes;
 mod scenarios;

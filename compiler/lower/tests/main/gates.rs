@@ -4,9 +4,6 @@
 use std::net::IpAddr;
 
 use etherparse::{PacketBuilder, TcpHeader};
-use signalbox_policy::model::{
-    Allow, GATE_KEEP, Gate, GateBounds, GateTimes, Policy, Refuse, ServiceKind, Span,
-};
 
 use crate::frames::{HOST, ip, look, mac, tuple};
 use crate::rewriting::numbers;
@@ -17,56 +14,29 @@ const CLIENT: &str = "203.0.113.9";
 const SERVICE: &str = "203.0.113.80";
 const SERVER: &str = "10.0.1.10";
 
-/// Two gates around a balancer; the filters stand for the gates.
+/// Two gates around a balancer, and one alone.
 const SITE: &str = "
 network {
   port 1 clients { address 203.0.113.1/24 address 2001:db8:1::1/64 }
   port 2 rack { address 10.0.1.1/24 address 2001:db8:2::1/64 }
 }
 pool web { 10.0.1.10:8080 }
-service outer : filter { deny tcp.dst 203.0.113.80:80 deny tcp.dst [2001:db8:2::10]:22 }
-service web-lb : balance { match tcp.dst 203.0.113.80:80 pick from @web by round-robin }
-service inner : filter { deny tcp.dst 10.0.1.10:8080 }
-cascade outer > web-lb > inner
-managers { lb-1 serves web-lb }
-";
-
-/// Makes gates of filters, which ask about what those denied.
-fn gates(mut policy: Policy, names: &[&str]) -> Policy {
-    for service in &mut policy.services {
-        let ServiceKind::Filter(filter) = &service.kind else {
-            continue;
-        };
-        if !names.contains(&service.name.as_str()) {
-            continue;
-        }
-        let mut criteria = filter.rules[0].criteria.clone();
-        let rules = filter.rules.iter();
-        criteria.cubes = rules.flat_map(|r| r.criteria.cubes.clone()).collect();
-        let allow = Allow {
-            criteria: criteria.clone(),
-            when: None,
-            span: Span::default(),
-        };
-        service.kind = ServiceKind::Gate(Gate {
-            criteria,
-            allow: vec![allow],
-            refuse: Refuse::Drop,
-            look: Vec::new(),
-            bounds: GateBounds::default(),
-            mss: None,
-            window_scale: 7,
-            times: GateTimes::default(),
-            keep: GATE_KEEP,
-            buffer: 32_768,
-        });
-    }
-    policy
+service outer : gate {
+  match tcp.dst 203.0.113.80:80 or tcp.dst [2001:db8:2::10]:22
+  allow ip
 }
+service web-lb : balance { match tcp.dst 203.0.113.80:80 pick from @web by round-robin }
+service inner : gate {
+  match tcp.dst 10.0.1.10:8080
+  allow ip.src in 203.0.113.0/24
+}
+cascade outer > web-lb > inner
+managers { lb-1 serves outer, web-lb, inner }
+";
 
 /// The site with ways to both of its ends.
 fn site() -> Rig {
-    let mut rig = Rig::load(&gates(checked(SITE), &["outer", "inner"])).started();
+    let mut rig = Rig::new(SITE);
     rig.route("10.0.1.10/32", 3, 2);
     rig.route("203.0.113.9/32", 1, 1);
     rig.route("2001:db8:2::10/128", 4, 2);
