@@ -4,6 +4,8 @@
 //! managers that listens for them, `signalbox manager` is one manager ([`ManagerProcess`]). Nothing here
 //! decides anything.
 
+#[cfg(test)]
+mod change_tests;
 mod changes;
 #[cfg(test)]
 mod host_tests;
