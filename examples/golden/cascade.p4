@@ -26,7 +26,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xb28895ae;
+const bit<32> PROGRAM_ID = 0xd917f35e;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -11,7 +11,7 @@
 
 #define TUNNELS
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x02d0e80a;
+const bit<32> PROGRAM_ID = 0x164cea16;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -17,7 +17,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xc94584a3;
+const bit<32> PROGRAM_ID = 0xc9d519b3;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -13,7 +13,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xa80b9dcd;
+const bit<32> PROGRAM_ID = 0x10e74945;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -18,7 +18,7 @@
 
 #define DUAL_STACK
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xc0792ad2;
+const bit<32> PROGRAM_ID = 0x439621c2;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

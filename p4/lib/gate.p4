@@ -11,7 +11,7 @@ control Gate(inout metadata_t meta, inout standard_metadata_t std)
 
     table fixed {
         key = FLOW_KEY
-        actions = { forward; adjust; discard; @defaultonly NoAction; }
+        actions = { forward; adjust; discard; ask; @defaultonly NoAction; }
         const default_action = NoAction();
         size = fixed_size;
         support_timeout = true;
@@ -45,7 +45,7 @@ control GateReply(inout metadata_t meta, inout standard_metadata_t std)
 
     table fixed {
         key = FLOW_KEY
-        actions = { forward; adjust; discard; @defaultonly NoAction; }
+        actions = { forward; adjust; discard; ask; @defaultonly NoAction; }
         const default_action = NoAction();
         size = fixed_size;
         support_timeout = true;

@@ -10,7 +10,7 @@ control Translate(inout metadata_t meta, inout standard_metadata_t std)
 
     table fixed {
         key = FLOW_KEY
-        actions = { forward; translate; dispatch; discard; @defaultonly NoAction; }
+        actions = { forward; translate; dispatch; discard; ask; @defaultonly NoAction; }
         const default_action = NoAction();
         size = fixed_size;
         support_timeout = true;

@@ -264,6 +264,8 @@ impl Service {
             let actions = if drop { &[Action::Drop][..] } else { actions };
             let packet_events = match (flow.doom, part) {
                 (Some(Reaction::Reset), Part::Forward) => events::ALL,
+                // A new connection on the tuple of one that is dropped.
+                (Some(Reaction::Drop), Part::Forward) if is_tcp => events::SYN,
                 _ => 0,
             };
             let leases = decided.leases.unwrap_or(Leases {

@@ -207,6 +207,14 @@ impl Encoder {
         let packet_events = ("packet_events", Value::from(e.packet_events));
         let notice_events = ("notice_events", Value::from(e.notice_events));
         match e.action {
+            // Who wants to know of a packet that is dropped asks for it.
+            FixedAction::Discard if (e.packet_events | e.notice_events) != 0 => {
+                let else_drop = ("else_drop", Value::from(true));
+                b.action(
+                    "ask",
+                    [packet_events, notice_events, else_drop, entry, slot],
+                )
+            }
             FixedAction::Discard => b.action("discard", [entry, slot]),
             FixedAction::Forward => {
                 b.action("forward", [packet_events, notice_events, entry, slot])
@@ -413,6 +421,7 @@ impl Encoder {
         let decoded = match kind {
             "forward" => FixedAction::Forward,
             "discard" => FixedAction::Discard,
+            "ask" if param("else_drop")? == 1 => FixedAction::Discard,
             "dispatch" => FixedAction::Dispatch {
                 next_hop: u16_of("next_hop")?,
                 tunnel: u16_of("tunnel")?,

@@ -21,7 +21,7 @@
 
 #define TUNNELS
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x7e47e59d;
+const bit<32> PROGRAM_ID = 0x8c693007;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -22,7 +22,7 @@
 #define DUAL_STACK
 #define TUNNELS
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x395c399e;
+const bit<32> PROGRAM_ID = 0x05426e52;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -21,7 +21,7 @@
 #include <v1model.p4>
 
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0xf8ba5fa3;
+const bit<32> PROGRAM_ID = 0x66e84cb3;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

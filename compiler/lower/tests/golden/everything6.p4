@@ -26,7 +26,7 @@
 
 #define DUAL_STACK
 const bit<9> CPU_PORT = 510; // leads to the agent
-const bit<32> PROGRAM_ID = 0x32feaa35;
+const bit<32> PROGRAM_ID = 0xdfb780cd;
 
 #include "signalbox/types.p4"
 #include "signalbox/headers.p4"

@@ -83,6 +83,25 @@ fn a6_16_by_default_flows_stay_with_their_dead_server() {
     assert_eq!(net.counts(0).doomed, 0);
 }
 
+// A6.15, A6.16
+#[test]
+fn a_syn_on_a_dropped_tuple_is_a_new_connection_at_once_and_nothing_else_is() {
+    let mut net = calm(&deadly(OnDeath::Drop), 1);
+    let (flows, _) = open(&mut net);
+    kill(&mut net);
+    let (flow, _) = flows.iter().find(|(_, s)| *s == DEAD).unwrap();
+    let asked = net.counts(0).interest_packets;
+    assert_eq!(net.send(0, flow, flags::ACK), None);
+    assert_eq!(net.counts(0).interest_packets, asked);
+    let server = net.send(0, flow, flags::SYN).unwrap();
+    assert_ne!(server, DEAD);
+    assert_eq!(net.send(0, flow, flags::ACK), Some(server));
+    assert_eq!(net.counts(0).interest_packets, asked + 1);
+    // What agents are told again of dropped flows does not touch the new one.
+    net.advance(Duration::from_secs(6));
+    assert_eq!(net.send(0, flow, flags::ACK), Some(server));
+}
+
 #[test]
 fn a6_16_drop_drops_the_flows_of_a_dead_server_and_no_other() {
     let mut net = calm(&deadly(OnDeath::Drop), 1);
@@ -121,7 +140,7 @@ fn a6_16_drop_drops_the_flows_of_a_dead_server_and_no_other() {
     assert_eq!(held(&net), 2 * (flows.len() - dead));
     try_all(&mut net);
     assert_eq!(held(&net), 2 * (flows.len() - dead));
-    // A SYN is a new connection, also for the tuple of one that was dropped.
+    // A SYN is a new connection, also for the tuple of one that was dropped long ago.
     let (flow, _) = flows.iter().find(|(_, s)| *s == DEAD).unwrap();
     let server = net.send(0, flow, flags::SYN).unwrap();
     assert_eq!(net.send(0, flow, flags::ACK), Some(server));
