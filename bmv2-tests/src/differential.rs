@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use signalbox_lower::entries::{Match, PlannedEntry, Value};
 use signalbox_policy::eval::{Dispatch, Evaluator, FlowKey, Outcome, Part, Resume, Tunnel};
-use signalbox_policy::model::{Mac, ServiceIndex, ServiceKind};
+use signalbox_policy::model::{Mac, NatSource, ServiceIndex, ServiceKind};
 
 pub use cascades::cascade;
 pub use verdicts::Interleaving;
@@ -211,8 +211,13 @@ impl<'i> Pair<'i> {
 
     /// The next hop and the tunnel of a dispatch; a tunnel that is not there yet is set up.
     fn way_to(&mut self, to: Dispatch) -> (u16, u16) {
-        let mut hosts = self.hosts.iter();
-        let host = hosts.find(|one| one.address == to.next_hop).unwrap();
+        let known = |address| self.hosts.iter().find(|one| one.address == address);
+        // A server behind a router is reached by that one.
+        let host = known(to.next_hop).or_else(|| {
+            let (via, _) = self.image.policy.network.next_hop(to.next_hop)?;
+            known(via)
+        });
+        let host = *host.unwrap_or_else(|| panic!("nobody leads to {}", to.next_hop));
         let Some(kind) = to.tunnel else {
             return (host.next_hop, 0);
         };
@@ -247,12 +252,18 @@ impl<'i> Pair<'i> {
 
     /// The dispatch that a packet for the agent carries.
     fn carried_dispatch(&self, carried: &Carried) -> Option<Dispatch> {
+        if let Some(at) = (carried.tunnel as usize).checked_sub(1) {
+            let (next_hop, kind) = self.tunnels[at];
+            return Some(Dispatch {
+                next_hop,
+                tunnel: Some(kind),
+            });
+        }
         let mut hosts = self.hosts.iter();
         let host = hosts.find(|one| u64::from(one.next_hop) == carried.next_hop)?;
-        let tunnel = (carried.tunnel as usize).checked_sub(1);
         Some(Dispatch {
             next_hop: host.address,
-            tunnel: tunnel.map(|at| self.tunnels[at].1),
+            tunnel: None,
         })
     }
 
@@ -625,7 +636,7 @@ fn message(number: u64) -> signalbox_policy::eval::Message {
     .unwrap_or_else(|| panic!("message {number}"))
 }
 
-/// Servers, routers, and two clients a subnet.
+/// Servers, routers, hosts behind a translation, and two clients a subnet.
 fn hosts(image: &Image) -> Vec<Neighbour> {
     let plan = &image.plan;
     let mut found = BTreeMap::new();
@@ -653,6 +664,17 @@ fn hosts(image: &Image) -> Vec<Neighbour> {
         cubes
             .filter_map(|cube| cube.dst)
             .for_each(|dst| add(dst.value));
+    }
+    for service in &image.policy.services {
+        let ServiceKind::Nat(nat) = &service.kind else {
+            continue;
+        };
+        if let Some(to) = nat.destination {
+            add(to.address);
+        }
+        if let Some(NatSource::OneToOne { pairs }) = &nat.source {
+            pairs.iter().for_each(|(inside, _)| add(inside.addr()));
+        }
     }
     for route in &plan.routes {
         add(route.via);

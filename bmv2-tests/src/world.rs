@@ -229,15 +229,21 @@ impl World {
     }
 }
 
-/// Whether scenarios can be about a policy: they know filters and balance services that translate, and
-/// packets that another kind of service asks about would be none of theirs.
-pub fn is_known(image: &Image) -> bool {
+/// Why scenarios cannot be about a policy, if they cannot. They know filters and balance services that
+/// translate; packets that another service asks about would be none of theirs.
+pub fn left_out(image: &Image) -> Option<String> {
     let plan = &image.plan;
     let mut services = plan.services.iter();
-    services.all(|one| one.kind == Kind::Filter || is_about(plan, one))
+    let stranger = services.find(|one| one.kind != Kind::Filter && !is_about(plan, one))?;
+    let name = &stranger.name;
+    Some(match &stranger.balance {
+        None => format!("{name} is {:?}", stranger.kind).to_lowercase(),
+        Some(_) if stranger.reply.is_none() => format!("{name} dispatches"),
+        Some(_) => format!("{name} has servers behind a router"),
+    })
 }
 
-/// Whether scenarios can be about a service.
+/// Whether scenarios can be about a service: it balances by translation, over neighbours.
 fn is_about(plan: &Plan, service: &ServicePlan) -> bool {
     let is_neighbour = |address: &IpAddr| {
         let mut own = plan.ports.iter().flat_map(|port| &port.addresses);

@@ -11,8 +11,9 @@ use signalbox_policy::eval::{
     Adjust, Dispatch, FixedAction, FlowKey, Outcome, Part, Resume, Tunnel,
 };
 use signalbox_policy::model::{
-    Balance, Cube, Fallback, Nat, NatSource, ServiceIndex, ServiceKind, Way, address_bits,
+    Balance, Cube, Fallback, Family, Nat, NatSource, ServiceIndex, ServiceKind, Way, address_bits,
 };
+use signalbox_policy::testing::{FlowEnd, inward, outward};
 
 use super::{Draw, Pair};
 use crate::bench::{Carried, ask_entries, bits};
@@ -36,7 +37,7 @@ pub struct Interleaving<'i> {
     held: Vec<Held>,
     entries: BTreeMap<(ServiceIndex, Part, FlowKey), PlannedEntry>,
     /// Inside ends, by outside tuple.
-    given: BTreeMap<(ServiceIndex, u8, IpAddr, u16), (IpAddr, u16)>,
+    given: BTreeMap<(ServiceIndex, u8, IpAddr, u16), FlowEnd>,
 }
 
 impl<'i> Interleaving<'i> {
@@ -90,9 +91,17 @@ impl<'i> Interleaving<'i> {
                     let destinations = balance.destinations.iter();
                     ends.extend(destinations.map(|to| (to.address, to.proto, to.port)));
                 }
-                ServiceKind::Nat(_) => {
+                ServiceKind::Nat(nat) => {
                     let proto = draw.pick(&[6, 17, 1]);
-                    let port = draw.pick(&[80, 443, 40_000, 40_001, 40_002]);
+                    let mut ports = vec![80, 443, 40_000, 40_001, 40_002];
+                    // What its condition names.
+                    let named = nat.criteria.cubes.iter().map(|cube| cube.dst_port);
+                    ports.extend(
+                        named
+                            .filter(|one| one.mask == u16::MAX)
+                            .map(|one| one.value),
+                    );
+                    let port = draw.pick(&ports);
                     let own = service.addresses();
                     // Somebody outside, too.
                     let mut to = vec!["198.51.100.7".parse().unwrap()];
@@ -346,9 +355,12 @@ impl<'i> Interleaving<'i> {
                 ])
             }
             ServiceKind::Nat(nat) => {
+                let host = self.host_at(service, nat, flow);
                 let to = match part {
-                    Part::Forward => self.outward(draw, service, nat, flow)?,
-                    Part::Reply => self.inward(service, nat, flow)?,
+                    Part::Forward => {
+                        outward(nat, flow, host, || self.give(draw, service, nat, flow))?
+                    }
+                    Part::Reply => inward(nat, flow, host)?,
                 };
                 self.translate(service, part, flow, to)
             }
@@ -400,68 +412,42 @@ impl<'i> Interleaving<'i> {
         Some(vec![(Part::Forward, flow, FixedAction::Dispatch(to))])
     }
 
-    /// What a flow from inside becomes.
-    fn outward(
+    /// An outside end of a service at random; `None` if it is another inside end's, or the protocol has none.
+    fn give(
         &mut self,
         draw: &mut Draw,
         service: ServiceIndex,
         nat: &Nat,
         flow: FlowKey,
-    ) -> Option<FlowKey> {
-        let mut to = flow;
-        if let Some(destination) = &nat.destination {
-            to.dst = destination.address;
-            to.dport = destination.port.unwrap_or(flow.dport);
-        } else if nat.owns(flow.dst) {
-            (to.dst, to.dport) = self.host_at(service, nat, flow)?;
-        }
-        match &nat.source {
-            None => {}
-            Some(NatSource::OneToOne { pairs }) => {
-                let (inside, outside) = pairs.iter().find(|(i, _)| i.contains(&flow.src))?;
-                to.src = moved(flow.src, inside.network(), outside.network());
-            }
-            Some(NatSource::Ports {
-                addresses,
-                first_port,
-                last_port,
-            }) => {
-                // Of ICMP only an echo request: its identifier stands as the source port.
-                let has_ports = matches!(flow.proto, 6 | 17);
-                let is_request = matches!(flow.proto, 1 | 58) && flow.sport != 0;
-                if !has_ports && !is_request {
-                    return None;
-                }
-                let (first, last) = draw.pick(addresses);
-                let range = address_bits(last) - address_bits(first) + 1;
-                let offset = draw.below(range as usize) as u128;
-                let family = signalbox_policy::model::Family::of(first);
-                to.src = family.address(address_bits(first) + offset);
-                to.sport = first_port + draw.below(usize::from(last_port - first_port) + 1) as u16;
-                let inside = (flow.src, flow.sport);
-                let outside = (service, flow.proto, to.src, to.sport);
-                if *self.given.entry(outside).or_insert(inside) != inside {
-                    return None;
-                }
-            }
-        }
-        Some(to)
-    }
-
-    /// What a flow from outside becomes.
-    fn inward(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<FlowKey> {
-        if nat.destination.is_some() {
+    ) -> Option<FlowEnd> {
+        let Some(NatSource::Ports {
+            addresses,
+            first_port,
+            last_port,
+        }) = &nat.source
+        else {
+            return None;
+        };
+        // Of ICMP only an echo request: its identifier stands as the source port.
+        let has_ports = matches!(flow.proto, 6 | 17);
+        let is_request = matches!(flow.proto, 1 | 58) && flow.sport != 0;
+        if !has_ports && !is_request {
             return None;
         }
-        let (dst, dport) = self.host_at(service, nat, flow)?;
-        Some(FlowKey { dst, dport, ..flow })
+        let (first, last) = draw.pick(addresses);
+        let range = address_bits(last) - address_bits(first) + 1;
+        let offset = draw.below(range as usize) as u128;
+        let address = Family::of(first).address(address_bits(first) + offset);
+        let port = first_port + draw.below(usize::from(last_port - first_port) + 1) as u16;
+        let inside = (flow.src, flow.sport);
+        let outside = (service, flow.proto, address, port);
+        (*self.given.entry(outside).or_insert(inside) == inside).then_some((address, port))
     }
 
     /// The inside end that has the outside tuple to which a flow goes.
-    fn host_at(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<(IpAddr, u16)> {
-        if let Some(NatSource::OneToOne { pairs }) = &nat.source {
-            let (inside, outside) = pairs.iter().find(|(_, o)| o.contains(&flow.dst))?;
-            let host = moved(flow.dst, outside.network(), inside.network());
+    fn host_at(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<FlowEnd> {
+        let paired = (nat.source.as_ref()).and_then(|source| source.inside_of(flow.dst));
+        if let Some(host) = paired {
             return Some((host, flow.dport));
         }
         let outside = (service, flow.proto, flow.dst, flow.dport);
@@ -570,10 +556,4 @@ fn both_ways(part: Part, flow: FlowKey, to: FlowKey) -> Vec<Affinity> {
         (other, to.reversed(), home),
         (part, flow, FixedAction::Translate(to)),
     ]
-}
-
-/// The address at the same place of another prefix.
-fn moved(address: IpAddr, from: IpAddr, to: IpAddr) -> IpAddr {
-    let offset = address_bits(address) - address_bits(from);
-    signalbox_policy::model::Family::of(to).address(address_bits(to) + offset)
 }

@@ -8,17 +8,18 @@ mod frames;
 mod judge;
 mod on_evaluator;
 mod stand_ins;
+mod translation;
 
 use std::net::IpAddr;
 
 use crate::eval::{DropReason, Message};
 use crate::model::{
-    Mac, NatSource, Neighbour, Policy, Send, SendPacket, ServiceIndex, ServiceKind, Span, TestCase,
-    address_bits,
+    Mac, Neighbour, Policy, Send, SendPacket, ServiceIndex, ServiceKind, Span, TestCase,
 };
 pub use frames::packet;
 pub use judge::judge;
 use on_evaluator::OnEvaluator;
+pub use translation::{End as FlowEnd, inward, outward};
 
 /// What one test came to.
 #[derive(Clone, Debug)]
@@ -163,9 +164,8 @@ pub fn prepared(policy: &Policy) -> Policy {
         .collect();
     let translated = policy.services.iter().flat_map(|s| match &s.kind {
         ServiceKind::Nat(nat) => {
-            let inside = sends
-                .iter()
-                .filter_map(|to| inside_of(nat.source.as_ref(), *to));
+            let source = nat.source.as_ref();
+            let inside = sends.iter().filter_map(|to| source?.inside_of(*to));
             nat.destination
                 .map(|d| d.address)
                 .into_iter()
@@ -192,22 +192,6 @@ pub fn prepared(policy: &Policy) -> Policy {
         }
     }
     out
-}
-
-/// The inside address that an outside one stands for, one to one.
-fn inside_of(source: Option<&NatSource>, outside: IpAddr) -> Option<IpAddr> {
-    let Some(NatSource::OneToOne { pairs }) = source else {
-        return None;
-    };
-    let (inside, of) = pairs.iter().find(|(_, of)| of.contains(&outside))?;
-    Some(moved(outside, of.network(), inside.network()))
-}
-
-/// The address at the same place from `to` on as `address` has from `from` on.
-fn moved(address: IpAddr, from: IpAddr, to: IpAddr) -> IpAddr {
-    let place = address_bits(address).wrapping_sub(address_bits(from));
-    let family = crate::model::Family::of(to);
-    family.address(address_bits(to).wrapping_add(place))
 }
 
 /// The answer to a frame that left.

@@ -104,6 +104,28 @@ pub enum Inbound {
     Mapped,
 }
 
+impl NatSource {
+    /// The outside address that stands for an inside one, one to one.
+    pub fn outside_of(&self, inside: IpAddr) -> Option<IpAddr> {
+        let (from, to) = self.pairs().find(|(from, _)| from.contains(&inside))?;
+        Some(moved(inside, *from, *to))
+    }
+
+    /// The inside address that an outside one stands for, one to one.
+    pub fn inside_of(&self, outside: IpAddr) -> Option<IpAddr> {
+        let (to, from) = self.pairs().find(|(_, from)| from.contains(&outside))?;
+        Some(moved(outside, *from, *to))
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &(IpNet, IpNet)> {
+        let pairs = match self {
+            NatSource::OneToOne { pairs } => pairs.as_slice(),
+            NatSource::Ports { .. } => &[],
+        };
+        pairs.iter()
+    }
+}
+
 impl Nat {
     /// The replies it translates back, and what else comes in at its outside tuples. Derived for the
     /// plan (reply criteria); none lies in another.
@@ -310,6 +332,13 @@ impl Nat {
         let mut cubes = self.criteria.cubes.iter();
         cubes.any(|c| c.family == family && c.proto.matches(proto))
     }
+}
+
+/// The address at the same place of another prefix of the same length.
+fn moved(address: IpAddr, from: IpNet, to: IpNet) -> IpAddr {
+    let place = address_bits(address).wrapping_sub(address_bits(from.network()));
+    let family = Family::of(to.addr());
+    family.address(address_bits(to.network()).wrapping_add(place))
 }
 
 /// The last address of a prefix.

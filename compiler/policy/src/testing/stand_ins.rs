@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{frames, inside_of, moved};
+use super::frames;
+use super::translation::{End, inward, outward};
 use crate::eval::{Adjust, Evaluator, FlowKey, Part};
 use crate::model::{
-    Balance, Family, Inbound, Nat, NatSource, Policy, ServiceIndex, ServiceKind, address_bits,
+    Balance, Family, Nat, NatSource, Policy, ServiceIndex, ServiceKind, address_bits,
 };
 
 /// An inside address and port of a protocol, by service.
@@ -19,7 +20,7 @@ const GATE_AHEAD: u32 = 0x9e37_0000;
 /// The managers of a policy, and the outside tuples that they have given out.
 pub(super) struct StandIns<'p> {
     policy: &'p Policy,
-    given: BTreeMap<Inside, (IpAddr, u16)>,
+    given: BTreeMap<Inside, End>,
 }
 
 impl<'p> StandIns<'p> {
@@ -60,7 +61,7 @@ impl<'p> StandIns<'p> {
                 to.is_some_and(|to| evaluator.translate(service, part, flow, to))
             }
             (Some(ServiceKind::Nat(nat)), Part::Reply) if first => {
-                let to = self.inward(service, nat, flow);
+                let to = inward(nat, flow, self.host_at(service, nat, flow));
                 to.is_some_and(|to| evaluator.translate(service, part, flow, to))
             }
             _ => false,
@@ -91,44 +92,20 @@ impl<'p> StandIns<'p> {
         flow: FlowKey,
         packet: &[u8],
     ) -> Option<FlowKey> {
-        let mut to = flow;
-        if let Some(destination) = &nat.destination {
-            to.dst = destination.address;
-            to.dport = destination.port.unwrap_or(flow.dport);
-        } else if nat.owns(flow.dst) {
-            // A hairpin: the outside tuple is another inside host's.
-            (to.dst, to.dport) = self.host_at(service, nat, flow)?;
-        }
-        match &nat.source {
-            None => {}
-            Some(NatSource::OneToOne { pairs }) => {
-                let (inside, outside) = pairs.iter().find(|(i, _)| i.contains(&flow.src))?;
-                to.src = moved(flow.src, inside.network(), outside.network());
+        let host = self.host_at(service, nat, flow);
+        outward(nat, flow, host, || {
+            let has_ports = matches!(flow.proto, 6 | 17);
+            if !has_ports && !frames::read(self.policy, packet)?.is_echo_request() {
+                return None;
             }
-            Some(NatSource::Ports { .. }) => {
-                let has_ports = matches!(flow.proto, 6 | 17);
-                if !has_ports && !frames::read(self.policy, packet)?.is_echo_request() {
-                    return None;
-                }
-                (to.src, to.sport) = self.outside_of(service, nat, flow)?;
-            }
-        }
-        Some(to)
-    }
-
-    /// What a flow from outside becomes; `None` if it may not come in.
-    fn inward(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<FlowKey> {
-        let pairs = matches!(nat.source, Some(NatSource::OneToOne { .. }));
-        if nat.destination.is_some() || (!pairs && nat.inbound != Inbound::Mapped) {
-            return None;
-        }
-        let (dst, dport) = self.host_at(service, nat, flow)?;
-        Some(FlowKey { dst, dport, ..flow })
+            self.outside_of(service, nat, flow)
+        })
     }
 
     /// The inside host that has the outside tuple to which a flow goes.
-    fn host_at(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<(IpAddr, u16)> {
-        if let Some(inside) = inside_of(nat.source.as_ref(), flow.dst) {
+    fn host_at(&self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<End> {
+        let paired = (nat.source.as_ref()).and_then(|source| source.inside_of(flow.dst));
+        if let Some(inside) = paired {
             return Some((inside, flow.dport));
         }
         let outside = (flow.dst, flow.dport);
@@ -141,12 +118,7 @@ impl<'p> StandIns<'p> {
 
     /// The outside tuple of a flow's inside end: always the same one for the same end, all of a host's at
     /// one address, with the inside port if that is free, else with one of its parity.
-    fn outside_of(
-        &mut self,
-        service: ServiceIndex,
-        nat: &Nat,
-        flow: FlowKey,
-    ) -> Option<(IpAddr, u16)> {
+    fn outside_of(&mut self, service: ServiceIndex, nat: &Nat, flow: FlowKey) -> Option<End> {
         let inside = (service, flow.proto, flow.src, flow.sport);
         if let Some(tuple) = self.given.get(&inside) {
             return Some(*tuple);
