@@ -16,6 +16,7 @@ mod gates;
 mod interface;
 mod ipv6;
 mod kinds;
+mod names;
 mod nat;
 mod observe;
 mod programs;

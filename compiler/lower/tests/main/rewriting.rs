@@ -1,6 +1,6 @@
 //! Checksums after translation and routing: right for every packet that was right before.
 
-use crate::frames::{frame, ip, look, seal, tuple};
+use crate::frames::{frame, look, seal, tuple};
 use crate::rig::{Rig, Tuple};
 use crate::{DUAL, WEB};
 
@@ -99,50 +99,65 @@ fn an_echos_identifier_is_translated_with_its_checksum() {
     }
 }
 
+/// A rig that translates one UDP flow, how its packets come, and how they leave: over IPv4 in a program of
+/// one family and in one of both, and over IPv6.
+fn udp_flows() -> [(Rig, Tuple, Tuple); 3] {
+    let to6 = "2001:db8:2::10";
+    [
+        (WEB, CLIENT, "203.0.113.99", SERVER),
+        (DUAL, CLIENT, "203.0.113.99", SERVER),
+        (DUAL, "2001:db8:1::9", "2001:db8:1::99", to6),
+    ]
+    .map(|(policy, client, called, server)| {
+        let mut rig = Rig::new(policy);
+        rig.route("10.0.1.10/32", 3, 2);
+        if policy == DUAL {
+            rig.route("2001:db8:2::10/128", 4, 2);
+        }
+        let from = tuple(client, 1, called, 2, 17);
+        let to = tuple(client, 3, server, 4, 17);
+        rig.translate("web_lb", from, to, (0, 0));
+        (rig, from, to)
+    })
+}
+
+/// Where the checksum of a UDP packet without options stands.
+fn udp_checksum(flow: Tuple) -> std::ops::Range<usize> {
+    if flow.0.is_ipv4() { 40..42 } else { 60..62 }
+}
+
 // A2.7
 #[test]
 fn a_udp_checksum_of_zero_stays_zero() {
-    let mut rig = Rig::new(WEB);
-    rig.route("10.0.1.10/32", 3, 2);
-    rig.translate(
-        "web_lb",
-        tuple(CLIENT, 1, "203.0.113.99", 2, 17),
-        tuple(CLIENT, 3, SERVER, 4, 17),
-        (0, 0),
-    );
-    let mut packet = frame(1, tuple(CLIENT, 1, "203.0.113.99", 2, 17), 0, 64, b"abc");
-    packet[40..42].fill(0);
-    let out = rig.forwarded(1, &packet, 2);
-    assert_eq!(
-        (&out[40..42], look(&out).to),
-        (&[0, 0][..], (ip(SERVER), 4))
-    );
+    for (mut rig, from, to) in udp_flows() {
+        let at = udp_checksum(from);
+        let mut packet = frame(1, from, 0, 64, b"abc");
+        packet[at.clone()].fill(0);
+        if from.0.is_ipv6() {
+            // RFC 8200, section 8.1: over IPv6 there is no such packet; it stays what it is.
+            let out = rig.forwarded(1, &packet, 2);
+            assert_eq!(out[at], [0, 0]);
+            continue;
+        }
+        let out = rig.forwarded(1, &packet, 2);
+        assert_eq!((&out[at], look(&out).to), (&[0, 0][..], (to.1, to.4)));
+    }
 }
 
 // A2.7
 #[test]
 fn a_udp_checksum_that_comes_to_zero_is_sent_as_ones() {
-    let mut rig = Rig::new(WEB);
-    rig.route("10.0.1.10/32", 3, 2);
-    let to = tuple(CLIENT, 3, SERVER, 4, 17);
-    rig.translate(
-        "web_lb",
-        tuple(CLIENT, 1, "203.0.113.99", 2, 17),
-        to,
-        (0, 0),
-    );
-    // The payload that makes the sum of the translated packet come to zero: etherparse sends it as ones.
-    let payload = (0..=u16::MAX)
-        .map(u16::to_be_bytes)
-        .find(|p| frame(2, to, 0, 64, p)[40..42] == [0xff, 0xff])
-        .unwrap();
-    let out = rig.forwarded(
-        1,
-        &frame(1, tuple(CLIENT, 1, "203.0.113.99", 2, 17), 0, 64, &payload),
-        2,
-    );
-    assert_eq!(out[40..42], [0xff, 0xff]);
-    assert_eq!(look(&out).to, (ip(SERVER), 4));
+    for (mut rig, from, to) in udp_flows() {
+        let at = udp_checksum(from);
+        // The payload that makes the sum of the translated packet come to zero: etherparse sends it as ones.
+        let payload = (0..=u16::MAX)
+            .map(u16::to_be_bytes)
+            .find(|p| frame(2, to, 0, 64, p)[at.clone()] == [0xff, 0xff])
+            .unwrap();
+        let out = rig.forwarded(1, &frame(1, from, 0, 64, &payload), 2);
+        assert_eq!(out[at], [0xff, 0xff]);
+        assert_eq!(look(&out).to, (to.1, to.4));
+    }
 }
 
 /// Every checksum that a header can have comes out right when the TTL goes down by one.

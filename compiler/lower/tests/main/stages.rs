@@ -3,6 +3,7 @@
 use crate::WEB;
 use crate::frames::{Seen, frame, ip, look, mac, tuple};
 use crate::rig::{Meta, Out, Rig, Tuple, bits, checked, one_agent, one_port, tail};
+use signalbox_lower::entries::PlannedEntry;
 
 const CLIENT: &str = "203.0.113.9";
 const SERVICE: &str = "203.0.113.80";
@@ -209,7 +210,6 @@ fn data_is_an_event_only_where_there_are_bytes() {
     assert_eq!(rig.diverted(1, &client(40_000, 16, b"x")).0.entry, 5);
 }
 
-// A10.3
 /// A notice is the packet as it arrived, cut short; the packet itself goes on.
 // A10.3
 #[test]
@@ -254,6 +254,58 @@ fn a_notice_is_a_cut_copy_and_the_packet_goes_on() {
         )),
         both[..128]
     );
+}
+
+/// A criterion of web-lb's that matches the client's packets to the service, above the plan's own.
+fn interested(rig: &mut Rig, packet: u16, notice: u16, else_drop: u8) {
+    let mut params = tail((packet, notice), 9);
+    params.insert(2, ("else_drop", bits(else_drop, 1)));
+    rig.insert(&PlannedEntry {
+        table: "Cascade.web_lb.wildcard".into(),
+        matches: Vec::new(),
+        priority: 2000,
+        action: "Cascade.web_lb.ask".into(),
+        params,
+    });
+}
+
+// A10.2
+#[test]
+fn a_match_whose_events_lie_outside_the_interest_takes_the_static_action_or_else_goes_on() {
+    const SYN: u16 = 2;
+    let stats = "Cascade.web_lb.stats";
+    let to_server = || frame(1, tuple(CLIENT, 7, SERVER, 8080, 6), 16, 64, b"x");
+    for else_drop in [0, 1] {
+        let mut rig = routed();
+        interested(&mut rig, SYN, 0, else_drop);
+        // In mid-flow nobody is asked: the static action drops it, or the packet is the next stage's.
+        if else_drop == 1 {
+            rig.dropped(1, &to_server(), 10, "the static action");
+        } else {
+            rig.forwarded(1, &to_server(), 2);
+        }
+        assert_eq!(rig.counted(stats, 9), 1, "counted by its match");
+        // What is of interest is asked about whatever the static action says, and counted when it goes on.
+        let (meta, bytes) = rig.diverted(1, &client(7, 2, b""));
+        assert_eq!((meta.kind, meta.entry), (1, 5));
+        assert_eq!(rig.counted(stats, 9), 1);
+        rig.translate("web_lb", flow(7).0, flow(7).1, (0, 0));
+        let answer = Meta {
+            answered: 1,
+            ..meta
+        };
+        assert_eq!(
+            look(&one_port(rig.packet_out(answer, &bytes), 2)).to.0,
+            ip(SERVER)
+        );
+    }
+    // A notice alone changes nothing of a packet's way: it tells of the packets that are dropped, too.
+    let mut rig = routed();
+    interested(&mut rig, 0, SYN, 1);
+    let syn = frame(1, tuple(CLIENT, 7, SERVER, 8080, 6), 2, 64, b"");
+    let (meta, _) = one_agent(rig.send(1, &syn));
+    assert_eq!((meta.kind, meta.entry, rig.drops(10)), (2, 5, 1));
+    rig.dropped(1, &to_server(), 10, "neither");
 }
 
 #[test]
