@@ -34,7 +34,7 @@ struct Net {
     sessions: BTreeMap<(usize, u64), usize>,
     /// Servers that answer SYNs to them.
     alive: Vec<IpAddr>,
-    /// What they answer to a GET.
+    /// What they answer to a GET: a body, which comes with status 200, or all of the answer.
     bodies: BTreeMap<IpAddr, &'static str>,
 }
 
@@ -203,7 +203,10 @@ impl Net {
                     _ => match self.bodies.get(&view.tuple.dst) {
                         Some(body) if frame[54..].starts_with(b"GET ") => (
                             flags::FIN | flags::ACK,
-                            format!("HTTP/1.0 200 OK\r\n\r\n{body}"),
+                            match body.starts_with("HTTP/") {
+                                true => (*body).to_owned(),
+                                false => format!("HTTP/1.0 200 OK\r\n\r\n{body}"),
+                            },
                         ),
                         _ => continue,
                     },

@@ -218,6 +218,38 @@ fn a6_7_maglev_by_source_sends_a_client_to_one_server() {
 }
 
 #[test]
+fn a6_7_maglev_by_flow_sends_a_flow_to_one_server_and_spreads_a_clients_flows() {
+    let mut b = balance(Pick::MaglevFlow, &[1, 1, 1]);
+    let of_a_client: Vec<usize> = (0..300).map(|n| b.choose(&flow(n)).unwrap()).collect();
+    // Whatever came in between, and at whichever manager.
+    let mut other = balance(Pick::MaglevFlow, &[1, 1, 1]);
+    for n in (0..300).rev() {
+        assert_eq!(other.choose(&flow(n)), Some(of_a_client[n as usize]));
+    }
+    for server in 0..3 {
+        let got = of_a_client.iter().filter(|s| **s == server).count();
+        assert!(got > 60, "server {server} has {got} of 300");
+    }
+    // Each end and the protocol are part of the flow.
+    let differs = |change: fn(&mut Tuple)| {
+        let moved = (0..300).filter(|n| {
+            let mut changed = flow(*n);
+            change(&mut changed);
+            b.choose(&changed) != Some(of_a_client[*n as usize])
+        });
+        moved.count() > 60
+    };
+    let changes: [fn(&mut Tuple); 5] = [
+        |t| t.src = IpAddr::from([10, 9, 9, 9]),
+        |t| t.dst = IpAddr::from([203, 0, 113, 81]),
+        |t| t.sport += 7,
+        |t| t.dport = 80,
+        |t| t.proto = 17,
+    ];
+    assert_eq!(changes.map(differs), [true; 5]);
+}
+
+#[test]
 fn a6_10_weight_zero_gets_no_new_flows() {
     for pick in PICKS {
         assert_eq!(shares(&mut balance(pick, &[0, 1, 1]), 100)[0], 0);

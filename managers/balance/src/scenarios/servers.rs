@@ -71,19 +71,29 @@ fn a6_12_a6_13_servers_that_report_their_load_get_what_they_have_room_for() {
 
 #[test]
 fn a6_11_an_http_check_takes_out_a_server_that_answers_with_an_error() {
-    // `answer_checks` says 200 to whoever has a body; the others do not answer at all.
     let path = "/health".to_owned();
     let mut net = Net::new(
         &checked(CheckKind::Http { path }, Pick::RoundRobin),
         1,
         Faults::none(),
     );
-    let [one, two, _] = servers();
-    net.bodies = [(one, "ok"), (two, "ok")].into();
+    let [one, two, three] = servers();
+    let up = |net: &Net| -> Vec<bool> { standing(net).iter().map(|s| s.0).collect() };
+    let moved = "HTTP/1.0 302 Found\r\nLocation: /alive\r\n\r\n";
+    net.bodies = [
+        (one, "ok"),
+        (two, moved),
+        (three, "HTTP/1.0 503 Busy\r\n\r\nok"),
+    ]
+    .into();
     net.advance(Duration::from_millis(900));
-    let up: Vec<bool> = standing(&net).iter().map(|s| s.0).collect();
-    assert_eq!(up, [true, true, false]);
+    assert_eq!(up(&net), [true, true, false]);
     assert_eq!(spread(&mut net, 2000, 20), [10, 10, 0]);
+    // One that takes the connection and says nothing is no better.
+    net.bodies = [(two, moved), (three, "ok")].into();
+    net.advance(Duration::from_millis(900));
+    assert_eq!(up(&net), [false, true, true]);
+    assert_eq!(spread(&mut net, 3000, 20), [0, 10, 10]);
 }
 
 // When a pool has no live server

@@ -3,25 +3,6 @@
 use super::*;
 use crate::counters::Drop;
 use crate::flow::events;
-use crate::target::Target;
-use crate::testing::observed;
-
-const METER: SessionId = 2;
-
-fn meter_hello() -> ManagerBody {
-    ManagerBody::Hello(Hello {
-        instance: 0,
-        version: VERSION,
-        manager: "meter-1".into(),
-        plan_hash: 0,
-        claims: vec![Claim {
-            service: "meter".into(),
-            share: 0,
-            epoch: 1,
-            standby: false,
-        }],
-    })
-}
 
 /// Balanced by the first service, and then counted by the second; both flows are in.
 fn two_services() -> (World, Tuple) {
@@ -29,18 +10,8 @@ fn two_services() -> (World, Tuple) {
 }
 
 fn two_services_on(target: Target) -> (World, Tuple) {
-    let p = observed();
-    let mut w = World::down(p.clone(), target);
-    w.switch_up();
-    w.feed(Input::SessionOpened(LB));
-    say(&mut w, LB, 1, hello("lb-1", 1));
-    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&p, 1)));
-    w.said.clear();
-    w.feed(Input::SessionOpened(METER));
-    say_about(&mut w, METER, "meter", meter_hello());
-    let mut c = criteria_of(&p.services[1], 1);
-    c.list[0].action = StaticAction::Pass;
-    say_about(&mut w, METER, "meter", ManagerBody::Criteria(c));
+    let mut w = served_on(observed(), target);
+    meter_serves(&mut w);
     let flow = connect(&mut w, 1000);
     answer_meter(&mut w);
     (w, flow)
@@ -167,13 +138,8 @@ fn taking_one_service_away_in_mid_flow_leaves_the_others_affinities_intact() {
 // A4.4, A10.6
 #[test]
 fn a_packet_that_two_services_ask_about_meets_each_manager_once_and_leaves_in_order() {
-    let p = observed();
-    let mut w = served_with(p.clone());
-    w.feed(Input::SessionOpened(METER));
-    say_about(&mut w, METER, "meter", meter_hello());
-    let mut c = criteria_of(&p.services[1], 1);
-    c.list[0].action = StaticAction::Pass;
-    say_about(&mut w, METER, "meter", ManagerBody::Criteria(c));
+    let mut w = served_with(observed());
+    meter_serves(&mut w);
     let flow = client(9, 1000);
     for n in 0..4u8 {
         w.receive(1, &tcp(1, &flow, flags::SYN, &[n]));
@@ -255,6 +221,7 @@ fn packet_and_notice_masks_are_independent() {
         let told = !held && notice_events & events::FIN != 0;
         assert_eq!(asked.len(), usize::from(held || told));
         assert_eq!(asked.iter().any(|i| i.request != 0), held);
+        assert_eq!(w.agent.counters().notices, u64::from(told));
         assert_eq!(w.take_left().len(), usize::from(!held));
         w.receive(1, &tcp(1, &flow, flags::ACK, b"x"));
         assert!(interests(&mut w).is_empty());
@@ -290,13 +257,8 @@ fn a_managers_first_data_comes_once_as_a_notice() {
 // A10.5
 #[test]
 fn an_interest_without_a_timely_answer_is_counted_and_the_packet_takes_a_floor_that_lets_it_pass() {
-    let p = observed();
-    let mut w = served_with(p.clone());
-    w.feed(Input::SessionOpened(METER));
-    say_about(&mut w, METER, "meter", meter_hello());
-    let mut c = criteria_of(&p.services[1], 1);
-    c.list[0].action = StaticAction::Pass;
-    say_about(&mut w, METER, "meter", ManagerBody::Criteria(c));
+    let mut w = served_with(observed());
+    meter_serves(&mut w);
     let flow = connect(&mut w, 1000);
     assert!(w.take_left().is_empty(), "the meter is asked");
     w.advance(201 * MS);

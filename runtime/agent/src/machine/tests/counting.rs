@@ -1,8 +1,7 @@
 //! What criteria count, when reports come, and which TCP flags they tell.
 
 use super::*;
-use crate::target::Target;
-use crate::testing::{observed, totalled};
+use crate::testing::totalled;
 
 fn criterion_reports(w: &World) -> Vec<CriterionReport> {
     w.said
@@ -196,26 +195,8 @@ fn what_a_service_counts_without_asking_is_reported_to_whoever_serves_it() {
 }
 
 fn a_total_is_reported_on(target: Target) {
-    let mut w = World::down(totalled(), target);
-    w.switch_up();
-    w.feed(Input::SessionOpened(LB));
-    say(&mut w, LB, 1, hello("lb-1", 1));
-    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&plan(), 1)));
-    w.said.clear();
-    w.feed(Input::SessionOpened(2));
-    let hello = Hello {
-        instance: 0,
-        version: VERSION,
-        manager: "meter-1".into(),
-        plan_hash: 0,
-        claims: vec![Claim {
-            service: "meter".into(),
-            share: 0,
-            epoch: 1,
-            standby: false,
-        }],
-    };
-    say_about(&mut w, 2, "meter", ManagerBody::Hello(hello));
+    let mut w = served_on(totalled(), target);
+    meter_comes(&mut w);
     let flow = connect(&mut w, 1000);
     send(&mut w, &flow, 2);
     let back = to_server(flow).reversed();
@@ -229,7 +210,9 @@ fn a_total_is_reported_on(target: Target) {
     // One of them came from the agent.
     assert_eq!(report.totals.bytes, 2 * 54 + 2 * 57);
     let to_meter = |(session, m): &(SessionId, ToManager)| {
-        *session == 2 && &*m.service == "meter" && matches!(m.body, AgentBody::CriterionReport(_))
+        *session == METER
+            && &*m.service == "meter"
+            && matches!(m.body, AgentBody::CriterionReport(_))
     };
     assert!(w.said.iter().any(to_meter));
     assert_eq!(
@@ -344,27 +327,8 @@ fn reports_that_are_due_together_are_read_together() {
 
 /// A world of `observed` with both managers, each with its criteria.
 fn metered() -> World {
-    let p = observed();
-    let mut w = served_with(p.clone());
-    w.feed(Input::SessionOpened(2));
-    let hello = Hello {
-        instance: 0,
-        version: VERSION,
-        manager: "meter-1".into(),
-        plan_hash: 0,
-        claims: vec![Claim {
-            service: "meter".into(),
-            share: 0,
-            epoch: 1,
-            standby: false,
-        }],
-    };
-    say_about(&mut w, 2, "meter", ManagerBody::Hello(hello));
-    let mut c = criteria_of(&p.services[1], 1);
-    for c in &mut c.list {
-        c.action = StaticAction::Pass;
-    }
-    say_about(&mut w, 2, "meter", ManagerBody::Criteria(c));
+    let mut w = served_with(observed());
+    meter_serves(&mut w);
     assert_eq!(denials(&w), []);
     w
 }
@@ -384,7 +348,7 @@ fn meter(w: &mut World) -> Vec<Tuple> {
             decision: Decision::Resume,
             affinities: vec![a],
         });
-        say_about(w, 2, "meter", body);
+        say_about(w, METER, "meter", body);
     }
     asked.into_iter().map(|i| i.flow).collect()
 }

@@ -6,7 +6,6 @@ use super::*;
 use crate::entry::{Change, Entry, Wrap};
 use crate::listing::FlowState;
 use crate::machine::WriteError;
-use crate::target::Target;
 use crate::testing::direct;
 
 /// A flow that goes to a server as it is.

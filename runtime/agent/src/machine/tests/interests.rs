@@ -40,8 +40,9 @@ fn a10_6_the_manager_is_asked_once_and_held_packets_leave_in_the_order_of_arriva
     );
     let last_bytes: Vec<u8> = w.left.iter().map(|(_, f)| *f.last().unwrap()).collect();
     assert_eq!(last_bytes, [0, 1, 2, 3, 4]);
-    assert_eq!(w.agent.counters().held.now, 0);
-    assert_eq!(w.agent.counters().interests, 1);
+    let c = w.agent.counters();
+    assert_eq!((c.held.now, c.held.most), (0, 5));
+    assert_eq!((c.misses, c.interests, c.resumed), (5, 1, 5));
 }
 
 #[test]
@@ -194,9 +195,11 @@ fn held_packets_are_bounded_a_service() {
     }
     let c = w.agent.counters();
     assert_eq!((c.held.now, c.drops[&Drop::HoldFull]), (64, 36));
+    assert_eq!(c.drops.get(&Drop::Floor), None);
     assert_eq!(interests(&mut w).len(), 64);
     w.advance(S);
-    assert_eq!(w.agent.counters().held.now, 0);
+    let c = w.agent.counters();
+    assert_eq!((c.held.now, c.drops[&Drop::Floor]), (0, 64));
 }
 
 #[test]

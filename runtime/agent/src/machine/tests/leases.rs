@@ -13,8 +13,10 @@ fn criteria_end_with_their_lease_and_fixed_affinities_live_on() {
     beat(&mut w, 1);
     w.advance(2 * S);
     assert_eq!(w.switch.criteria.len(), 4, "a heartbeat renews all of them");
+    assert_eq!(w.agent.counters().leases_expired, 0);
     w.advance(2 * S);
     assert!(w.switch.criteria.is_empty());
+    assert_eq!(w.agent.counters().leases_expired, 4);
     w.receive(1, &tcp(1, &flow, flags::ACK, b""));
     assert_eq!(w.take_left().len(), 1);
     w.receive(1, &tcp(1, &client(9, 2000), flags::SYN, b""));
@@ -113,27 +115,43 @@ fn a_closed_flow_ends_with_the_closed_lease() {
 
 #[test]
 fn a6_15_a_syn_on_a_closed_tuple_is_asked_afresh_and_one_on_a_live_tuple_is_not() {
-    let mut w = served();
-    let flow = connect(&mut w, 1000);
-    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
-    assert!(interests(&mut w).is_empty(), "live: the old decision");
-    w.receive(1, &tcp(1, &flow, flags::RST, b""));
-    w.take_left();
-    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
-    let asked = interests(&mut w);
-    assert_eq!(asked.len(), 1);
-    let other = ([10, 0, 2, 10], 8080);
-    verdict(
-        &mut w,
-        asked[0].request,
-        Decision::Resume,
-        balanced(flow, 2, other),
-    );
-    let left = w.take_left();
-    assert_eq!(left[0].1.dst, IpAddr::from(other.0));
-    w.advance(S);
-    assert_eq!(w.agent.flows().len(), 1);
-    assert_eq!(w.switch.fixed.len(), 2);
+    const FIN: u8 = flags::FIN | flags::ACK;
+    const CLIENT: u16 = 1;
+    const RACK: u16 = 2;
+    for (closing, closes) in [
+        (&[][..], false),
+        (&[(CLIENT, FIN)], false),
+        (&[(RACK, FIN)], false),
+        (&[(CLIENT, FIN), (CLIENT, FIN)], false),
+        (&[(CLIENT, FIN), (RACK, FIN)], true),
+        (&[(RACK, FIN), (CLIENT, FIN)], true),
+        (&[(CLIENT, flags::RST)], true),
+        (&[(RACK, flags::RST | flags::ACK)], true),
+    ] {
+        let mut w = served();
+        let flow = connect(&mut w, 1000);
+        let back = to_server(flow).reversed();
+        w.receive(RACK, &tcp(RACK, &back, flags::SYN | flags::ACK, b""));
+        for (port, flags) in closing {
+            let tuple = if *port == CLIENT { flow } else { back };
+            w.receive(*port, &tcp(*port, &tuple, *flags, b""));
+        }
+        w.take_left();
+        w.receive(CLIENT, &tcp(CLIENT, &flow, flags::SYN, b""));
+        let asked = interests(&mut w);
+        assert_eq!(asked.len(), usize::from(closes), "{closing:?}");
+        let Some(asked) = asked.first() else {
+            assert_eq!(w.take_left(), [(2, to_server(flow))], "the old decision");
+            continue;
+        };
+        let other = ([10, 0, 2, 10], 8080);
+        let affinities = balanced(flow, 2, other);
+        verdict(&mut w, asked.request, Decision::Resume, affinities);
+        assert_eq!(w.take_left()[0].1.dst, IpAddr::from(other.0));
+        w.advance(S);
+        assert_eq!(w.agent.flows().len(), 1);
+        assert_eq!(w.switch.fixed.len(), 2);
+    }
 }
 
 // A1.5

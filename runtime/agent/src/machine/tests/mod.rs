@@ -33,9 +33,11 @@ use signalbox_lower::plan::{CriterionAction, Plan, ServicePlan};
 use super::{Input, SessionId};
 use crate::flow::{PacketKind, Part, Tuple};
 use crate::message::*;
-use crate::testing::{World, client, flags, plan, tcp};
+use crate::target::Target;
+use crate::testing::{World, client, flags, observed, plan, tcp};
 
 const LB: SessionId = 1;
+const METER: SessionId = 2;
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
@@ -141,12 +143,46 @@ fn served() -> World {
 }
 
 fn served_with(plan: Plan) -> World {
-    let mut w = World::new(plan.clone());
+    served_on(plan, Target::switch())
+}
+
+/// The same on some target.
+fn served_on(plan: Plan, target: Target) -> World {
+    let mut w = World::down(plan.clone(), target);
+    w.switch_up();
     w.feed(Input::SessionOpened(LB));
     say(&mut w, LB, 1, hello("lb-1", 1));
     say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&plan, 1)));
     w.said.clear();
     w
+}
+
+/// The manager of the second service, `meter`, says hello.
+fn meter_comes(w: &mut World) {
+    w.feed(Input::SessionOpened(METER));
+    let hello = Hello {
+        instance: 0,
+        version: VERSION,
+        manager: "meter-1".into(),
+        plan_hash: 0,
+        claims: vec![Claim {
+            service: "meter".into(),
+            share: 0,
+            epoch: 1,
+            standby: false,
+        }],
+    };
+    say_about(w, METER, "meter", ManagerBody::Hello(hello));
+}
+
+/// And gives its criteria; what they do not ask about passes.
+fn meter_serves(w: &mut World) {
+    meter_comes(w);
+    let mut criteria = criteria_of(&observed().services[1], 1);
+    for one in &mut criteria.list {
+        one.action = StaticAction::Pass;
+    }
+    say_about(w, METER, "meter", ManagerBody::Criteria(criteria));
 }
 
 fn beat(w: &mut World, version: u64) {

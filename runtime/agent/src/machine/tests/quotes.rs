@@ -264,13 +264,20 @@ fn an_error_that_quotes_nothing_known_gets_no_further_than_the_translation() {
     }
 }
 
-#[test]
-fn a_quote_too_short_for_its_ports_is_not_guessed_at() {
+/// A site with one translated flow, and how its packets leave.
+fn translating() -> (World, Tuple) {
     let a = addresses(false);
     let mut w = site();
     let sent = flow(17, (a.inside, 1000), (a.remote, 53));
     let left_as = flow(17, (a.translated, 2000), (a.remote, 53));
     translate(&mut w, NAT, sent, left_as);
+    (w, left_as)
+}
+
+#[test]
+fn a_quote_too_short_for_its_ports_is_not_guessed_at() {
+    let a = addresses(false);
+    let (mut w, left_as) = translating();
     let seen = ip_packet(&left_as, &PLAIN, b"x");
     let error = icmp_error((3, 1, 0), a.far_router, a.translated, &seen, 22);
     w.receive(OUTSIDE, &framed(OUTSIDE, &error));
@@ -281,10 +288,7 @@ fn a_quote_too_short_for_its_ports_is_not_guessed_at() {
 #[test]
 fn an_error_whose_checksum_is_wrong_is_not_made_right() {
     let a = addresses(false);
-    let mut w = site();
-    let sent = flow(17, (a.inside, 1000), (a.remote, 53));
-    let left_as = flow(17, (a.translated, 2000), (a.remote, 53));
-    translate(&mut w, NAT, sent, left_as);
+    let (mut w, left_as) = translating();
     let seen = ip_packet(&left_as, &PLAIN, b"x");
     let mut error = icmp_error((3, 1, 0), a.far_router, a.translated, &seen, 600);
     error[22] ^= 0x10;
@@ -296,10 +300,7 @@ fn an_error_whose_checksum_is_wrong_is_not_made_right() {
 #[test]
 fn a_filter_drops_the_errors_that_its_rules_name() {
     let a = addresses(false);
-    let mut w = site();
-    let sent = flow(17, (a.inside, 1000), (a.remote, 53));
-    let left_as = flow(17, (a.translated, 2000), (a.remote, 53));
-    translate(&mut w, NAT, sent, left_as);
+    let (mut w, left_as) = translating();
     let seen = ip_packet(&left_as, &PLAIN, b"x");
     let quench = icmp_error((4, 0, 0), a.far_router, a.translated, &seen, 600);
     w.receive(OUTSIDE, &framed(OUTSIDE, &quench));
@@ -317,11 +318,7 @@ fn a_filter_drops_the_errors_that_its_rules_name() {
 
 #[test]
 fn a_flood_of_errors_costs_no_more_than_its_rate_and_is_counted() {
-    let a = addresses(false);
-    let mut w = site();
-    let sent = flow(17, (a.inside, 1000), (a.remote, 53));
-    let left_as = flow(17, (a.translated, 2000), (a.remote, 53));
-    translate(&mut w, NAT, sent, left_as);
+    let (mut w, left_as) = translating();
     for _ in 0..1000 {
         about(&mut w, &left_as);
     }
@@ -350,32 +347,46 @@ fn tunnelled(way: signalbox_lower::plan::Way) -> World {
     World::new(plan)
 }
 
-// A6.22
+/// A flow that goes to the server as it is, or in this tunnel.
+fn dispatch(w: &mut World, flow: Tuple, tunnel: u16) {
+    let next_hop = w.agent.take_next_hop(addresses(false).server).unwrap();
+    let action = FixedAction::Dispatch { next_hop, tunnel };
+    put(&mut w.agent, BALANCED, (flow, action), None);
+}
+
+// A6.21, A6.22
 #[test]
 fn an_error_about_a_direct_answer_reaches_the_server_of_the_flow() {
-    let a = addresses(false);
-    let mut w = tunnelled(signalbox_lower::plan::Way::Mac);
-    let next_hop = w.agent.take_next_hop(a.server).unwrap();
-    let flow = flow(6, (a.remote, 1000), (a.service, 80));
-    put(
-        &mut w.agent,
-        BALANCED,
-        (
-            flow,
-            FixedAction::Dispatch {
-                next_hop,
-                tunnel: 0,
-            },
-        ),
-        None,
-    );
-    let answer = ip_packet(&flow.reversed(), &PLAIN, b"from the server, directly");
-    let error = icmp_error(too_big(false), a.far_router, a.service, &answer, 600);
-    w.receive(OUTSIDE, &framed(OUTSIDE, &error));
-    let (port, got) = left(&mut w);
-    assert_eq!(port, SERVERS);
-    assert_eq!((got.dst, got.word), (a.service, 1300), "addresses stay");
-    assert_eq!(got.quote, answer);
+    use crate::entry::Wrap;
+    use signalbox_lower::plan::Way;
+    for (way, wrap) in [
+        (Way::Mac, None),
+        (Way::Ipip, Some(Wrap::Ipip)),
+        (Way::Gue, Some(Wrap::Gue)),
+    ] {
+        for v6 in [false, true] {
+            let (a, outer) = (addresses(v6), addresses(false));
+            let mut w = tunnelled(way);
+            let tunnel = wrap.map_or(0, |wrap| {
+                w.switch
+                    .tunnels
+                    .insert(5, (wrap, outer.own[2], outer.server));
+                5
+            });
+            let flow = flow(6, (a.remote, 1000), (a.service, 80));
+            dispatch(&mut w, flow, tunnel);
+            let answer = ip_packet(&flow.reversed(), &PLAIN, b"from the server, directly");
+            let error = icmp_error(too_big(v6), a.far_router, a.service, &answer, 600);
+            w.receive(OUTSIDE, &framed(OUTSIDE, &error));
+            let (port, got) = left(&mut w);
+            assert_eq!(port, SERVERS);
+            assert_eq!((got.dst, got.word), (a.service, 1300), "addresses stay");
+            assert_eq!(got.quote, answer);
+            // As the flow's own packets go.
+            let wrapped: Vec<u16> = wrap.map(|_| tunnel).into_iter().collect();
+            assert_eq!(w.switch.wrapped, wrapped, "{way:?}");
+        }
+    }
 }
 
 /// A packet in a tunnel from the switch to a server.
@@ -404,20 +415,8 @@ fn a_tunnel_that_is_too_narrow_makes_the_client_send_less() {
             let a = addresses(v6);
             let outer = addresses(false);
             let mut w = tunnelled(way);
-            let next_hop = w.agent.take_next_hop(outer.server).unwrap();
             let flow = flow(6, (a.remote, 1000), (a.service, 80));
-            put(
-                &mut w.agent,
-                BALANCED,
-                (
-                    flow,
-                    FixedAction::Dispatch {
-                        next_hop,
-                        tunnel: 0,
-                    },
-                ),
-                None,
-            );
+            dispatch(&mut w, flow, 0);
             let inner = ip_packet(&flow, &PLAIN, &[7; 900]);
             let seen = wrapped(&inner, way == Way::Gue);
             let error = icmp_error((3, 4, 1400), outer.server_router, outer.own[2], &seen, 540);

@@ -1,7 +1,6 @@
 //! Counts and reports.
 
 use super::*;
-use crate::target::Target;
 
 #[test]
 fn a1_2_counts_equal_what_passed_to_the_packet_and_the_byte() {
@@ -22,12 +21,7 @@ fn a1_2_counts_equal_what_passed_to_the_packet_and_the_byte() {
 // A1.2
 #[test]
 fn the_packet_out_header_that_bmv2_counts_along_is_taken_off() {
-    let mut w = World::down(plan(), Target::simple_switch_grpc());
-    w.switch_up();
-    w.feed(Input::SessionOpened(LB));
-    say(&mut w, LB, 1, hello("lb-1", 1));
-    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&plan(), 1)));
-    w.said.clear();
+    let mut w = served_on(plan(), Target::simple_switch_grpc());
     let flow = connect(&mut w, 1000);
     w.feed(Input::Refresh);
     let first = tcp(1, &flow, flags::SYN, b"").len() as u64;
