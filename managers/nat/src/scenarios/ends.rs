@@ -121,17 +121,21 @@ fn a_tuple_that_two_agents_hold_is_free_only_when_both_have_ended_it() {
     assert!(net.pass(0, &udp(B), 0).is_some());
 }
 
+// When an agent vanishes
 // A2.14
 #[test]
 fn an_agent_that_is_away_holds_its_tuples_however_long_it_stays_away() {
     let mut net = Net::new(&one_port(), 2);
     net.pass(0, &udp(A), 0).unwrap();
+    assert_eq!(net.manager.status().agents.len(), 2);
     net.cut(0);
+    assert_eq!(net.manager.status().agents.len(), 1);
     net.advance(3600 * SECOND);
     assert!(net.agents[0].switch.fixed.is_empty(), "the lease is over");
     assert_eq!(net.pass(1, &udp(B), 0), None, "but nobody has said so");
     net.mend(0);
     net.settle();
+    assert_eq!(net.manager.status().agents.len(), 2);
     assert_eq!(net.tuples(), (0, 1));
     net.advance(119 * SECOND);
     assert_eq!(net.pass(1, &udp(B), 0), None, "A2.15");

@@ -1,6 +1,7 @@
 //! What the switch refuses, and what it cannot tell.
 
 use super::*;
+use crate::counters::Drop;
 use crate::entry::{Change, Entry, Update};
 use crate::machine::WriteError;
 
@@ -159,6 +160,26 @@ fn a_flow_whose_counters_cannot_be_read_is_not_taken_for_idle() {
 }
 
 // When a switch refuses an entry
+#[test]
+fn a_flow_of_which_the_switch_refuses_an_entry_is_not_set_up_and_its_packet_takes_the_floor() {
+    let mut w = served();
+    w.switch.refuses = |u| {
+        let forward = matches!(&u.entry, Entry::Fixed(e) if e.key.part == Part::Forward);
+        forward.then(|| WriteError::Refused("no such action".into()))
+    };
+    w.receive(1, &tcp(1, &client(9, 1000), flags::SYN, b""));
+    let request = interests(&mut w)[0].request;
+    let affinities = balanced(client(9, 1000), 1, SERVER);
+    verdict(&mut w, request, Decision::Resume, affinities);
+    w.advance(S);
+    let told = (Subject::Verdict(request), Reason::TargetRefused);
+    assert_eq!(denials(&w), [told]);
+    assert!(w.switch.fixed.is_empty() && w.left.is_empty());
+    let c = w.agent.counters();
+    assert_eq!(c.denials[&Reason::TargetRefused], 1);
+    assert_eq!((c.refused_updates, c.drops[&Drop::Floor]), (1, 1));
+}
+
 #[test]
 fn a_refused_forward_entry_takes_the_reply_entry_along_and_nothing_leaks() {
     let mut w = served();

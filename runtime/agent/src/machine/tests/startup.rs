@@ -3,7 +3,6 @@
 use super::*;
 use crate::entry::Entry;
 use crate::machine::WriteError;
-use crate::target::Target;
 
 #[test]
 fn the_pipeline_is_opened_last_of_all() {
@@ -40,7 +39,6 @@ fn state_outlives_the_switchs_absence_and_totals_go_on() {
 }
 
 // When an agent returns
-// When an agent vanishes
 #[test]
 fn a9_11_an_agent_that_starts_again_adopts_what_is_there_and_ends_what_is_overdue() {
     let mut w = served();
@@ -65,6 +63,7 @@ fn a9_11_an_agent_that_starts_again_adopts_what_is_there_and_ends_what_is_overdu
     assert!(again.switch.next_hops.is_empty(), "but they are asked");
     again.advance(Duration::from_secs(460));
     assert!(again.switch.fixed.is_empty());
+    assert_eq!(again.agent.counters().leases_expired, 1, "one flow");
 }
 
 #[test]
