@@ -31,6 +31,21 @@ fn rig() -> Rig {
     rig
 }
 
+/// What a flow's packets become at one of the three stages that managers decide for, with these events.
+fn decide(rig: &mut Rig, stage: usize, flow: [Tuple; 3], events: (u16, u16)) {
+    let [arrived, balanced, natted] = flow;
+    match stage {
+        0 => rig.translate("web_lb", arrived, balanced, events),
+        1 => rig.translate("egress", balanced, natted, events),
+        _ => rig.fix("flows", natted, "forward", &tail(events, 6000)),
+    }
+}
+
+/// Packets in a cell of a stage's counter.
+fn counted(rig: &Rig, control: &str, cell: usize) -> u64 {
+    rig.counted(&format!("Cascade.{control}.stats"), cell)
+}
+
 /// What a diverted packet's answer says, with the state that it brought.
 fn answered(meta: Meta) -> Meta {
     Meta {
@@ -58,7 +73,8 @@ fn with_notice(out: Vec<Out>, egress: u16) -> (Vec<u8>, Meta, Vec<u8>) {
 #[test]
 fn a_packet_goes_by_the_agent_at_every_stage_and_no_stage_acts_twice() {
     let mut rig = rig();
-    let [arrived, balanced, natted] = forward(40_000);
+    let flow = forward(40_000);
+    let [arrived, ..] = flow;
     let syn = frame(2, arrived, 2, 64, b"");
     let base = Meta {
         kind: 1,
@@ -72,7 +88,7 @@ fn a_packet_goes_by_the_agent_at_every_stage_and_no_stage_acts_twice() {
     assert_eq!((meta, &bytes), (Meta { stage: 2, ..base }, &syn));
 
     // Each stage wants a notice of every packet.
-    rig.translate("web_lb", arrived, balanced, (0, 512));
+    decide(&mut rig, 0, flow, (0, 512));
     let (meta, bytes) = one_agent(rig.packet_out(answered(meta), &bytes));
     let at_nat = Meta {
         stage: 3,
@@ -87,7 +103,7 @@ fn a_packet_goes_by_the_agent_at_every_stage_and_no_stage_acts_twice() {
         "as balance left it"
     );
 
-    rig.translate("egress", balanced, natted, (0, 512));
+    decide(&mut rig, 1, flow, (0, 512));
     let (meta, bytes) = one_agent(rig.packet_out(answered(meta), &bytes));
     let at_flows = Meta {
         stage: 4,
@@ -97,7 +113,7 @@ fn a_packet_goes_by_the_agent_at_every_stage_and_no_stage_acts_twice() {
     assert_eq!(meta, at_flows);
     assert_eq!(look(&bytes).from, (ip(OUTSIDE), 1024), "as nat left it");
 
-    rig.fix("flows", natted, "forward", &tail((0, 512), 6000));
+    decide(&mut rig, 2, flow, (0, 512));
     let (packet, notice, _) = with_notice(rig.packet_out(answered(meta), &bytes), 3);
     let expected = Meta {
         kind: 2,
@@ -112,14 +128,13 @@ fn a_packet_goes_by_the_agent_at_every_stage_and_no_stage_acts_twice() {
         (seen.from, seen.to, seen.ttl),
         ((ip(OUTSIDE), 1024), (ip(SERVER), 8080), 63)
     );
-    for (counter, cell) in [
+    for (control, cell) in [
         ("guard", 2),
         ("web_lb", 5000),
         ("egress", 5000),
         ("flows", 6000),
     ] {
-        let counter = format!("Cascade.{counter}.stats");
-        assert_eq!(rig.counted(&counter, cell), 1, "{counter}");
+        assert_eq!(counted(&rig, control, cell), 1, "{control}");
     }
 
     // The next one meets nobody, and its notice is the packet as it arrived.
@@ -203,7 +218,7 @@ fn a_reply_crosses_the_translating_services_in_reverse() {
         ((ip(VIP), 80), (ip(HOST), 40_000)),
         "what the client knows"
     );
-    let counted = |counter: &str, cell| rig.counted(&format!("Cascade.{counter}.stats"), cell);
+    let counted = |control, cell| counted(&rig, control, cell);
     assert_eq!(
         (counted("egress_reply", 5000), counted("flows", 6000)),
         (1, 1)
@@ -215,17 +230,14 @@ fn a_reply_crosses_the_translating_services_in_reverse() {
 // A4.1
 #[test]
 fn services_apply_in_cascade_order_whatever_the_order_of_installation() {
-    let [arrived, balanced, natted] = forward(40_000);
-    let data = frame(2, arrived, 24, 64, b"data");
-    let steps: [&dyn Fn(&mut Rig); 3] = [
-        &|rig| rig.translate("web_lb", arrived, balanced, (0, 0)),
-        &|rig| rig.translate("egress", balanced, natted, (0, 0)),
-        &|rig| rig.fix("flows", natted, "forward", &tail((0, 0), 0)),
-    ];
+    let flow = forward(40_000);
+    let data = frame(2, flow[0], 24, 64, b"data");
     let mut seen = Vec::new();
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
         let mut rig = rig();
-        order.iter().for_each(|i| steps[*i](&mut rig));
+        for stage in order {
+            decide(&mut rig, stage, flow, (0, 0));
+        }
         seen.push(rig.forwarded(2, &data, 3));
     }
     seen.dedup();
@@ -237,8 +249,8 @@ fn services_apply_in_cascade_order_whatever_the_order_of_installation() {
 #[test]
 fn fixed_affinities_criteria_and_rules_all_apply_to_one_packet() {
     let mut rig = rig();
-    let [arrived, balanced, _] = forward(40_000);
-    rig.translate("web_lb", arrived, balanced, (0, 512));
+    let flow = forward(40_000);
+    decide(&mut rig, 0, flow, (0, 512));
     // Another manager's criteria of higher priority want notices only.
     for (control, entry) in [("egress", 90u32), ("flows", 91)] {
         let mut params = tail((0, 512), 9);
@@ -252,42 +264,42 @@ fn fixed_affinities_criteria_and_rules_all_apply_to_one_packet() {
             params,
         });
     }
-    let (packet, notice, _) = with_notice(rig.send(2, &frame(2, arrived, 24, 64, b"")), 3);
+    let (packet, notice, _) = with_notice(rig.send(2, &frame(2, flow[0], 24, 64, b"")), 3);
     assert_eq!(look(&packet).to, (ip(SERVER), 8080));
     assert_eq!(
         (notice.notices, notice.stage, notice.entry),
         (0b1110, 4, 91)
     );
-    assert_eq!(rig.counted("Cascade.guard.stats", 2), 1);
+    assert_eq!(counted(&rig, "guard", 2), 1);
 }
 
 // A4.3
 #[test]
 fn after_a_drop_the_services_below_see_nothing() {
     let mut rig = rig();
-    let [arrived, balanced, natted] = forward(40_000);
+    let flow = forward(40_000);
+    let [arrived, _, natted] = flow;
     rig.fix("web_lb", arrived, "discard", &tail((0, 0), 5000)[2..]);
     rig.translate("egress", arrived, natted, (0, 512));
-    rig.translate("egress", balanced, natted, (0, 512));
-    rig.fix("flows", natted, "forward", &tail((512, 0), 6000));
+    decide(&mut rig, 1, flow, (0, 512));
+    decide(&mut rig, 2, flow, (512, 0));
     rig.dropped(2, &frame(2, arrived, 2, 64, b""), 10, "by balance");
     let denied = tuple("198.51.100.7", 1, VIP, 80, 6);
     rig.dropped(1, &frame(1, denied, 2, 64, b""), 10, "by the filter");
-    for counter in ["egress", "flows"] {
-        let counter = format!("Cascade.{counter}.stats");
-        let cells = (0..69_633).filter(|c| rig.counted(&counter, *c) != 0);
-        assert_eq!(cells.count(), 0, "{counter}");
+    for control in ["egress", "flows"] {
+        let cells = (0..69_633).filter(|c| counted(&rig, control, *c) != 0);
+        assert_eq!(cells.count(), 0, "{control}");
     }
 }
 
 #[test]
 fn a_packet_that_waits_for_its_neighbour_keeps_its_notices_and_leaves_translated() {
     let mut rig = Rig::load(&everything()).started();
-    let [arrived, balanced, natted] = forward(40_000);
-    rig.translate("web_lb", arrived, balanced, (0, 512));
-    rig.translate("egress", balanced, natted, (0, 512));
-    rig.fix("flows", natted, "forward", &tail((0, 512), 6000));
-    let (meta, bytes) = rig.diverted(2, &frame(2, arrived, 24, 64, b"x"));
+    let flow = forward(40_000);
+    for stage in 0..3 {
+        decide(&mut rig, stage, flow, (0, 512));
+    }
+    let (meta, bytes) = rig.diverted(2, &frame(2, flow[0], 24, 64, b"x"));
     assert_eq!((meta.kind, meta.notices), (9, 0b1110));
     rig.route("10.0.2.10/32", 3, 3);
     let on = Meta {
@@ -298,5 +310,5 @@ fn a_packet_that_waits_for_its_neighbour_keeps_its_notices_and_leaves_translated
     let (packet, notice, _) = with_notice(rig.packet_out(on, &bytes), 3);
     assert_eq!(look(&packet).from, (ip(OUTSIDE), 1024));
     assert_eq!((notice.kind, notice.notices), (2, 0b1110));
-    assert_eq!(rig.counted("Cascade.flows.stats", 6000), 1, "once");
+    assert_eq!(counted(&rig, "flows", 6000), 1, "once");
 }
