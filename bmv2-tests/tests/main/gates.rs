@@ -2,6 +2,8 @@
 //! counts from elsewhere, alone, behind a second gate, and with translations before and behind.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bmv2_tests::bench::{ALL_EVENTS, Bench, bits, kind};
 use bmv2_tests::differential::Draw;
@@ -9,7 +11,12 @@ use bmv2_tests::frames::{Numbers, Path, flags, look};
 use bmv2_tests::image::{Compiler, Image};
 use bmv2_tests::targets::Target;
 use bmv2_tests::world::{Neighbour, World, neighbour};
+use signalbox_agent::encode::Encoder;
+use signalbox_agent::entry::{Entry, FixedAction, FixedEntry};
+use signalbox_agent::flow::{FlowKey, PacketKind, Part, Tuple};
+use signalbox_agent::message::Adjust;
 use signalbox_lower::entries::{Match, PlannedEntry, Value};
+use signalbox_p4runtime::Catalog;
 
 /// A balancer between two gates, and a gate alone, whose server's own connections get another address.
 const SITE: &str = "
@@ -332,5 +339,50 @@ fn p4c_compiles_gates_without_a_warning_to_the_same_p4info() {
         assert_eq!(theirs.warnings, "");
         let ours = Image::of("gates.policy", SITE, Compiler::Ours);
         assert_eq!(ours.p4info, theirs.p4info);
+    }
+}
+
+// A3.13
+#[test]
+fn what_the_agent_writes_of_a_gated_flow_it_reads_back_when_it_starts_again() {
+    let image = Image::of("gates.policy", SITE, Compiler::Ours);
+    let catalog = Catalog::shared(image.p4info.clone()).unwrap();
+    let encoder = Encoder::new(catalog, Arc::new(image.plan.clone()));
+    let mut draw = Draw::new(3);
+    let services = image.plan.services.iter().zip(0u8..);
+    let gates: Vec<u8> = services
+        .filter(|(s, _)| s.gate.is_some())
+        .map(|(_, at)| at)
+        .collect();
+    assert_eq!(gates, [0, 2, 3]);
+    for window_shift in -14..=14 {
+        for part in [Part::Forward, Part::Reply] {
+            let entry = FixedEntry {
+                key: FlowKey {
+                    service: draw.pick(&gates),
+                    part,
+                    tuple: Tuple {
+                        src: "203.0.113.9".parse().unwrap(),
+                        dst: "10.0.1.10".parse().unwrap(),
+                        proto: TCP,
+                        sport: 1000,
+                        dport: 8080,
+                    },
+                    kind: PacketKind::Whole,
+                },
+                action: FixedAction::Adjust(Adjust {
+                    sequence: word(&mut draw),
+                    acknowledgement: word(&mut draw),
+                    window_shift,
+                }),
+                packet_events: 2,
+                notice_events: 5,
+                entry: word(&mut draw),
+                slot: 5000,
+                idle: Some(Duration::from_secs(60)),
+            };
+            let written = encoder.entry(&Entry::Fixed(entry)).unwrap();
+            assert_eq!(encoder.decode_fixed(&written), Some(entry));
+        }
     }
 }
