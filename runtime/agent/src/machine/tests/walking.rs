@@ -5,10 +5,11 @@ use signalbox_policy::eval::{DropReason, Evaluator, Message as To, Outcome, Part
 use signalbox_policy::model::{Policy, ServiceIndex};
 
 use super::frames::{Shape, framed, ip_packet};
-use super::site::{arrives, flow, ip, translate};
+use super::site::{arrives, flow, ip, put, translate};
 use super::*;
 use crate::counters::Drop;
-use crate::entry::packet_in;
+use crate::entry::{FixedAction, packet_in};
+use crate::machine::translate::{renumber, retarget};
 use crate::machine::walk::{End, Met, Walk};
 use crate::packet::{self, View};
 use crate::testing::World;
@@ -211,4 +212,101 @@ fn an_own_fragment_kind_of_criterion_still_counts_for_filters() {
         w.agent.counters().drops[&Drop::IcmpError],
         pieces.len() as u64
     );
+}
+
+/// A balancer between two gates.
+const GATED: &str = "
+network {
+  port 1 clients { address 203.0.113.1/24; mac 02:00:00:00:00:01 }
+  port 2 servers { address 10.0.1.1/24; mac 02:00:00:00:00:02 }
+}
+pool web { 10.0.1.10:8080 }
+service outer : gate { match tcp.dst 203.0.113.80:443  allow ip.src in 203.0.113.0/24 }
+service web-lb : balance { match tcp.dst 203.0.113.80:443  pick from @web by weighted }
+service inner : gate { match tcp.dst 10.0.1.10:8080  allow ip.src in 203.0.113.8/29 }
+cascade outer > web-lb > inner
+managers { lb-1 serves outer, web-lb, inner }
+";
+
+fn gated() -> &'static (Policy, Plan) {
+    static ONCE: std::sync::OnceLock<(Policy, Plan)> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let checked = signalbox_policy::check_with_gates(GATED, "gated.policy");
+        let policy = (checked.policy).unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
+        let plan = signalbox_lower::lower(&policy).unwrap().plan;
+        (policy, plan)
+    })
+}
+
+fn key(t: Tuple) -> signalbox_policy::eval::FlowKey {
+    signalbox_policy::eval::FlowKey {
+        src: t.src,
+        dst: t.dst,
+        proto: t.proto,
+        sport: t.sport,
+        dport: t.dport,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    // A3.9, A10.7
+    #[test]
+    fn a_first_fragment_gets_the_numbers_that_the_evaluator_says_its_whole_packet_gets(
+        by in prop::array::uniform4((any::<u32>(), any::<u32>(), -14i8..=14)),
+        through in prop::array::uniform3(prop::bool::weighted(0.8)),
+        numbers in any::<(u32, u32, u16)>(),
+        tcp_flags in prop::sample::select(vec![2u8, 16, 18, 1, 4]),
+        back in any::<bool>(),
+        client in prop::sample::select(vec!["203.0.113.7", "203.0.113.9"]),
+    ) {
+        let (policy, plan) = gated();
+        let mut w = World::new(plan.clone());
+        let mut oracle = Evaluator::new(policy);
+        for index in 0..3 {
+            oracle.set_manager(ServiceIndex(index), false);
+        }
+        let outside = flow(6, (ip(client), 1000), (ip("203.0.113.80"), 443));
+        let inside = Tuple { dst: ip("10.0.1.10"), dport: 8080, ..outside };
+        let adjust = by.map(|(sequence, acknowledgement, window_shift)| Adjust {
+            sequence,
+            acknowledgement,
+            window_shift,
+        });
+        if through[1] && oracle.balance(ServiceIndex(1), key(outside), inside.dst, inside.dport) {
+            translate(&mut w, 1, outside, inside);
+        }
+        for (index, tuple, [there, home]) in
+            [(0u8, outside, [adjust[0], adjust[1]]), (2, inside, [adjust[2], adjust[3]])]
+        {
+            if !through[usize::from(index)] {
+                continue;
+            }
+            let said = [there, home].map(|a| signalbox_policy::eval::Adjust {
+                sequence: a.sequence,
+                acknowledgement: a.acknowledgement,
+                window_shift: a.window_shift,
+            });
+            oracle.hand_over(ServiceIndex(index.into()), key(tuple), said[0], said[1]);
+            let reply = Some((tuple.reversed(), FixedAction::Adjust(home)));
+            put(&mut w.agent, index, (tuple, FixedAction::Adjust(there)), reply);
+        }
+        let (port, tuple) = if back { (2, inside.reversed()) } else { (1, outside) };
+        let shape = Shape { tcp_flags, numbers, ..super::frames::PLAIN };
+        let frame = framed(port, &ip_packet(&tuple, &shape, b"x"));
+        let outcome = oracle.receive(port, &frame);
+        let Some((end, _)) = end_of(&outcome) else { return Ok(()) };
+        let view = packet::view(&frame).unwrap();
+        let first = View { kind: PacketKind::FirstFragment, ..view };
+        let mut walk = Walk::of_packet(&first, port);
+        prop_assert_eq!(w.agent.walk(&mut walk), end, "{:?}", outcome);
+        if let Outcome::Forward { packet, .. } | Outcome::ToAgent { packet, .. } = &outcome {
+            let mut went = frame.to_vec();
+            retarget(&mut went, packet::ETHERNET, &view, &walk.tuple);
+            renumber(&mut went, &view, walk.adjust);
+            prop_assert_eq!(&went[34..], &packet[34..]);
+            prop_assert_eq!(walk.meta.reply, back && (through[1] || through[2]));
+        }
+    }
 }
