@@ -41,7 +41,7 @@ pub struct Image {
 impl Image {
     /// The policy of this text.
     pub fn of(name: &str, text: &str, compiler: Compiler) -> Image {
-        let checked = signalbox_policy::check_with_gates(text, name);
+        let checked = signalbox_policy::check(text, name);
         let policy = checked
             .policy
             .unwrap_or_else(|| panic!("{name}: {:?}", checked.diagnostics));

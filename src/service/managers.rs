@@ -10,7 +10,7 @@ use signalbox_agent::grpc;
 use signalbox_agent::message::Reason;
 use signalbox_agent::shell as agent_shell;
 use signalbox_balance::Balance;
-use signalbox_lower::plan::{Kind, ManagerPlan, Plan};
+use signalbox_lower::plan::{Kind, ManagerPlan, Plan, ServicePlan};
 use signalbox_manager::shell::{self as manager_shell, End, Tap};
 use signalbox_manager::{Decide, Manager};
 use signalbox_nat::Nat;
@@ -32,6 +32,29 @@ const OTHER_PLAN: &str = "it works from another plan; `signalbox apply POLICY` w
 
 /// How long an agent may take to answer a new connection.
 const DIAL: Duration = Duration::from_secs(5);
+
+/// What decides for a gate; `None` if nothing can.
+pub type Gates = fn(&ServicePlan) -> Option<Box<dyn Decide>>;
+
+/// The gates' own manager, which is not built yet.
+pub fn gates(_service: &ServicePlan) -> Option<Box<dyn Decide>> {
+    None
+}
+
+/// Whether every service of a plan has somebody who can decide for it.
+///
+/// # Errors
+/// One that has not, by name.
+pub fn can_serve(plan: &Plan, gates: Gates) -> Result<(), Failure> {
+    let mut services = plan.services.iter().filter(|s| s.kind == Kind::Gate);
+    match services.find(|s| gates(s).is_none()) {
+        None => Ok(()),
+        Some(service) => Err(Failure::Failed(format!(
+            "gate `{}` has no manager: none is built yet; `signalbox test` shows what the policy means",
+            service.name
+        ))),
+    }
+}
 
 /// A way to an agent.
 #[derive(Debug, Clone)]
@@ -78,6 +101,7 @@ pub struct RunningManager {
     sessions: Vec<JoinHandle<()>>,
     replanned: Arc<Notify>,
     states: States,
+    gates: Gates,
 }
 
 impl Drop for RunningManager {
@@ -108,6 +132,8 @@ pub struct Standing<'a> {
     pub fatal: mpsc::UnboundedSender<Failure>,
     /// What its records go into.
     pub tap: Tap,
+    /// What decides for its gates.
+    pub gates: Gates,
 }
 
 impl RunningManager {
@@ -118,7 +144,7 @@ impl RunningManager {
         standing: Standing<'_>,
         ways: Vec<Way>,
     ) -> Self {
-        let decisions = decisions(manager, plan, standing.epoch);
+        let decisions = decisions(manager, plan, standing.epoch, standing.gates);
         let machine = Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
         let (handle, task) = manager_shell::start_tapped(machine, standing.tap);
         let replanned = Arc::new(Notify::new());
@@ -146,6 +172,7 @@ impl RunningManager {
             sessions,
             replanned,
             states,
+            gates: standing.gates,
         }
     }
 
@@ -164,7 +191,7 @@ impl RunningManager {
     pub fn replanning(&self, plan: &Arc<Plan>, epoch: &dyn Fn(&str) -> u64) -> Replanning {
         let manager = plan.managers.iter().find(|m| m.name == self.name);
         Replanning {
-            decisions: manager.map_or_else(Vec::new, |m| decisions(m, plan, epoch)),
+            decisions: manager.map_or_else(Vec::new, |m| decisions(m, plan, epoch, self.gates)),
             plan: Arc::clone(plan),
             handle: self.handle.clone(),
             replanned: Arc::clone(&self.replanned),
@@ -279,6 +306,7 @@ fn decisions(
     manager: &ManagerPlan,
     plan: &Plan,
     epoch: &dyn Fn(&str) -> u64,
+    gates: Gates,
 ) -> Vec<(String, u64, Box<dyn Decide>)> {
     plan.services
         .iter()
@@ -288,7 +316,8 @@ fn decisions(
                 Kind::Balance => Box::new(Balance::new(service)?),
                 Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
                 Kind::Observe => Box::new(Observe::new(service)?),
-                Kind::Filter | Kind::Gate => return None,
+                Kind::Gate => gates(service)?,
+                Kind::Filter => return None,
             };
             Some((service.name.clone(), epoch(&service.name), decide))
         })

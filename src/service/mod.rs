@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod change_tests;
 mod changes;
+mod gate_stand_in;
 #[cfg(test)]
 mod host_tests;
 mod links;
@@ -40,6 +41,7 @@ pub use signalbox_agent::shell::Pipeline;
 pub use target::{RunningTarget, TargetName};
 pub use view::View;
 
+use self::managers::{can_serve, gates};
 use crate::failure::Failure;
 use crate::image::Compiled;
 
@@ -136,10 +138,13 @@ impl Service {
         reports: &Reports,
     ) -> Result<Self, Failure> {
         let plan = Arc::new(compiled.lowered.plan.clone());
-        Self::start_all(plan, compiled, target, pipeline, reports).await
+        can_serve(&plan, gates)?;
+        let service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
+        service.manage(reports).await
     }
 
-    /// The same with a plan that was changed, in what concerns agent and managers.
+    /// Starts them as for a policy's tests: with a plan that was changed, in what concerns agent and
+    /// managers, and with gates that let in who may come in.
     ///
     /// # Errors
     /// As [`Service::start`].
@@ -149,17 +154,13 @@ impl Service {
         target: RunningTarget,
         pipeline: Pipeline,
     ) -> Result<Self, Failure> {
-        Self::start_all(plan, compiled, target, pipeline, &Reports::default()).await
+        let mut service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
+        service.view.decide_gates(gate_stand_in::gates);
+        service.manage(&Reports::default()).await
     }
 
-    async fn start_all(
-        plan: Arc<Plan>,
-        compiled: &Compiled,
-        target: RunningTarget,
-        pipeline: Pipeline,
-        reports: &Reports,
-    ) -> Result<Self, Failure> {
-        let service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
+    async fn manage(self, reports: &Reports) -> Result<Self, Failure> {
+        let service = self;
         service.view.start_managers(reports);
         service.wait_for_criteria().await?;
         Ok(service)

@@ -33,3 +33,13 @@ fn a_service_has_started_when_the_criteria_of_all_its_services_are_in() {
     });
     assert_eq!(entries, 6);
 }
+
+#[test]
+fn a_gate_without_a_manager_is_said_before_anything_starts() {
+    let text = include_str!("../../examples/gate.policy");
+    let policy = signalbox_policy::check(text, "gate.policy").policy.unwrap();
+    let plan = signalbox_lower::lower(&policy).unwrap().plan;
+    let said = can_serve(&plan, |_| None).unwrap_err();
+    assert!(said.text().contains("gate `admin` has no manager"));
+    assert!(can_serve(&plan, gate_stand_in::gates).is_ok());
+}

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::Links;
 use super::changes::{self, Wanted};
-use super::managers::{Replanning, RunningManager, Standing, Way};
+use super::managers::{Gates, Replanning, RunningManager, Standing, Way, gates};
 use crate::control::Request;
 use crate::flows::Step;
 
@@ -41,6 +41,7 @@ pub struct View {
     reports: Arc<OnceLock<Watch>>,
     links: Arc<OnceLock<Links>>,
     listen: Arc<OnceLock<SocketAddr>>,
+    gates: Gates,
     started: Instant,
 }
 
@@ -65,8 +66,14 @@ impl View {
             reports: Arc::default(),
             links: Arc::default(),
             listen: Arc::default(),
+            gates,
             started: Instant::now(),
         }
+    }
+
+    /// Who decides for gates, in managers that start from now on.
+    pub(super) fn decide_gates(&mut self, gates: Gates) {
+        self.gates = gates;
     }
 
     /// Starts the plan's managers beside the agent.
@@ -90,6 +97,7 @@ impl View {
             tap: (self.taps.lock())
                 .unwrap_or_else(PoisonError::into_inner)
                 .tap(),
+            gates: self.gates,
         };
         let way = Way::Here(self.agent.clone());
         let running = RunningManager::start(plan, manager, standing, vec![way]);

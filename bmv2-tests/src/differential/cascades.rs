@@ -15,7 +15,7 @@ type Text = (String, String);
 pub fn cascade(draw: &mut Draw) -> String {
     for _ in 0..200 {
         let text = attempt(draw);
-        if signalbox_policy::check_with_gates(&text, "random.policy")
+        if signalbox_policy::check(&text, "random.policy")
             .policy
             .is_some()
         {
@@ -184,30 +184,42 @@ fn nats(draw: &mut Draw, dual: bool) -> Vec<Text> {
     forms.into_iter().map(text).collect()
 }
 
-/// Before a host, a balanced address or a pool's server; whom it lets in may be fewer than ask.
+/// A gate before a service's address, or before servers.
 fn gate(draw: &mut Draw, number: usize, dual: bool) -> Text {
-    let v6 = dual && draw.once_in(2);
-    let at = if v6 {
+    let v6 = dual && draw.once_in(3);
+    let condition = if v6 {
         draw.pick(&[
-            "[2001:db8:2::9]:22",
-            "[2001:db8:1::80]:80",
-            "[2001:db8:2::10]:8000",
+            "tcp.dst [2001:db8:1::80]:80",
+            "tcp.dst [2001:db8:2::10]:22",
+            "tcp.dst { 80, 443 } and ip.dst in 2001:db8:1::80/124",
         ])
     } else {
         draw.pick(&[
-            "10.0.1.9:22",
-            "203.0.113.80:80",
-            "203.0.113.80:443",
-            "10.0.1.10:8000",
-            "10.0.2.10:8000",
+            "tcp.dst { 203.0.113.80:80, 203.0.113.80:443 }",
+            "tcp.dst 203.0.113.81:80 and not ip.src in 10.0.0.0/8",
+            "tcp.dst 10.0.1.10:22",
+            "tcp.dst 8000..8010 and ip.dst in 10.0.0.0/16",
+            "tcp.dst 203.0.113.90:80",
+            "tcp.dst 10.0.1.9:22",
         ])
     };
-    let allow = match draw.below(3) {
-        0 if !v6 => draw.pick(&["ip.src in 203.0.113.0/28", "ip.src in 10.0.0.0/8"]),
-        _ => "ip",
-    };
     let name = format!("gate-{number}");
-    let text = format!("service {name} : gate {{\n  match tcp.dst {at}\n  allow {allow}\n}}\n");
+    let mut text = format!("service {name} : gate {{\n  match {condition}\n");
+    for _ in 0..1 + draw.below(2) {
+        let who = match (draw.below(4), v6) {
+            (0, _) => "ip".to_owned(),
+            (1, _) => "port clients".to_owned(),
+            (_, true) => "ip.src in 2001:db8::/33".to_owned(),
+            (2, false) => format!("ip.src in {}", draw.pick(&PREFIXES)),
+            (_, false) => format!(
+                "tcp.src 40000..40003 and not ip.src in {}",
+                draw.pick(&PREFIXES)
+            ),
+        };
+        let when = draw.pick(&["", "", " from 22:00 to 06:00 on fri..sun"]);
+        let _ = writeln!(text, "  allow {who}{when}");
+    }
+    text.push_str("}\n");
     (name, text)
 }
 

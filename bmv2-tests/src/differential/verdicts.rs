@@ -111,8 +111,10 @@ impl<'i> Interleaving<'i> {
                     ends.extend(to.into_iter().map(|to| (to, proto, port)));
                 }
                 ServiceKind::Gate(gate) => {
+                    // What is left open ends as the hosts do.
+                    let host = |cube: &Cube| cube.dst.value | (10 & !cube.dst.mask);
                     let to =
-                        |cube: &Cube| (cube.family.address(cube.dst.value), 6, cube.dst_port.value);
+                        |cube: &Cube| (cube.family.address(host(cube)), 6, cube.dst_port.value);
                     ends.extend(gate.criteria.cubes.iter().map(to));
                 }
                 ServiceKind::Filter(_) | ServiceKind::Observe(_) => {}

@@ -16,7 +16,7 @@ pub mod render;
 pub mod testing;
 pub mod tree;
 
-pub use check::{check, check_with_gates};
+pub use check::check;
 pub use format::fmt;
 
 use diagnostic::Diagnostic;

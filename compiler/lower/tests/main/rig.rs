@@ -118,7 +118,7 @@ pub struct Tuple(pub IpAddr, pub IpAddr, pub u8, pub u16, pub u16);
 
 /// The policy of a text.
 pub fn checked(text: &str) -> Policy {
-    let checked = signalbox_policy::check_with_gates(text, "test.policy");
+    let checked = signalbox_policy::check(text, "test.policy");
     checked
         .policy
         .unwrap_or_else(|| panic!("{:#?}", checked.diagnostics))

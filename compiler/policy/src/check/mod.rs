@@ -36,20 +36,8 @@ use crate::tree::{Item, Name};
 
 /// Checks a policy's text. `file_name` gives the policy its name.
 pub fn check(text: &str, file_name: &str) -> Checked {
-    checked(text, file_name, false)
-}
-
-/// The same of a policy that may have gates, while no program can carry them out: for tests of what is
-/// there of them.
-#[doc(hidden)]
-pub fn check_with_gates(text: &str, file_name: &str) -> Checked {
-    checked(text, file_name, true)
-}
-
-fn checked(text: &str, file_name: &str, gates: bool) -> Checked {
     let parse = parse(text);
     let mut checker = Checker::new(text, &parse);
-    checker.gates = gates;
     let policy = checker.policy(policy_name(file_name));
     let mut diagnostics = checker.diagnostics;
     if has_errors(&parse.errors) {
@@ -94,8 +82,6 @@ pub(super) struct Checker<'a> {
     text: &'a str,
     parse: &'a Parse,
     families: Families,
-    /// Whether gates are accepted.
-    gates: bool,
     diagnostics: Vec<Diagnostic>,
     /// Names that stand after an item's keyword, whether or not the item parsed.
     mentioned: BTreeSet<&'a str>,
@@ -125,7 +111,6 @@ impl<'a> Checker<'a> {
             text,
             parse,
             families,
-            gates: false,
             diagnostics: Vec::new(),
             mentioned,
             used_sets: BTreeSet::new(),

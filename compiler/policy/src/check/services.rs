@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::{AddressSet, MAX_SERVICES, Network, Pool, Service, ServiceIndex, Span};
 use crate::tree::{Item, Name, ServiceItem};
 
-const KINDS: [&str; 5] = ["balance", "filter", "nat", "gate", "observe"];
+const KINDS: [&str; 5] = ["balance", "filter", "gate", "nat", "observe"];
 
 /// Names that would collide with the generated program's own (with `-` as `_`).
 const RESERVED: [&str; 62] = [
@@ -95,15 +95,7 @@ impl Checker<'_> {
             let kind = match item.kind.value.as_str() {
                 "balance" => self.balance(scope, pools, item),
                 "filter" => self.filter(scope, item),
-                "gate" => {
-                    let gate = self.gate(scope, item);
-                    if self.gates {
-                        gate
-                    } else {
-                        self.kind(item, "gate");
-                        None
-                    }
-                }
+                "gate" => self.gate(scope, item),
                 "nat" => self.nat(scope, item),
                 "observe" => self.observe(scope, item),
                 other => {
@@ -188,16 +180,12 @@ impl Checker<'_> {
 
     fn kind(&mut self, item: &ServiceItem, kind: &str) {
         let span = item.kind.span;
-        if KINDS.contains(&kind) {
-            self.unsupported(span, &format!("services of kind `{kind}`"));
-            return;
-        }
         let mut d = Diagnostic::error(
             "unknown-word",
             span,
             format!("`{kind}` is not a kind of service"),
         )
-        .label("expected `balance`, `filter`, `nat` or `observe`");
+        .label("expected `balance`, `filter`, `gate`, `nat` or `observe`");
         if let Some(meant) = did_you_mean(kind, KINDS) {
             d = d.help(format!("did you mean `{meant}`?"));
         }

@@ -1,7 +1,7 @@
 //! The formatter: what it makes of a text, and that it changes nothing of its meaning.
 
 use proptest::prelude::*;
-use signalbox_policy::{check_with_gates as check, fmt};
+use signalbox_policy::{check, fmt};
 
 use crate::texts::{BALANCE, NETWORK, POOL};
 

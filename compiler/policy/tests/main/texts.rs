@@ -36,7 +36,7 @@ managers { lb-1 serves web-lb }
 /// The checked policy of a text that must have no errors.
 #[track_caller]
 pub fn policy(text: &str) -> Policy {
-    let checked = signalbox_policy::check_with_gates(text, "test.policy");
+    let checked = signalbox_policy::check(text, "test.policy");
     match checked.policy {
         Some(policy) => policy,
         None => panic!("{:#?}\n{text}", checked.diagnostics),

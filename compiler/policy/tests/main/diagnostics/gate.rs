@@ -311,10 +311,3 @@ fn a_clause_of_a_gate_does_not_belong_in_another_kind() {
         &["error unknown-word from"],
     );
 }
-
-#[test]
-fn a_policy_with_a_gate_is_refused_until_it_can_be_carried_out() {
-    let checked = signalbox_policy::check(&with(""), "test.policy");
-    let codes: Vec<&str> = checked.diagnostics.iter().map(|d| d.code).collect();
-    assert_eq!(codes, ["unsupported"]);
-}

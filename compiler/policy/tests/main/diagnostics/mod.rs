@@ -16,7 +16,7 @@ use crate::texts::{BALANCE, NETWORK, POOL};
 /// Checks that exactly these findings are made, in the order of the text.
 #[track_caller]
 fn check(text: &str, expect: &[&str]) {
-    let checked = signalbox_policy::check_with_gates(text, "test.policy");
+    let checked = signalbox_policy::check(text, "test.policy");
     let found: Vec<String> = checked
         .diagnostics
         .iter()
@@ -40,7 +40,7 @@ fn check(text: &str, expect: &[&str]) {
 
 /// The first finding's help.
 fn help(text: &str) -> String {
-    let checked = signalbox_policy::check_with_gates(text, "test.policy");
+    let checked = signalbox_policy::check(text, "test.policy");
     checked
         .diagnostics
         .into_iter()
@@ -384,7 +384,7 @@ fn a_missing_brace_spoils_one_item_only() {
 #[test]
 fn an_error_reads_well_in_every_format() {
     let text = "network {\n  port 1 a { address 10.0.1.1/24 }\n}\nservice f : filter {\n  deny ip.sorc 10.0.0.1\n}\n";
-    let checked = signalbox_policy::check_with_gates(text, "web.policy");
+    let checked = signalbox_policy::check(text, "web.policy");
     let show = |format| render(&checked.diagnostics, text, "web.policy", format);
     assert_eq!(
         show(Format::Human { colour: false }),
@@ -429,7 +429,7 @@ fn columns_count_characters() {
     assert_eq!(at(text.len()), (4, 1));
     assert_eq!(at(text.len() + 9), (4, 1));
     assert_eq!(signalbox_policy::render::line_column("a\nbü", 5), (2, 3));
-    let checked = signalbox_policy::check_with_gates(text, "grün.policy");
+    let checked = signalbox_policy::check(text, "grün.policy");
     let show = |format| render(&checked.diagnostics, text, "grün.policy", format);
     assert!(
         show(Format::Plain).contains("grün.policy:3:22: error[bad-token]"),

@@ -231,7 +231,7 @@ managers { lb-1 serves outer, web-lb, inner }
 fn gated() -> &'static (Policy, Plan) {
     static ONCE: std::sync::OnceLock<(Policy, Plan)> = std::sync::OnceLock::new();
     ONCE.get_or_init(|| {
-        let checked = signalbox_policy::check_with_gates(GATED, "gated.policy");
+        let checked = signalbox_policy::check(GATED, "gated.policy");
         let policy = (checked.policy).unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
         let plan = signalbox_lower::lower(&policy).unwrap().plan;
         (policy, plan)
