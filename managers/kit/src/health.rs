@@ -15,11 +15,14 @@ use signalbox_lower::entries::AGENT_PORTS;
 use signalbox_lower::plan::{CheckKind, CheckPlan, Plan};
 
 use crate::decide::Target;
-use crate::segment::{ACK, FIN, PSH, RST, SYN, Segment};
+use crate::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 use answer::Answer;
 
 /// A request is repeated so many times within the time-out.
 const SENDS: u32 = 3;
+
+/// What a check's own segments may be long.
+const MSS: u16 = 1460;
 
 /// What a check wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +199,11 @@ impl Check {
                 seq,
                 ack: self.ack,
                 flags,
+                window: u16::MAX,
+                options: Options {
+                    mss: (flags & SYN != 0).then_some(MSS),
+                    window_scale: None,
+                },
                 payload,
             }
             .emit(),

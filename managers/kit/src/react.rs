@@ -12,11 +12,10 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use signalbox_agent::flow::Tuple;
 use signalbox_agent::message::Action;
-use signalbox_agent::packet::{self, ETHERNET};
 use signalbox_lower::plan::Plan;
 
 use crate::decide::Decided;
-use crate::segment::{ACK, FIN, RST, SYN, Segment};
+use crate::segment::Segment;
 
 /// Flows that are told of at once.
 const BATCH: usize = 256;
@@ -90,25 +89,11 @@ impl Reactions {
 /// The RST that a closed connection answers a segment with (RFC 9293, section 3.10.7.1), as an IP packet
 /// from the flow's destination. Nothing answers a RST, or what is no whole segment.
 pub(crate) fn reset(flow: &Tuple, frame: &Bytes) -> Option<Bytes> {
-    let ip = frame.get(ETHERNET..packet::view(frame)?.end)?;
-    let segment = Segment::parse(&frame.slice_ref(ip))?;
-    if segment.flags & RST != 0 {
-        return None;
-    }
-    let counted = |flag| u32::from(segment.flags & flag != 0);
-    let length = u32::try_from(segment.payload.len()).ok()? + counted(SYN) + counted(FIN);
-    let (seq, ack, flags) = if segment.flags & ACK != 0 {
-        (segment.ack, 0, RST)
-    } else {
-        (0, segment.seq.wrapping_add(length), RST | ACK)
-    };
+    let (segment, _) = Segment::parse_frame(frame)?;
     let answer = Segment {
         src: (flow.dst, flow.dport),
         dst: (flow.src, flow.sport),
-        seq,
-        ack,
-        flags,
-        payload: Bytes::new(),
+        ..segment.refusal()?
     };
     Some(answer.emit())
 }
@@ -142,6 +127,8 @@ impl Ports {
 #[cfg(test)]
 mod tests {
     use signalbox_agent::testing::{client, tcp};
+
+    use crate::segment::{ACK, FIN, RST, SYN};
 
     use super::*;
 

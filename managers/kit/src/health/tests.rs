@@ -54,6 +54,8 @@ fn answer(to: &Segment, flags: u8, seq: u32, payload: &[u8]) -> Bytes {
         seq,
         ack: to.seq.wrapping_add(used),
         flags,
+        window: u16::MAX,
+        options: Options::default(),
         payload: Bytes::copy_from_slice(payload),
     }
     .emit()
