@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Tuple};
-use signalbox_agent::message::{Action, Capability, Leases, Statistics};
+use signalbox_agent::message::{Action, Capability, FixedAffinity, Leases, Statistics};
 use signalbox_lower::plan::{CheckPlan, ServicePlan};
+
+use crate::proxy::Proxy;
 
 /// The first packet of a flow that nobody has decided about.
 #[derive(Debug, Clone, Copy)]
@@ -167,6 +169,21 @@ pub trait Decide: Send {
     /// What its decisions need of a target.
     fn needs(&self) -> Vec<Capability> {
         Vec::new()
+    }
+
+    /// The service as one that answers packets itself; `None` if it decides once a flow.
+    fn proxy(&mut self) -> Option<&mut dyn Proxy> {
+        None
+    }
+
+    /// Whether it is one: its criteria ask about every packet.
+    fn is_proxy(&self) -> bool {
+        false
+    }
+
+    /// What happens to the packets of the other direction of a flow that an agent tells of.
+    fn way_back(&self, forward: &FixedAffinity) -> Vec<Action> {
+        vec![Action::Translate(forward.tuple.reversed())]
     }
 
     /// A flow that was decided is gone from every agent.

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod health;
 pub mod manager;
 pub mod memory;
+pub mod proxy;
 mod react;
 pub mod record;
 pub mod segment;

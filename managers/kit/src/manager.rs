@@ -19,11 +19,13 @@ use signalbox_lower::plan::Plan;
 use crate::decide::{Decide, OutsideStatus, TargetStatus};
 use crate::health::Verdict as Health;
 use crate::memory::{AgentId, Life, Recipient};
+use crate::proxy::Diverted;
 use crate::react::Ports;
 use crate::record::{Record, Reported};
 use crate::service::{Counts, Reset, Service};
 use crate::session::{News, Offer, Session, SessionId};
 
+mod proxies;
 mod services;
 mod succession;
 
@@ -214,6 +216,9 @@ impl Manager {
             Input::Tick => {}
         }
         self.tick();
+        for index in 0..self.services.len() {
+            self.proxy_steps(index);
+        }
         for (service, offer) in self.services.iter_mut().zip(&self.offers) {
             let lines = service.decide.news().into_iter();
             (self.out).extend(lines.map(|l| Output::Log(format!("{}: {l}", offer.service))));
@@ -533,7 +538,7 @@ impl Manager {
                 {
                     // Of one that the switch refused it may hold a part for a moment yet.
                     let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
-                    if never && !half {
+                    if never && (!half || service.decide.is_proxy()) {
                         service.decide.refused(&decided);
                     } else {
                         service.decide.ended(&decided);
@@ -582,6 +587,11 @@ impl Manager {
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
+        if let Some(proxy) = service.proxy_for(interest) {
+            proxy.packet(now, &Diverted::of(id, interest));
+            service.counts.interest_packets += 1;
+            return;
+        }
         let Some(answer) = service.answer(now, to, interest, may_decide) else {
             let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
             if self.waiting.len() < bound {

@@ -119,6 +119,11 @@ impl Ports {
             Action::Dispatch { next_hop, .. } => Some(*next_hop),
             _ => None,
         })?;
+        self.towards(to)
+    }
+
+    /// The port that an address is behind.
+    pub fn towards(&self, to: IpAddr) -> Option<u16> {
         let (_, port) = self.0.iter().find(|(net, _)| net.contains(&to))?;
         Some(*port)
     }

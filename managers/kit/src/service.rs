@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use signalbox_agent::flow::{PacketKind, Part, Tuple, events};
 use signalbox_agent::message::{
-    Action, Asking, Capability, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest,
-    InterestMask, Leases, StaticAction, Statistics,
+    Action, Asking, Criterion, Decision, FixedAffinity, InstalledAffinity, Interest, InterestMask,
+    Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
 use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
@@ -15,6 +15,7 @@ use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, Service
 use crate::decide::{Choice, Decide, Decided, Opening, Reaction};
 use crate::health::Checker;
 use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
+use crate::proxy::Proxy;
 use crate::react::{self, Reactions};
 
 /// Set in the ids of fixed affinities' entries.
@@ -163,6 +164,22 @@ impl Service {
         })
     }
 
+    /// The proxy that this packet is for: one whose own the flow is, or that nobody has decided about.
+    pub fn proxy_for(&mut self, interest: &Interest) -> Option<&mut dyn Proxy> {
+        if !self.decide.is_proxy() {
+            return None;
+        }
+        let forward = match interest.part {
+            Part::Forward => interest.flow,
+            Part::Reply => interest.flow.reversed(),
+        };
+        let flags = interest.events & (events::SYN | events::ACK | events::RST);
+        let opens = interest.part == Part::Forward && flags == events::SYN;
+        let remembered = self.standing(interest, opens, true).is_some();
+        let proxy = self.decide.proxy()?;
+        (proxy.has(&forward) || !remembered).then_some(proxy)
+    }
+
     /// What becomes of a packet of a flow whose target has died; `None` if it has not.
     fn doomed(
         &mut self,
@@ -251,7 +268,7 @@ impl Service {
     }
 
     /// A remembered decision as an agent wants it.
-    fn affinities(&self, number: u64) -> Vec<FixedAffinity> {
+    pub fn affinities(&self, number: u64) -> Vec<FixedAffinity> {
         (self.memory.get(number)).map_or_else(Vec::new, |flow| self.rendered(number, flow))
     }
 
@@ -341,10 +358,7 @@ impl Service {
             }
             return;
         }
-        let reply = a.partner.map(|partner| {
-            let back = Action::Translate(a.tuple.reversed());
-            (partner, vec![back])
-        });
+        let reply = a.partner.map(|partner| (partner, self.decide.way_back(a)));
         let decided = Decided {
             forward: (a.tuple, a.actions.clone()),
             reply,
@@ -381,9 +395,17 @@ impl Service {
 }
 
 /// The plan's criteria that ask a manager, as a manager installs them.
-pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Criterion> {
+pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Criterion> {
+    let needs = decide.needs();
+    let asking = if decide.is_proxy() {
+        Asking::EveryPacket
+    } else {
+        Asking::OnceAFlow
+    };
     // A packet that comes back without an affinity must not get past the service.
     let action = match service.fallback {
+        // A proxy's own packets have none, and what it does not answer for the agent drops.
+        _ if decide.is_proxy() => StaticAction::Pass,
         Fallback::Drop => StaticAction::Drop,
         Fallback::Route => StaticAction::Pass,
     };
@@ -401,11 +423,11 @@ pub(crate) fn criteria_of(service: &ServicePlan, needs: &[Capability]) -> Vec<Cr
                         packet_events,
                         notice_events,
                     },
-                    asking: Asking::OnceAFlow,
+                    asking,
                     action,
                     statistics: Statistics::default(),
                     cubes: c.cubes.clone(),
-                    needs: needs.to_vec(),
+                    needs: needs.clone(),
                 }),
                 CriterionAction::Pass | CriterionAction::Discard => None,
             })

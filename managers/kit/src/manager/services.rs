@@ -26,8 +26,13 @@ impl Manager {
         epoch: u64,
         learns: bool,
         version: u64,
-        decide: Box<dyn Decide>,
+        mut decide: Box<dyn Decide>,
     ) {
+        if epoch > 1
+            && let Some(proxy) = decide.proxy()
+        {
+            proxy.follows(self.now);
+        }
         let plan = &self.plan;
         let Some(s) = plan.services.iter().find(|s| s.name == service) else {
             return;
@@ -41,7 +46,7 @@ impl Manager {
             epoch,
             learns,
             version,
-            criteria: criteria_of(s, &decide.needs()),
+            criteria: criteria_of(s, &*decide),
             beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
         });
         let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));

@@ -37,6 +37,11 @@ impl Manager {
                 continue;
             }
             offer.epoch = told.saturating_add(1);
+            if told > 0
+                && let Some(proxy) = service.decide.proxy()
+            {
+                proxy.follows(self.now);
+            }
             service.memory.number_from(first_number(offer.epoch));
             self.out.push(Output::Log(format!(
                 "{}: epoch {} (agent `{}` has seen {told})",
@@ -92,7 +97,7 @@ impl Manager {
                 self.services.get(index),
                 service_plan,
             ) {
-                offer.criteria = criteria_of(service_plan, &service.decide.needs());
+                offer.criteria = criteria_of(service_plan, &*service.decide);
             }
             let of_it = away.iter().filter(|a| a.service == place);
             self.away.extend(of_it.map(|a| Away {
