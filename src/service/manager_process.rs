@@ -9,7 +9,7 @@ use signalbox_manager::shell::Tap;
 use tokio::sync::mpsc;
 
 use super::changes::{self, Wanted};
-use super::managers::{RunningManager, Standing, Way, can_serve, gates};
+use super::managers::{RunningManager, Standing, Way, gates};
 use crate::control::Request;
 use crate::failure::Failure;
 
@@ -72,7 +72,6 @@ impl ManagerProcess {
         tap: Tap,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Failure>), Failure> {
         let manager = of_plan(&plan, name).map_err(Failure::Usage)?;
-        can_serve(&plan, gates)?;
         let (fatal, ends) = mpsc::unbounded_channel();
         let standing = Standing {
             instance: instance(),

@@ -41,7 +41,6 @@ pub use signalbox_agent::shell::Pipeline;
 pub use target::{RunningTarget, TargetName};
 pub use view::View;
 
-use self::managers::{can_serve, gates};
 use crate::failure::Failure;
 use crate::image::Compiled;
 
@@ -138,7 +137,6 @@ impl Service {
         reports: &Reports,
     ) -> Result<Self, Failure> {
         let plan = Arc::new(compiled.lowered.plan.clone());
-        can_serve(&plan, gates)?;
         let service = Self::start_agent(AGENT, plan, compiled, target, pipeline).await?;
         service.manage(reports).await
     }

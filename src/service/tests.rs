@@ -35,11 +35,18 @@ fn a_service_has_started_when_the_criteria_of_all_its_services_are_in() {
 }
 
 #[test]
-fn a_gate_without_a_manager_is_said_before_anything_starts() {
+fn a_gate_is_decided_by_its_own_manager_and_other_services_are_not() {
     let text = include_str!("../../examples/gate.policy");
     let policy = signalbox_policy::check(text, "gate.policy").policy.unwrap();
     let plan = signalbox_lower::lower(&policy).unwrap().plan;
-    let said = can_serve(&plan, |_| None).unwrap_err();
-    assert!(said.text().contains("gate `admin` has no manager"));
-    assert!(can_serve(&plan, gate_stand_in::gates).is_ok());
+    for service in &plan.services {
+        let is_gate = service.gate.is_some();
+        assert_eq!(
+            managers::gates(service).is_some(),
+            is_gate,
+            "{}",
+            service.name
+        );
+    }
+    assert!(plan.services.iter().any(|s| s.gate.is_some()));
 }
