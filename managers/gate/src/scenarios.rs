@@ -14,7 +14,7 @@ use signalbox_lower::plan::{
     AllowPlan, Criterion, CriterionAction, Cube, GateBounds, GatePlan, Kind, Masked, MaskedAddr,
     Plan, Refuse,
 };
-use signalbox_manager::segment::{ACK, Options, PSH, RST, SYN, Segment};
+use signalbox_manager::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 use signalbox_manager::{Input, Manager, Output, ServiceStatus};
 
 use crate::{GateService, Outside};
@@ -321,6 +321,20 @@ fn a_connection_of_the_switch_outlives_its_manager_and_its_entries() {
     talks(&mut net, cookie);
     assert!(net.asked > asked);
     assert_eq!(net.count("strange segment"), 0);
+}
+
+// A3.2
+#[test]
+fn the_tuple_of_a_closed_connection_opens_anew_through_the_gate() {
+    let mut net = Net::new();
+    let cookie = net.connected();
+    net.send(&client(ACK | FIN, ISN + 1, cookie + 1, b""));
+    net.send(&server(ACK | FIN, SERVER_ISN + 1, ISN + 2, b""));
+    net.send(&client(ACK, ISN + 2, cookie + 2, b""));
+    net.pass(Duration::from_secs(1));
+    let left = net.send(&client(SYN, ISN + 50_000, 0, b""));
+    assert_eq!((left[0].dst, left[0].flags), (CLIENT, SYN | ACK));
+    assert_eq!(left.len(), 1, "the server hears nothing of it: {left:?}");
 }
 
 // A3.13

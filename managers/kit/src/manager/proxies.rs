@@ -87,7 +87,10 @@ impl Manager {
         held: Vec<Question>,
     ) {
         let Some(to) = self.recipient(last) else {
-            // Its agent is away, and with it all that it held.
+            // Its agent is away, and with it all that it held: nobody carries it out.
+            if let Some(service) = self.services.get_mut(index) {
+                service.decide.refused(&decided);
+            }
             return;
         };
         let others: Vec<(SessionId, Recipient)> = (held.iter())
