@@ -117,6 +117,11 @@ impl Process {
         self.signal("INT");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it the signal of this name, without SIG.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

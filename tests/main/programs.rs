@@ -4,6 +4,8 @@
 pub mod capture;
 pub mod counts;
 pub mod documents;
+pub mod gated;
+pub mod gates;
 pub mod gue;
 pub mod office;
 pub mod site;

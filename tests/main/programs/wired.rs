@@ -110,6 +110,15 @@ impl Wired {
         self.switch = Some(switch);
     }
 
+    /// The memory that `signalbox run` has resident, in bytes.
+    pub fn resident(&self) -> u64 {
+        let id = self.switch.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        kilobytes.unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// What `signalbox status --json` says.
     pub fn status(&self) -> Value {
         ask(&self.control, "status").expect("status answers")
