@@ -5,6 +5,7 @@ use crate::control::EntryHandle;
 use crate::exec::machine::{Machine, Registers, Scratch};
 use crate::exec::state::State;
 use crate::load;
+use crate::table::Ahead;
 use crate::trace::{Event, Silent, Trace, Tracer};
 use crate::{Config, DropReason, Drops, IdleNotice, LoadError, Micros, Output, Schema, TableId};
 
@@ -104,6 +105,7 @@ impl Switch {
         if let Some(word) = self.scratch.words.get_mut(program.drop_slot as usize) {
             *word = u64::from(self.config.drop_port);
         }
+        self.scratch.ahead = Ahead::new(&program.tables);
         self.last_sweep = None;
         Ok(())
     }
@@ -177,6 +179,7 @@ impl Switch {
                 _ => packet.len() as u32,
             };
             let counted = u64::from(counted);
+            self.scratch.ahead.next_step();
             let mut machine = Machine {
                 program,
                 state: &mut self.state,

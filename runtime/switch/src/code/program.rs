@@ -197,7 +197,7 @@ pub(crate) struct Call {
 }
 
 /// A field of up to 64 bits on its way into a packed key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pack {
     pub(crate) slot: Slot,
     /// A word that is 1 if the field counts, and 0 if it reads as zero.
@@ -207,7 +207,7 @@ pub(crate) struct Pack {
 }
 
 /// The parts of one word of a packed key: a range of `Table::pack`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackWord {
     pub(crate) word: u16,
     pub(crate) first: u16,
@@ -259,6 +259,18 @@ pub(crate) struct Table {
     pub(crate) meter: Option<MeterTarget>,
     pub(crate) profile: Option<ActionProfileId>,
     pub(crate) source: Option<Source>,
+}
+
+impl Table {
+    /// Whether the same fields make the same packed key.
+    pub(crate) fn packs_like(&self, other: &Table) -> bool {
+        self.key_words == other.key_words
+            && self.pack == other.pack
+            && self.pack_words == other.pack_words
+            && self.guarded == other.guarded
+            && self.pack_others.is_empty()
+            && other.pack_others.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@ use super::exact::Reader;
 use super::state::State;
 use crate::code::layout::{HeaderId, Place, Slot, WORDS, Words};
 use crate::code::program::{Check, Entry, Program};
+use crate::table::Ahead;
 use crate::trace::Tracer;
 use crate::{Drops, Output};
 
@@ -78,6 +79,7 @@ pub(crate) struct Scratch {
     pub(crate) waiting: std::collections::VecDeque<Waiting>,
     pub(crate) spare: Vec<Waiting>,
     pub(crate) saved: Vec<u64>,
+    pub(crate) ahead: Ahead,
 }
 
 impl Default for Scratch {
@@ -91,6 +93,7 @@ impl Default for Scratch {
             waiting: std::collections::VecDeque::new(),
             spare: Vec::new(),
             saved: Vec::new(),
+            ahead: Ahead::default(),
         }
     }
 }

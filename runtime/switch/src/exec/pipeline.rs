@@ -62,15 +62,21 @@ impl<T: Tracer> Machine<'_, T> {
             return next;
         }
         let program = self.program;
-        let state = &mut self.state.tables[index];
         let words = &mut *self.scratch.words;
         let key = &mut *self.scratch.key;
         let mut hit = None;
-        if T::ON || state.len() > 0 {
-            let needed = if T::ON { u64::MAX } else { state.needed() };
+        let tables = &self.state.tables;
+        if T::ON || tables[index].len() > 0 {
+            let needed = if T::ON {
+                u64::MAX
+            } else {
+                tables[index].needed()
+            };
             pack_key(table, needed, words, key);
-            hit = state.lookup(&key[..table.key_words as usize]);
+            let key = &key[..table.key_words as usize];
+            hit = self.scratch.ahead.lookup(tables, index, key);
         }
+        let state = &mut self.state.tables[index];
         let params = program.param_base as usize;
         let run = match hit {
             Some(at) => {

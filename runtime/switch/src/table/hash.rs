@@ -1,5 +1,7 @@
 //! An index from hashes to places, in buckets of one cache line; the keys themselves stay with their owner.
 
+use super::pages::prefer_huge;
+
 /// Mixes words to 64 bits; with a seed, so that nobody outside can choose collisions.
 #[inline]
 pub(crate) fn hash_words(words: &[u64], seed: u64) -> u64 {
@@ -45,6 +47,17 @@ impl Bucket {
     fn len(&self) -> usize {
         self.places.iter().filter(|place| **place != 0).count()
     }
+}
+
+/// What a bucket says of a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// No entry has it.
+    Nothing,
+    /// If any, the entry at that place.
+    Perhaps(u32),
+    /// Several may, or one elsewhere.
+    Unclear,
 }
 
 /// Where an entry is: its bucket and its number in it.
@@ -99,11 +112,49 @@ impl HashIndex {
         }
     }
 
+    /// A word of the hash's bucket, to have it fetched.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u32 {
+        let home = (tag_of(hash) as usize) & self.buckets.len().wrapping_sub(1);
+        self.buckets.get(home).map_or(0, |bucket| bucket.tags[0])
+    }
+
+    /// What the hash's bucket alone says, without a branch for each of its entries.
+    #[inline]
+    pub(crate) fn glance(&self, hash: u64) -> Glance {
+        let tag = tag_of(hash);
+        let home = tag as usize & self.buckets.len().wrapping_sub(1);
+        let Some(bucket) = self.buckets.get(home) else {
+            return Glance::Nothing;
+        };
+        // A free entry has tag 0: who finds that more than once looks closer.
+        let tags = bucket.tags.iter().enumerate();
+        let found = tags.fold(0u32, |found, (i, known)| {
+            found | u32::from(*known == tag) << i
+        });
+        if found == 0 {
+            return if bucket.full() {
+                Glance::Unclear
+            } else {
+                Glance::Nothing
+            };
+        }
+        let place = bucket.places[found.trailing_zeros() as usize % WIDTH];
+        if found & (found - 1) == 0 && place != 0 {
+            Glance::Perhaps(place - 1)
+        } else {
+            Glance::Unclear
+        }
+    }
+
     pub(crate) fn insert(&mut self, hash: u64, place: u32) {
         // At three quarters a seventh of all buckets is full.
         if (self.len + 1) * 4 > self.buckets.len() * WIDTH * 3 {
             let old = std::mem::take(&mut self.buckets);
-            self.buckets = vec![Bucket::default(); (old.len() * 2).max(1)];
+            let number = (old.len() * 2).max(1);
+            self.buckets = Vec::with_capacity(number);
+            prefer_huge(self.buckets.spare_capacity_mut());
+            self.buckets.resize(number, Bucket::default());
             for bucket in &old {
                 for (tag, place) in bucket.tags.iter().zip(&bucket.places) {
                     if *place != 0 {

@@ -4,8 +4,10 @@
 //! ties of priority go to the lowest place, as in bmv2. Keys come packed by the loader's plan.
 
 mod ageing;
+mod ahead;
 mod hash;
 mod key;
+mod pages;
 mod records;
 mod tuple;
 
@@ -13,7 +15,8 @@ mod tuple;
 mod tests;
 
 use ageing::{Ageing, Look};
-pub(crate) use hash::{HashIndex, hash_words};
+pub(crate) use ahead::Ahead;
+pub(crate) use hash::{Glance, HashIndex, hash_words};
 pub(crate) use key::{CompiledKey, compile};
 use records::Records;
 pub(crate) use records::halves;
@@ -163,18 +166,55 @@ impl TableState {
     /// The place of the entry that `key` (packed) hits.
     #[inline]
     pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
-        let (keys, stride) = (self.records.keys(), self.records.stride());
         match &self.index {
-            Index::Exact(index) => index.find(
-                || hash_words(key, self.seed),
-                |at| {
-                    let first = at as usize * stride;
-                    let known = &keys[first..first + key.len()];
-                    known.iter().zip(key).all(|(a, b)| a == b)
-                },
-            ),
-            Index::Tuple(space) => space.lookup(key, keys, stride, self.seed),
+            Index::Exact(_) => self.lookup_hashed(hash_words(key, self.seed), key),
+            Index::Tuple(space) => {
+                let (keys, stride) = (self.records.keys(), self.records.stride());
+                space.lookup(key, keys, stride, self.seed)
+            }
         }
+    }
+
+    /// The same in a plainly exact table, with the key's hash.
+    #[inline]
+    fn lookup_hashed(&self, hash: u64, key: &[u64]) -> Option<u32> {
+        let Index::Exact(index) = &self.index else {
+            return self.lookup(key);
+        };
+        index.find(|| hash, |at| self.has_key(at, key))
+    }
+
+    /// Something of what a hash leads to in the index: to have it fetched.
+    #[inline]
+    fn touch_index(&self, hash: u64) -> u32 {
+        match &self.index {
+            Index::Exact(index) => index.touch(hash),
+            Index::Tuple(_) => 0,
+        }
+    }
+
+    /// What the index alone says of a hash.
+    #[inline]
+    fn glance(&self, hash: u64) -> Glance {
+        match &self.index {
+            Index::Exact(index) => index.glance(hash),
+            Index::Tuple(_) => Glance::Unclear,
+        }
+    }
+
+    /// Whether the entry at a place has that key.
+    #[inline]
+    fn has_key(&self, at: u32, key: &[u64]) -> bool {
+        let first = at as usize * self.records.stride();
+        let known = &self.records.keys()[first..first + key.len()];
+        known.iter().zip(key).all(|(a, b)| a == b)
+    }
+
+    /// A word of the record at a place, if there is one: to have it fetched.
+    #[inline]
+    fn touch(&self, at: u32) -> u64 {
+        let first = at as usize * self.records.stride();
+        self.records.keys().get(first).copied().unwrap_or(0)
     }
 
     #[inline]

@@ -1,6 +1,7 @@
 //! What the packet path needs of an entry, side by side: key, what it runs, its last hit, data and
 //! counter, from the start of a cache line on, so that a hit touches as few lines as can be.
 
+use super::pages::prefer_huge;
 use super::{Hot, Run};
 use crate::control::CounterValue;
 
@@ -89,6 +90,7 @@ impl Records {
 
     fn reserve(&mut self, records: usize) {
         let mut words = vec![0; records * self.stride + LINE];
+        prefer_huge(&mut words);
         let start = words.as_ptr().align_offset(LINE * size_of::<u64>());
         let start = if start < LINE { start } else { 0 };
         let used = self.len * self.stride;
