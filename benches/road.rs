@@ -8,24 +8,21 @@
     reason = "a bench that cannot run is to stop with its place"
 )]
 
+mod running;
+
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use signalbox::image::{self, Compiled};
-use signalbox::service::{Pipeline, RunningTarget, Service};
-use signalbox_policy::model::{Policy, SendPacket, Transport};
+use running::Running;
+use signalbox::image;
+use signalbox_policy::model::Policy;
 use signalbox_policy::testing;
-use signalbox_switch::ports::MemoryPort;
 use tokio::runtime::Runtime;
 
-/// SYNs on their way at once; a busy service sees many.
-const OUTSTANDING: u64 = 512;
 /// Flows of one service; below the size of its tables.
 const FLOWS: u64 = 50_000;
 
@@ -82,99 +79,19 @@ fn check(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A service whose hosts are all known, without health checks; what leaves comes out of `left`.
-struct Running {
-    service: Service,
-    left: Receiver<()>,
-}
-
-fn start(runtime: &Runtime, compiled: &Compiled) -> Running {
-    let mut plan = compiled.lowered.plan.clone();
-    for balance in plan
-        .services
-        .iter_mut()
-        .filter_map(|service| service.balance.as_mut())
-    {
-        balance.check = None;
-    }
-    let numbers: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
-    let service = runtime.block_on(async {
-        let target = RunningTarget::embedded(numbers.clone(), plan.cpu_port, None)
-            .await
-            .expect("a target");
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        Service::start_plan(Arc::new(plan), compiled, target, pipeline)
-            .await
-            .expect("a service")
-    });
-    let (tell, left) = channel();
-    let ports = numbers
-        .into_iter()
-        .map(|number| {
-            let tell = tell.clone();
-            let sink = move |_: &[u8]| {
-                let _ = tell.send(());
-            };
-            (number, Box::new(MemoryPort::new(sink)) as _)
-        })
-        .collect();
-    service.attach(ports).expect("the ports");
-    Running { service, left }
-}
-
-/// The first packet of that flow.
-fn syn(policy: &Policy, flow: u64) -> Vec<u8> {
-    let send = SendPacket {
-        port: 1,
-        src: std::net::Ipv4Addr::from(0xcb00_7102 + (flow % 200) as u32).into(),
-        dst: std::net::Ipv4Addr::new(203, 0, 113, 80).into(),
-        transport: Transport::Tcp {
-            src: 10_000 + (flow / 200) as u16,
-            dst: 80,
-            flags: 2,
-        },
-        ttl: 64,
-        payload: 0,
-    };
-    testing::packet(policy, &send)
-}
-
-/// How long it takes until the first packets of `flows` new flows have left to their servers.
-fn set_up(running: &Running, packets: &[Vec<u8>]) -> Duration {
-    let view = running.service.view();
-    let switch = view.switch().expect("the embedded switch");
-    let begin = Instant::now();
-    let (mut sent, mut left) = (0u64, 0u64);
-    while left < packets.len() as u64 {
-        while sent < packets.len() as u64 && sent - left < OUTSTANDING {
-            switch
-                .inject(1, packets[sent as usize].clone())
-                .expect("a running switch");
-            sent += 1;
-        }
-        running
-            .left
-            .recv_timeout(Duration::from_secs(5))
-            .expect("every flow is set up");
-        left += 1;
-    }
-    begin.elapsed()
-}
+/// The network of the clients, and how many of them there are.
+const CLIENTS: (u32, u64) = (0xcb00_7102, 200);
 
 fn flows(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web.policy"))
-        .expect("the example");
     let prepared = {
-        let mut policy = policy(&text);
+        let mut policy = running::policy("examples/web.policy");
         // The clients are hosts that the tests would name; every one is known.
         let known = testing::prepared(&policy).network.neighbours;
         policy.network.neighbours = known;
         policy
     };
-    let compiled = image::compile(prepared.clone()).expect("an image");
+    let compiled = running::compiled(&prepared);
     let mut group = criterion.benchmark_group("flow set-up in one process");
     group
         .throughput(Throughput::Elements(1))
@@ -186,9 +103,9 @@ fn flows(criterion: &mut Criterion) {
             let mut done = 0;
             while done < iterations {
                 let now = FLOWS.min(iterations - done);
-                let packets: Vec<Vec<u8>> = (0..now).map(|flow| syn(&prepared, flow)).collect();
-                let running = start(&runtime, &compiled);
-                took += set_up(&running, &packets);
+                let syn = |flow| running::segment(&prepared, CLIENTS, [203, 0, 113, 80], flow, 2);
+                let syns: Vec<Vec<u8>> = (0..now).map(syn).collect();
+                took += Running::start(&runtime, &compiled).open(&runtime, &syns, false);
                 done += now;
             }
             took

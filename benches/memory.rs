@@ -1,0 +1,50 @@
+//! Memory of a running cascade: what 1,000,000 fixed affinities take in switch and agent together, with the
+//! managers that have decided them in the same process. Prints the figure, writes it
+//! where `ci/bench` finds it, and fails above 1 GB.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench that cannot run is to stop with its place"
+)]
+
+mod running;
+
+use running::Running;
+use tokio::runtime::Runtime;
+
+/// Each is a flow of two directions in three services.
+const CONNECTIONS: u64 = 1_000_000 / 6 + 1;
+/// The network of the clients, and how many of them there are.
+const CLIENTS: (u32, u64) = (0x0a40_0001, 4_000);
+const NAME: &str = "memory of 1000000 fixed affinities";
+/// Bytes.
+const MOST: u64 = 1_000_000_000;
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+    let kilobytes: u64 = kilobytes.expect("a figure").parse().expect("a number");
+    kilobytes * 1024
+}
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    let policy = running::policy("benches/cascade.policy");
+    let syns: Vec<Vec<u8>> = (0..CONNECTIONS)
+        .map(|flow| running::segment(&policy, CLIENTS, [10, 1, 0, 80], flow, 2))
+        .collect();
+    let running = Running::start(&runtime, &running::compiled(&policy));
+    let before = resident();
+    running.open(&runtime, &syns, true);
+    let grown = resident() - before;
+    let megabytes = grown / 1_000_000;
+    println!("{NAME}: {megabytes} MB");
+    let figure = serde_json::json!([{"bench": NAME, "megabytes": megabytes}]);
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/memory.json");
+    std::fs::write(file, figure.to_string()).expect("a figure for ci/bench");
+    assert!(grown <= MOST, "{grown} bytes");
+}
