@@ -147,6 +147,12 @@ impl HashIndex {
         }
     }
 
+    /// All places, in no order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        let entries = self.buckets.iter().flat_map(|bucket| bucket.places);
+        entries.filter_map(|place| place.checked_sub(1))
+    }
+
     pub(crate) fn insert(&mut self, hash: u64, place: u32) {
         // At three quarters a seventh of all buckets is full.
         if (self.len + 1) * 4 > self.buckets.len() * WIDTH * 3 {

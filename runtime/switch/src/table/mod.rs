@@ -9,6 +9,7 @@ mod hash;
 mod key;
 mod pages;
 mod records;
+mod sieve;
 mod tuple;
 
 #[cfg(test)]

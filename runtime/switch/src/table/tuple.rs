@@ -5,10 +5,14 @@
 
 use super::hash::{HashIndex, mix};
 use super::key::CompiledKey;
+use super::sieve::Sieve;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 const NONE: u32 = u32::MAX;
+
+/// From so many groups on, the sieve is worth asking.
+const SIEVED: usize = 3;
 
 #[derive(Clone, Debug)]
 struct Group {
@@ -34,6 +38,7 @@ pub(crate) struct TupleSpace {
     by_mask: FxHashMap<Box<[u64]>, usize>,
     /// Groups by falling best rank.
     order: Vec<u32>,
+    sieve: Sieve,
     /// The next entry with the same value and mask, by falling rank and rising place.
     next: Vec<u32>,
     rank: Vec<i32>,
@@ -54,6 +59,7 @@ impl TupleSpace {
             groups: Vec::new(),
             by_mask: FxHashMap::default(),
             order: Vec::new(),
+            sieve: Sieve::new(masked_words),
             next: Vec::new(),
             rank: Vec::new(),
             high: Vec::new(),
@@ -85,6 +91,9 @@ impl TupleSpace {
         stride: usize,
         seed: u64,
     ) -> Option<u32> {
+        if self.order.len() >= SIEVED && !self.sieve.passes(key, seed) {
+            return None;
+        }
         let mut best = NONE;
         let mut best_rank = i32::MIN;
         for group in &self.order {
@@ -228,6 +237,19 @@ impl TupleSpace {
         }
         *self.groups[group].ranks.entry(rank).or_default() += 1;
         self.reorder(group);
+        if self.sieve.narrow(&key.mask[..n]) {
+            self.sieve.add(&key.value, seed);
+        } else {
+            self.fill_sieve(keys, stride, seed);
+        }
+    }
+
+    /// Adds every value to an empty sieve. Entries with one value and mask count once.
+    fn fill_sieve(&mut self, keys: &[u64], stride: usize, seed: u64) {
+        for at in self.groups.iter().flat_map(|group| group.index.places()) {
+            let at = at as usize * stride;
+            self.sieve.add(&keys[at..at + stride], seed);
+        }
     }
 
     /// Whether the entry at `a` is tried before the one at `b`.
@@ -300,6 +322,9 @@ impl TupleSpace {
             }
         }
         self.note_needed();
+        if self.groups.is_empty() {
+            self.sieve = Sieve::new(self.masked_words);
+        }
     }
 
     /// Puts a group whose ranks have changed at its place in the order.
@@ -325,7 +350,7 @@ impl TupleSpace {
 }
 
 /// The words of a mask that are not 0.
-fn parts(mask: &[u64]) -> Vec<(u32, u64)> {
+pub(super) fn parts(mask: &[u64]) -> Vec<(u32, u64)> {
     let words = mask.iter().enumerate().filter(|(_, mask)| **mask != 0);
     words.map(|(word, mask)| (word as u32, *mask)).collect()
 }
@@ -335,7 +360,7 @@ fn parts(mask: &[u64]) -> Vec<(u32, u64)> {
     reason = "parts are made from a mask as long as the key"
 )]
 #[inline]
-fn hash_parts(parts: &[(u32, u64)], key: &[u64], seed: u64) -> u64 {
+pub(super) fn hash_parts(parts: &[(u32, u64)], key: &[u64], seed: u64) -> u64 {
     parts.iter().fold(seed, |hash, (word, mask)| {
         mix(hash, key[*word as usize] & mask)
     })
