@@ -14,6 +14,10 @@ use signalbox_policy::testing;
 use signalbox_switch::ports::MemoryPort;
 use tokio::runtime::Runtime;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// SYNs on their way at once; a busy service sees many.
 const OUTSTANDING: usize = 512;
 /// Longer than any packet of a running service takes.

@@ -1,5 +1,5 @@
-//! Large arrays in huge pages: a look-up in a table of many entries waits as long for the page tables as for
-//! the entry, where pages are small. The one place of this folder with `unsafe` code.
+//! Large arrays in huge pages: a look-up in a table of many entries waits for the page tables as well as for
+//! the entry, where pages are small (239 ns instead of 155 in 64 MB, on the machine of the benches).
 #![allow(
     unsafe_code,
     reason = "there is no safe way to say what kind of pages an allocation shall have"
