@@ -195,6 +195,13 @@ impl Switch {
                 passes: self.config.max_passes,
             };
             machine.packet(port, packet);
+            for one in self.scratch.counts.drain(..) {
+                let counter = self.state.counters.get_mut(one.counter.index());
+                if let Some(cell) = counter.and_then(|cells| cells.get_mut(one.cell as usize)) {
+                    cell.packets += 1;
+                    cell.bytes += one.bytes;
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::calc;
 use super::exact;
-use super::machine::Machine;
+use super::machine::{Counted, Machine};
 use crate::code::expr::Target;
 use crate::code::layout::{HeaderId, Place, Slot};
 use crate::code::program::{Effect, StackRef};
@@ -65,13 +65,12 @@ impl<T: Tracer> Machine<'_, T> {
             }
             Effect::Count { counter, index } => {
                 // bmv2 takes the index as 32 bits.
-                let at = self.word(*index) as u32 as usize;
-                let bytes = self.regs.counted;
-                let array = self.state.counters.get_mut(counter.index());
-                if let Some(cell) = array.and_then(|array| array.get_mut(at)) {
-                    cell.packets += 1;
-                    cell.bytes += bytes;
-                }
+                self.scratch.counts.push(Counted {
+                    counter: *counter,
+                    // bmv2 takes the index as 32 bits.
+                    cell: self.word(*index) as u32,
+                    bytes: self.regs.counted,
+                });
             }
             Effect::Meter {
                 meter,

@@ -7,7 +7,7 @@ use crate::code::layout::{HeaderId, Place, Slot, WORDS, Words};
 use crate::code::program::{Check, Entry, Program};
 use crate::table::Ahead;
 use crate::trace::Tracer;
-use crate::{Drops, Output};
+use crate::{CounterId, Drops, Output};
 
 /// Most words of a table's packed key.
 pub(crate) const MAX_KEY: usize = 64;
@@ -69,6 +69,15 @@ pub(crate) struct Waiting {
     pub(crate) ingress: bool,
 }
 
+/// A packet that an indirect counter is to count. It does at the end of the step: then the cells of all
+/// counters are fetched together, and no P4 can read one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    pub(crate) counter: CounterId,
+    pub(crate) cell: u32,
+    pub(crate) bytes: u64,
+}
+
 /// Buffers that outlive a packet, so that the next one allocates nothing.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -80,6 +89,7 @@ pub(crate) struct Scratch {
     pub(crate) spare: Vec<Waiting>,
     pub(crate) saved: Vec<u64>,
     pub(crate) ahead: Ahead,
+    pub(crate) counts: Vec<Counted>,
 }
 
 impl Default for Scratch {
@@ -94,6 +104,7 @@ impl Default for Scratch {
             spare: Vec::new(),
             saved: Vec::new(),
             ahead: Ahead::default(),
+            counts: Vec::new(),
         }
     }
 }

@@ -84,6 +84,10 @@ pub(crate) struct Cold {
 }
 
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a table, and a box would cost each look-up a line more"
+)]
 enum Index {
     Exact(HashIndex),
     Tuple(TupleSpace),

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn what_an_entry_may_match_passes_and_almost_nothing_else_does() {
         let mut sieve = Sieve::new(2);
-        assert!(sieve.passes(&[0, 0], 1) == false, "there is no entry");
+        assert!(!sieve.passes(&[0, 0], 1), "there is no entry");
         assert!(!sieve.narrow(&[0xffff_0000, 0xff]));
         sieve.add(&[0xabcd_0000, 6], 1);
         assert!(sieve.narrow(&[u64::MAX, 0xff]), "nothing less is common");
