@@ -6,6 +6,7 @@ pub mod counts;
 pub mod documents;
 pub mod gated;
 pub mod gates;
+pub mod gates_alone;
 pub mod gue;
 pub mod office;
 pub mod site;

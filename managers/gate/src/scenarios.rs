@@ -335,6 +335,11 @@ fn the_tuple_of_a_closed_connection_opens_anew_through_the_gate() {
     let left = net.send(&client(SYN, ISN + 50_000, 0, b""));
     assert_eq!((left[0].dst, left[0].flags), (CLIENT, SYN | ACK));
     assert_eq!(left.len(), 1, "the server hears nothing of it: {left:?}");
+    // What follows is of the new connection, whatever is remembered of the old one.
+    let cookie = left[0].seq;
+    let left = net.send(&client(ACK, ISN + 50_001, cookie + 1, b""));
+    assert_eq!((left[0].dst, left[0].flags), (SERVER, SYN));
+    assert_eq!(left[0].seq, ISN + 50_000);
 }
 
 // A3.13

@@ -169,6 +169,12 @@ impl Memory {
         Some((number, &**self.flows.get(&number)?))
     }
 
+    /// Forgets what was decided for this direction, and returns it.
+    pub fn take(&mut self, part: Part, tuple: Tuple, kind: PacketKind) -> Option<Remembered> {
+        let number = *self.by_tuple.get(&(part, tuple, kind))?;
+        self.remove(number)
+    }
+
     /// Whether another live flow than that of `forward` has this reply match.
     #[must_use]
     pub fn taken(&self, reply: Tuple, forward: Tuple, kind: PacketKind) -> bool {

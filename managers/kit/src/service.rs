@@ -176,6 +176,15 @@ impl Service {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let opens = interest.part == Part::Forward && flags == events::SYN;
         let remembered = self.standing(interest, opens, true).is_some();
+        if opens && !remembered {
+            // A proxy may keep nothing of a SYN: what comes after it would get the old connection's decision.
+            let former = self
+                .memory
+                .take(interest.part, interest.flow, interest.kind);
+            if let Some(flow) = former.filter(|flow| flow.life != Life::Gone) {
+                self.decide.ended(&flow.decided);
+            }
+        }
         let proxy = self.decide.proxy()?;
         (proxy.has(&forward) || !remembered).then_some(proxy)
     }

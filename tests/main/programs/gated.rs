@@ -131,13 +131,15 @@ impl Gated {
         Capture::start(&self.server, "eth0", filter, &self.wired.folder)
     }
 
-    /// Sockets of the server's TCP, but those that listen.
+    /// Connections of the server's TCP, from a client's SYN until nothing more can come.
     pub fn connections(&self) -> usize {
         let text = printed(&self.server, &["cat", "/proc/net/tcp"]);
-        // 0A is LISTEN.
         let state = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
         let states = text.lines().skip(1).filter_map(state);
-        states.filter(|state| state != "0A").count()
+        // TIME-WAIT and LISTEN.
+        states
+            .filter(|state| state != "06" && state != "0A")
+            .count()
     }
 }
 

