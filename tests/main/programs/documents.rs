@@ -117,6 +117,7 @@ pages! {
     the_web_example_shows_what_its_page_says: "web", "ping";
     the_dispatch_example_shows_what_its_page_says: "dispatch";
     the_nat_example_shows_what_its_page_says: "nat", "ping";
+    the_gate_example_shows_what_its_page_says: "gate", "openssl";
     the_observe_example_shows_what_its_page_says: "observe";
     the_cascade_example_shows_what_its_page_says: "cascade", "dig", "dnsmasq";
 }
