@@ -16,6 +16,7 @@ mod service;
 pub mod session;
 pub mod shell;
 pub mod state;
+mod turned_down;
 
 pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus};
 pub use manager::{Input, Manager, Output, ServiceStatus, Status};

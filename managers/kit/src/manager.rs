@@ -407,6 +407,7 @@ impl Manager {
         };
         for service in &mut self.services {
             service.memory.session_over(id);
+            service.turned_down.session_over(id);
         }
         let Some((agent, _)) = way.agent else { return };
         let other = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent);

@@ -322,6 +322,12 @@ impl Memory {
         (flow.holding(agent)?.number == called).then_some(number)
     }
 
+    /// The flow that a question was answered with, unless another one about it came since.
+    #[must_use]
+    pub fn answered(&self, question: (SessionId, u64)) -> Option<u64> {
+        self.by_question.get(&question).copied()
+    }
+
     /// Where a flow is in its life.
     #[must_use]
     pub fn life(&self, number: u64) -> Option<Life> {

@@ -17,6 +17,8 @@ use crate::health::Checker;
 use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
 use crate::proxy::Proxy;
 use crate::react::{self, Reactions};
+use crate::session::SessionId;
+use crate::turned_down::TurnedDown;
 
 /// Set in the ids of fixed affinities' entries.
 const FIXED_ENTRY: u32 = 0x8000_0000;
@@ -82,12 +84,33 @@ pub(crate) struct Service {
     pub checker: Checker,
     pub counts: Counts,
     pub reactions: Reactions,
+    pub turned_down: TurnedDown,
 }
 
 impl Service {
     /// What becomes of a packet that an agent holds, and what it is to install. `None` where that takes a
-    /// new decision, and none may be made yet.
+    /// new decision, and none may be made yet. A question that comes again gets the same answer.
     pub fn answer(
+        &mut self,
+        now: Duration,
+        to: Recipient,
+        interest: &Interest,
+        may_decide: bool,
+    ) -> Option<Answer> {
+        if let Some(decision) = to.question.and_then(|q| self.turned_down.answer(q)) {
+            return Some(Answer::new(decision, Vec::new()));
+        }
+        let answer = self.first_answer(now, to, interest, may_decide)?;
+        if let Some(question) = to.question
+            && answer.affinities.is_empty()
+            && answer.reset.is_none()
+        {
+            self.turned_down.note(now, question, answer.decision);
+        }
+        Some(answer)
+    }
+
+    fn first_answer(
         &mut self,
         now: Duration,
         to: Recipient,
@@ -100,7 +123,7 @@ impl Service {
         let opens = interest.kind == PacketKind::Whole
             && (interest.part == Part::Forward || self.decide.opens_inbound())
             && (!tcp || flags == events::SYN || self.decide.opens_in_mid_flow());
-        if let Some(number) = self.standing(interest, opens, tcp) {
+        if let Some(number) = self.standing(interest, to.question, opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
                 self.counts.repeated += 1;
@@ -175,7 +198,7 @@ impl Service {
         };
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let opens = interest.part == Part::Forward && flags == events::SYN;
-        let remembered = self.standing(interest, opens, true).is_some();
+        let remembered = self.standing(interest, None, opens, true).is_some();
         if opens && !remembered {
             // A proxy may keep nothing of a SYN: what comes after it would get the old connection's decision.
             let former = self
@@ -258,8 +281,17 @@ impl Service {
     }
 
     /// The flow whose decision this packet gets, if one was made that still holds.
-    fn standing(&self, interest: &Interest, opens: bool, tcp: bool) -> Option<u64> {
+    fn standing(
+        &self,
+        interest: &Interest,
+        question: Option<(SessionId, u64)>,
+        opens: bool,
+        tcp: bool,
+    ) -> Option<u64> {
         let (number, flow) = (self.memory).find(interest.part, interest.flow, interest.kind)?;
+        if question.and_then(|q| self.memory.answered(q)) == Some(number) {
+            return Some(number);
+        }
         let gone = flow.life == Life::Gone;
         if gone && self.decide.hold_back().is_some() && !self.decide.stands(&flow.decided) {
             // What it had may be another flow's by now.

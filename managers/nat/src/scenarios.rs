@@ -19,6 +19,7 @@ use crate::tests::{icmp, ip, nat_plan, ports, service};
 mod ends;
 mod flows;
 mod restarts;
+mod twice;
 
 const SECOND: Duration = Duration::from_secs(1);
 

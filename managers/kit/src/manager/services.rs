@@ -10,6 +10,7 @@ use crate::memory::Memory;
 use crate::react::Reactions;
 use crate::service::{Counts, Service, criteria_of};
 use crate::session::Offer;
+use crate::turned_down::TurnedDown;
 
 impl Manager {
     /// Tells this process from others of the manager's name: of two, the one with the higher number has the
@@ -58,6 +59,7 @@ impl Manager {
             memory: Memory::new(keep, first_number(epoch)),
             counts: Counts::default(),
             reactions: Reactions::default(),
+            turned_down: TurnedDown::default(),
         });
     }
 }

@@ -70,14 +70,14 @@ fn a_connection_anew_on_a_reset_flow_has_the_same_outside_tuple() {
 }
 
 /// One outside port, so that whoever has it keeps others from it.
-fn one_port() -> Plan {
+pub(super) fn one_port() -> Plan {
     let mut plan = site(Inbound::Answers);
     let nat = plan.services[0].nat.as_mut().unwrap();
     nat.source = ports("203.0.113.100", "203.0.113.100", 5000, 5000);
     plan
 }
 
-fn udp(src: &str) -> Tuple {
+pub(super) fn udp(src: &str) -> Tuple {
     flow(17, src, 4000, REMOTE, 53)
 }
 

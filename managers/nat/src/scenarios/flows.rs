@@ -141,13 +141,13 @@ fn a_stranger_gets_in_only_where_the_policy_says_so() {
 fn an_icmp_error_or_a_fragment_opens_nothing() {
     let mut net = Net::new(&site(Inbound::Mapped), 1);
     let flow = flow(17, A, 4000, REMOTE, 53);
-    for kind in [
-        PacketKind::FirstFragment,
-        PacketKind::LaterFragment,
-        PacketKind::IcmpError,
+    for (request, kind) in [
+        (1, PacketKind::FirstFragment),
+        (2, PacketKind::LaterFragment),
+        (3, PacketKind::IcmpError),
     ] {
         let interest = signalbox_agent::message::Interest {
-            request: 1,
+            request,
             stage: 1,
             part: signalbox_agent::flow::Part::Forward,
             flow,
