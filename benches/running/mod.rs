@@ -1,6 +1,8 @@
 //! A service in this process for benches: switch, agent and managers of a policy, ports that are in memory,
 //! and connections through it.
 
+#![allow(dead_code, reason = "no bench needs all of it")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -78,11 +80,24 @@ impl Running {
         Self { service, left }
     }
 
+    /// A packet comes in.
+    pub fn inject(&self, port: u16, packet: Vec<u8>) {
+        let view = self.service.view();
+        let switch = view.switch().expect("the embedded switch");
+        switch.inject(port, packet).expect("a running switch");
+    }
+
+    /// The next packet that leaves, with its port.
+    pub fn next(&self, runtime: &Runtime) -> (u16, Vec<u8>) {
+        self.left.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let status = runtime.block_on(self.service.view().answer(Request::Status));
+            panic!("nothing leaves any more: {status:?}");
+        })
+    }
+
     /// Sends what opens connections in at port 1 and waits until all of it has left, answered with a
     /// SYN-ACK where `answered` says so; the time from the first packet to the last.
     pub fn open(&self, runtime: &Runtime, syns: &[Vec<u8>], answered: bool) -> Duration {
-        let view = self.service.view();
-        let switch = view.switch().expect("the embedded switch");
         let mut syns = syns.iter();
         let begin = Instant::now();
         let mut under_way = 0usize;
@@ -90,19 +105,15 @@ impl Running {
             while under_way < OUTSTANDING
                 && let Some(syn) = syns.next()
             {
-                switch.inject(1, syn.clone()).expect("a running switch");
+                self.inject(1, syn.clone());
                 under_way += 1;
             }
             if under_way == 0 {
                 return begin.elapsed();
             }
-            let Ok((port, packet)) = self.left.recv_timeout(PATIENCE) else {
-                let status = runtime.block_on(view.answer(Request::Status));
-                panic!("{under_way} of {OUTSTANDING} packets have not left: {status:?}");
-            };
+            let (port, packet) = self.next(runtime);
             if answered && port != 1 {
-                let answer = syn_ack(packet);
-                switch.inject(port, answer).expect("a running switch");
+                self.inject(port, answer(packet, 0x12));
             } else {
                 under_way -= 1;
             }
@@ -134,22 +145,49 @@ pub fn segment(
     testing::packet(policy, &send)
 }
 
-/// What a server answers a SYN with.
-fn syn_ack(mut packet: Vec<u8>) -> Vec<u8> {
+/// What the receiver of a segment answers with these flags: a SYN with another number of its own, both
+/// without options and payload. The segment is IPv4's, without IP options.
+pub fn answer(packet: Vec<u8>, flags: u8) -> Vec<u8> {
+    let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| packet[at + i]));
+    let (seq, ack) = (word(38), word(42));
+    let counted = u32::from(packet[47] & 2 != 0);
+    let own = if flags & 2 == 0 {
+        ack
+    } else {
+        seq ^ 0x5a5a_5a5a
+    };
+    let mut answer = packet;
+    answer.truncate(54);
     let mut swap = |a: usize, b: usize, n: usize| {
         for i in 0..n {
-            packet.swap(a + i, b + i);
+            answer.swap(a + i, b + i);
         }
     };
     swap(0, 6, 6);
     swap(26, 30, 4);
     swap(34, 36, 2);
-    packet[47] |= 0x10;
-    // RFC 1624: the one's complement sum grows by the flag.
-    let sum = !u16::from_be_bytes([packet[50], packet[51]]);
-    let (sum, carry) = sum.overflowing_add(0x10);
-    packet[50..52].copy_from_slice(&(!(sum + u16::from(carry))).to_be_bytes());
-    packet
+    answer[16..18].copy_from_slice(&40u16.to_be_bytes());
+    answer[22] = 64;
+    answer[38..42].copy_from_slice(&own.to_be_bytes());
+    answer[42..46].copy_from_slice(&seq.wrapping_add(counted).to_be_bytes());
+    answer[46..52].copy_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0]);
+    answer[24..26].fill(0);
+    let sum = checksum(&answer[14..34], 0);
+    answer[24..26].copy_from_slice(&sum.to_be_bytes());
+    // The pseudo-header: addresses, protocol 6, 20 bytes.
+    let sum = checksum(&answer[26..54], 6 + 20);
+    answer[50..52].copy_from_slice(&sum.to_be_bytes());
+    answer
+}
+
+/// The Internet checksum (RFC 1071) of an even number of bytes and of what goes before them.
+fn checksum(bytes: &[u8], before: u32) -> u16 {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let sum = pairs.iter().fold(before, |sum, pair| {
+        sum + u32::from(u16::from_be_bytes(*pair))
+    });
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The program and plan of a policy.
