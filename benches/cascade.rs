@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use running::Running;
+use running::{ACK, ROUTED, Running, SYN, segments};
 use signalbox::image::Compiled;
 use signalbox_policy::model::Policy;
 use signalbox_switch::Output;
@@ -24,20 +24,10 @@ use tokio::runtime::Runtime;
 const NEW: u64 = 50_000;
 /// Established connections.
 const ESTABLISHED: u64 = 100_000;
-/// The network of the clients, and how many of them there are.
-const CLIENTS: (u32, u64) = (0x0a40_0001, 4_000);
 /// The service that they call.
 const SERVICE: [u8; 4] = [10, 1, 0, 80];
-const SYN: u8 = 2;
-const ACK: u8 = 16;
 /// From one report of a connection to the next, as the policy says.
 const PERIOD: Duration = Duration::from_secs(10);
-
-fn segments(policy: &Policy, flows: u64, flags: u8) -> Vec<Vec<u8>> {
-    (0..flows)
-        .map(|flow| running::segment(policy, CLIENTS, SERVICE, flow, flags))
-        .collect()
-}
 
 fn set_up(criterion: &mut Criterion, runtime: &Runtime, policy: &Policy, compiled: &Compiled) {
     let mut group = criterion.benchmark_group("flow set-up in one process");
@@ -51,7 +41,7 @@ fn set_up(criterion: &mut Criterion, runtime: &Runtime, policy: &Policy, compile
             let mut done = 0;
             while done < iterations {
                 let now = NEW.min(iterations - done);
-                let syns = segments(policy, now, SYN);
+                let syns = segments(policy, ROUTED, SERVICE, now, SYN);
                 took += Running::start(runtime, compiled).open(runtime, &syns, false);
                 done += now;
             }
@@ -70,7 +60,7 @@ fn packets(criterion: &mut Criterion, running: &Running, policy: &Policy) {
     group.throughput(Throughput::Elements(1));
     group.bench_function(format!("cascade, connections/{ESTABLISHED}"), |bencher| {
         bencher.iter_custom(|iterations| {
-            let in_order = segments(policy, ESTABLISHED, ACK);
+            let in_order = segments(policy, ROUTED, SERVICE, ESTABLISHED, ACK);
             let took = switch.call_blocking(move |switch, now| {
                 // Only what differs is changed in one buffer, as packets come out of a warm receive buffer.
                 let differs = |i: u64| &in_order[(i * 7919 % ESTABLISHED) as usize][24..36];
@@ -132,7 +122,11 @@ fn cascade(criterion: &mut Criterion) {
     let compiled = running::compiled(&policy);
     set_up(criterion, &runtime, &policy, &compiled);
     let running = Running::start(&runtime, &compiled);
-    running.open(&runtime, &segments(&policy, ESTABLISHED, SYN), true);
+    running.open(
+        &runtime,
+        &segments(&policy, ROUTED, SERVICE, ESTABLISHED, SYN),
+        true,
+    );
     packets(criterion, &running, &policy);
     reports(criterion);
 }

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use running::Running;
+use running::{ACK, ROUTED, Running, SYN, segments};
 use signalbox::image::Compiled;
 use signalbox_policy::model::Policy;
 use signalbox_switch::Output;
@@ -26,18 +26,8 @@ const NEW: u64 = 30_000;
 const UNDER_WAY: usize = 256;
 /// Connections that the switch has while packets are timed.
 const ESTABLISHED: u64 = 10_000;
-/// The network of the clients, and how many of them there are.
-const CLIENTS: (u32, u64) = (0x0a40_0001, 4_000);
 const GATED: [u8; 4] = [10, 0, 1, 5];
 const OPEN: [u8; 4] = [10, 0, 1, 6];
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-
-fn segments(policy: &Policy, to: [u8; 4], flows: u64, flags: u8) -> Vec<Vec<u8>> {
-    (0..flows)
-        .map(|flow| running::segment(policy, CLIENTS, to, flow, flags))
-        .collect()
-}
 
 /// The time from the first SYN until the last connection's handshake has reached its server, which is when its
 /// entries are in.
@@ -77,7 +67,7 @@ fn hand_overs(criterion: &mut Criterion, runtime: &Runtime, policy: &Policy, com
             let mut done = 0;
             while done < iterations {
                 let now = NEW.min(iterations - done);
-                let syns = segments(policy, GATED, now, SYN);
+                let syns = segments(policy, ROUTED, GATED, now, SYN);
                 took += hand_over(&Running::start(runtime, compiled), runtime, &syns);
                 done += now;
             }
@@ -96,7 +86,7 @@ fn packets(criterion: &mut Criterion, running: &Running, policy: &Policy) {
     for (name, to) in [("gate, the switch has it", GATED), ("gate, past it", OPEN)] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                let packets = segments(policy, to, ESTABLISHED, ACK);
+                let packets = segments(policy, ROUTED, to, ESTABLISHED, ACK);
                 let took = switch.call_blocking(move |switch, now| {
                     let mut out = Output::new();
                     let begin = Instant::now();
@@ -124,7 +114,7 @@ fn gate(criterion: &mut Criterion) {
     hand_over(
         &running,
         &runtime,
-        &segments(&policy, GATED, ESTABLISHED, SYN),
+        &segments(&policy, ROUTED, GATED, ESTABLISHED, SYN),
     );
     packets(criterion, &running, &policy);
 }

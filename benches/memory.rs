@@ -11,13 +11,11 @@
 
 mod running;
 
-use running::Running;
+use running::{ROUTED, Running, SYN};
 use tokio::runtime::Runtime;
 
 /// Each is a flow of two directions in three services.
 const CONNECTIONS: u64 = 1_000_000 / 6 + 1;
-/// The network of the clients, and how many of them there are.
-const CLIENTS: (u32, u64) = (0x0a40_0001, 4_000);
 const NAME: &str = "memory of 1000000 fixed affinities";
 /// Bytes.
 const MOST: u64 = 1_000_000_000;
@@ -34,9 +32,7 @@ fn resident() -> u64 {
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let policy = running::policy("benches/cascade.policy");
-    let syns: Vec<Vec<u8>> = (0..CONNECTIONS)
-        .map(|flow| running::segment(&policy, CLIENTS, [10, 1, 0, 80], flow, 2))
-        .collect();
+    let syns = running::segments(&policy, ROUTED, [10, 1, 0, 80], CONNECTIONS, SYN);
     let running = Running::start(&runtime, &running::compiled(&policy));
     let before = resident();
     running.open(&runtime, &syns, true);

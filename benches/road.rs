@@ -103,8 +103,8 @@ fn flows(criterion: &mut Criterion) {
             let mut done = 0;
             while done < iterations {
                 let now = FLOWS.min(iterations - done);
-                let syn = |flow| running::segment(&prepared, CLIENTS, [203, 0, 113, 80], flow, 2);
-                let syns: Vec<Vec<u8>> = (0..now).map(syn).collect();
+                let syns =
+                    running::segments(&prepared, CLIENTS, [203, 0, 113, 80], now, running::SYN);
                 took += Running::start(&runtime, &compiled).open(&runtime, &syns, false);
                 done += now;
             }

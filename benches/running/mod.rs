@@ -113,7 +113,7 @@ impl Running {
             }
             let (port, packet) = self.next(runtime);
             if answered && port != 1 {
-                self.inject(port, answer(packet, 0x12));
+                self.inject(port, answer(packet, SYN | ACK));
             } else {
                 under_way -= 1;
             }
@@ -121,28 +121,36 @@ impl Running {
     }
 }
 
-/// A TCP segment of IPv4 without payload, from 10.64.0.0/10 or a client of web.policy to that address,
-/// of connection `flow`.
-pub fn segment(
+/// Clients behind the router of the benches' own policies: the first address, and how many they are.
+pub const ROUTED: (u32, u64) = (0x0a40_0001, 4_000);
+/// The flag of that name.
+pub const SYN: u8 = 2;
+/// The flag of that name.
+pub const ACK: u8 = 16;
+
+/// A TCP segment of IPv4 for each of so many connections, from these clients to port 80 of that address: SYNs
+/// without payload, others with 20 bytes. They differ in bytes 24 to 36, and in the TCP checksum.
+pub fn segments(
     policy: &Policy,
-    (network, hosts): (u32, u64),
+    (first, hosts): (u32, u64),
     to: [u8; 4],
-    flow: u64,
+    connections: u64,
     flags: u8,
-) -> Vec<u8> {
-    let send = SendPacket {
+) -> Vec<Vec<u8>> {
+    let segment = |n: u64| SendPacket {
         port: 1,
-        src: std::net::Ipv4Addr::from(network + (flow % hosts) as u32).into(),
+        src: std::net::Ipv4Addr::from(first + (n % hosts) as u32).into(),
         dst: to.into(),
         transport: Transport::Tcp {
-            src: 10_000 + (flow / hosts) as u16,
+            src: 10_000 + (n / hosts) as u16,
             dst: 80,
             flags,
         },
         ttl: 64,
-        payload: if flags & 2 == 0 { 20 } else { 0 },
+        payload: if flags & SYN == 0 { 20 } else { 0 },
     };
-    testing::packet(policy, &send)
+    let all = (0..connections).map(segment);
+    all.map(|send| testing::packet(policy, &send)).collect()
 }
 
 /// What the receiver of a segment answers with these flags: a SYN with another number of its own, both
@@ -150,7 +158,7 @@ pub fn segment(
 pub fn answer(packet: Vec<u8>, flags: u8) -> Vec<u8> {
     let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| packet[at + i]));
     let (seq, ack) = (word(38), word(42));
-    let counted = u32::from(packet[47] & 2 != 0);
+    let counted = u32::from(packet[47] & SYN != 0);
     let own = if flags & 2 == 0 {
         ack
     } else {
