@@ -116,6 +116,15 @@ impl PacketKind {
             _ => None,
         }
     }
+
+    /// As what a packet takes the stages: a first fragment meets what its whole packet would.
+    #[must_use]
+    pub fn at_stages(self) -> Self {
+        match self {
+            Self::FirstFragment => Self::Whole,
+            other => other,
+        }
+    }
 }
 
 /// Event bits, as in the pipeline's `events` field.

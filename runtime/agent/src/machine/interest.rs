@@ -19,7 +19,7 @@ use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
 use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
-use crate::flow::{FlowKey, PacketKind, Part, events};
+use crate::flow::{FlowKey, Part, events};
 use crate::message::{
     AgentBody, CarriedState, Decision, Interest, Reason, ReportCause, Subject, Verdict,
 };
@@ -248,15 +248,32 @@ impl Agent {
         self.fragment_refused(packet, why);
     }
 
-    /// Lets a packet take the service's floor.
+    /// Lets a packet take the service's floor. One that goes back to the switch meets its flow's entry there,
+    /// and not the floor, if an earlier question's late answer has put it in meanwhile.
     pub(super) fn floor(&mut self, packet: Packet, service: u8) {
         match self.fallback(service) {
             Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
+                if let Some(at) = self.live_flow(&packet, service) {
+                    return self.resume_into(at, packet);
+                }
                 self.counters.floor_passed += 1;
                 self.resume(packet);
             }
         }
+    }
+
+    /// The flow of a diverted packet at the service that wants it, if its entries are in.
+    fn live_flow(&self, packet: &Packet, service: u8) -> Option<FlowRef> {
+        let view = packet::view(&packet.bytes)?;
+        let key = FlowKey {
+            service,
+            part: Part::from_number(packet.meta.part)?,
+            tuple: view.tuple,
+            kind: view.kind.at_stages(),
+        };
+        let at = self.store.find(&key)?;
+        (self.store.get(at)?.phase == Phase::Live).then_some(at)
     }
 
     /// Lets held packets take the floor.
@@ -422,12 +439,7 @@ impl Agent {
         // The clone is the packet as it arrived, and names the entry of the last stage that asked for it. That
         // of any other stage is the one that the packet must have met.
         let last = self.store.by_entry_id(packet.meta.entry);
-        // A first fragment meets what its whole packet would.
-        let kind = match view.kind {
-            PacketKind::FirstFragment => PacketKind::Whole,
-            other => other,
-        };
-        let path = self.path(view.tuple, kind);
+        let path = self.path(view.tuple, view.kind.at_stages());
         for bit in 0..32u8 {
             if packet.meta.notices & (1 << bit) == 0 || usize::from(bit) >= self.services.len() {
                 continue;

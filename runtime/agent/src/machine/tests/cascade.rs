@@ -22,16 +22,21 @@ fn answer_meter(w: &mut World) {
         .into_iter()
         .filter(|i| i.stage == 2 && i.request != 0)
     {
-        let mut a = balanced(i.flow, i.request, SERVER).remove(0);
-        a.partner = None;
-        a.actions = vec![Action::Forward];
-        let body = ManagerBody::Verdict(Verdict {
-            request: i.request,
-            decision: Decision::Resume,
-            affinities: vec![a],
-        });
-        say_about(w, METER, "meter", body);
+        meter_answers(w, &i);
     }
+}
+
+/// The meter has a flow counted.
+fn meter_answers(w: &mut World, asked: &Interest) {
+    let mut a = balanced(asked.flow, asked.request, SERVER).remove(0);
+    a.partner = None;
+    a.actions = vec![Action::Forward];
+    let body = ManagerBody::Verdict(Verdict {
+        request: asked.request,
+        decision: Decision::Resume,
+        affinities: vec![a],
+    });
+    say_about(w, METER, "meter", body);
 }
 
 // A1.2
@@ -266,6 +271,34 @@ fn an_interest_without_a_timely_answer_is_counted_and_the_packet_takes_a_floor_t
     let c = w.agent.counters();
     assert_eq!((c.unanswered, c.floor_passed), (1, 1));
     assert_eq!(c.drops.get(&Drop::Floor), None);
+}
+
+// A1.2
+#[test]
+fn a_packet_whose_flow_a_late_answer_to_another_has_let_in_meets_the_entry_and_not_the_floor() {
+    let mut w = served_with(observed());
+    meter_serves(&mut w);
+    let flow = connect(&mut w, 1000);
+    let first = interests(&mut w).remove(0);
+    w.advance(201 * MS);
+    interests(&mut w);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"GET /"));
+    let second = interests(&mut w).remove(0);
+    assert_ne!(second.request, first.request);
+    meter_answers(&mut w, &first);
+    assert_eq!(denials(&w), []);
+    w.advance(201 * MS);
+    assert_eq!(w.take_left(), [(2, to_server(flow)); 2]);
+    w.feed(Input::Refresh);
+    let c = w.agent.counters();
+    assert_eq!((c.unanswered, c.late_verdicts), (2, 1));
+    let flows = w.agent.flows();
+    let metered = flows.iter().find(|f| f.service == "meter").unwrap();
+    assert_eq!(
+        (c.floor_passed, metered.forward.packets),
+        (1, 1),
+        "each packet is counted once"
+    );
 }
 
 /// Turns a flow's entries into ones that show its manager every packet.

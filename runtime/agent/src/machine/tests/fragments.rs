@@ -230,6 +230,31 @@ fn a_datagram_whose_flow_nobody_decides_takes_the_floor_with_all_of_its_fragment
     }
 }
 
+// A10.7, A1.2
+#[test]
+fn a_datagram_whose_flow_a_late_answer_has_let_in_meets_the_entry_and_not_the_floor() {
+    let mut p = plan();
+    p.services[0].fallback = signalbox_lower::plan::Fallback::Route;
+    let mut w = served_with(p.clone());
+    let mut pass = criteria(&p, 2);
+    for c in &mut pass.list {
+        c.action = StaticAction::Pass;
+    }
+    say(&mut w, LB, 1, ManagerBody::Criteria(pass));
+    let (flow, pieces) = opening(1000);
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    let first = interests(&mut w).remove(0);
+    w.advance(201 * MS);
+    assert_eq!(w.agent.counters().floor_passed, 1);
+    send(&mut w, 1, &pieces);
+    let answer = balanced(flow, 1, SERVER);
+    verdict(&mut w, first.request, Decision::Resume, answer);
+    w.advance(201 * MS);
+    assert_eq!(left_by(&mut w, 2).len(), pieces.len());
+    assert_eq!(w.agent.counters().floor_passed, 1, "the SYN alone");
+    assert_eq!(w.agent.counters().datagrams.now, 0);
+}
+
 // A10.7
 #[test]
 fn a_verdict_that_drops_the_first_fragment_drops_them_all() {
