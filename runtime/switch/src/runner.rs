@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,6 +107,9 @@ struct Core {
     clock: Box<dyn Clock>,
     sinks: Sinks,
     output: Output,
+    /// Packets that have arrived together: their bytes, and port and place of each.
+    gathered: Vec<u8>,
+    arrived: Vec<(u16, Range<usize>)>,
 }
 
 /// The switch thread is no longer there.
@@ -332,6 +336,8 @@ impl Runner {
                 clock,
                 sinks: Sinks::default(),
                 output: Output::new(),
+                gathered: Vec::new(),
+                arrived: Vec::new(),
             },
             ports: BTreeMap::new(),
             dead: Vec::new(),
@@ -462,7 +468,7 @@ impl Running {
         } = self;
         let mut taken = 0;
         for (number, port) in ports.iter_mut() {
-            match port.receive(BURST, &mut |packet| core.step(*number, packet, None)) {
+            match port.receive(BURST, &mut |packet| core.gather(*number, packet)) {
                 Ok(count) => taken += count,
                 Err(error) => {
                     tracing::error!("port {number} receives nothing more: {error}");
@@ -476,6 +482,7 @@ impl Running {
             }
         }
         if taken > 0 {
+            self.core.burst();
             self.deliver(0);
         }
         taken > 0
@@ -525,6 +532,26 @@ impl Running {
 }
 
 impl Core {
+    /// Keeps a packet for the next [`Core::burst`].
+    fn gather(&mut self, port: u16, packet: &[u8]) {
+        if self.sinks.trace.is_some() {
+            return self.step(port, packet, None);
+        }
+        let start = self.gathered.len();
+        self.gathered.extend_from_slice(packet);
+        self.arrived.push((port, start..self.gathered.len()));
+    }
+
+    /// Takes what was gathered through the switch, in order.
+    fn burst(&mut self) {
+        let now = self.clock.now();
+        let gathered = &self.gathered;
+        let packets = self.arrived.drain(..);
+        let packets = packets.map(|(port, range)| (port, gathered.get(range).unwrap_or_default()));
+        self.switch.burst(now, packets, &mut self.output);
+        self.gathered.clear();
+    }
+
     fn step(&mut self, port: u16, packet: &[u8], counted: Option<u32>) {
         let now = self.clock.now();
         if let Some(sink) = &mut self.sinks.trace {

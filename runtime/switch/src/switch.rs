@@ -2,6 +2,7 @@
 
 use crate::code::program::Program;
 use crate::control::EntryHandle;
+use crate::exec::burst::{LANES, Lane};
 use crate::exec::machine::{Machine, Registers, Scratch};
 use crate::exec::state::State;
 use crate::load;
@@ -49,6 +50,8 @@ pub struct Switch {
     pub(crate) program: Option<Box<Program>>,
     pub(crate) state: State,
     scratch: Scratch,
+    /// For packets side by side; none where the program would tell.
+    lanes: Vec<Lane>,
     drops: Drops,
     empty: Schema,
     pub(crate) last_sweep: Option<Micros>,
@@ -62,6 +65,7 @@ impl Switch {
             program: None,
             state: State::default(),
             scratch: Scratch::default(),
+            lanes: Vec::new(),
             drops: Drops::default(),
             empty: Schema::default(),
             last_sweep: None,
@@ -106,6 +110,11 @@ impl Switch {
             *word = u64::from(self.config.drop_port);
         }
         self.scratch.ahead = Ahead::new(&program.tables);
+        let lanes = if program.forgets() { LANES } else { 0 };
+        let words = (self.scratch.words.get(..program.words.len())).unwrap_or_default();
+        self.lanes = (0..lanes)
+            .map(|_| Lane::new(words, &self.scratch.ahead))
+            .collect();
         self.last_sweep = None;
         Ok(())
     }
@@ -178,7 +187,6 @@ impl Switch {
                 Some(length) if !self.config.quirks.count_packet_out_header => length,
                 _ => packet.len() as u32,
             };
-            let counted = u64::from(counted);
             self.scratch.ahead.next_step();
             let mut machine = Machine {
                 program,
@@ -187,7 +195,7 @@ impl Switch {
                 out,
                 total: &mut self.drops,
                 tracer,
-                regs: Registers::new(counted, packet.len() as u64),
+                regs: Registers::new(u64::from(counted), packet.len() as u64),
                 now,
                 drop_port: u64::from(self.config.drop_port),
                 priority_queues: u64::from(self.config.priority_queues),
@@ -195,12 +203,70 @@ impl Switch {
                 passes: self.config.max_passes,
             };
             machine.packet(port, packet);
-            for one in self.scratch.counts.drain(..) {
-                let counter = self.state.counters.get_mut(one.counter.index());
-                if let Some(cell) = counter.and_then(|cells| cells.get_mut(one.cell as usize)) {
-                    cell.packets += 1;
-                    cell.bytes += one.bytes;
+            self.count();
+        }
+    }
+
+    /// Takes packets that have arrived together through the pipeline, each from a port, and appends what comes
+    /// out: the same as by one [`Switch::step`] after the other, sooner if tables are large.
+    pub fn burst<'p>(
+        &mut self,
+        now: Micros,
+        packets: impl IntoIterator<Item = (u16, &'p [u8])>,
+        out: &mut Output,
+    ) {
+        let mut packets = packets.into_iter();
+        loop {
+            let mut some = [(0, &[][..]); LANES];
+            let mut count = 0;
+            for (place, packet) in some.iter_mut().zip(&mut packets) {
+                *place = packet;
+                count += 1;
+            }
+            match some.get(..count) {
+                None | Some([]) => return,
+                Some(some) => self.side_by_side(now, some, out),
+            }
+        }
+    }
+
+    /// As [`Switch::burst`], with no more packets than there are lanes.
+    fn side_by_side(&mut self, now: Micros, packets: &[(u16, &[u8])], out: &mut Output) {
+        let long = packets.iter().any(|(_, packet)| packet.len() > MAX_PACKET);
+        let program = match &self.program {
+            Some(program) if packets.len() > 1 && !long && !self.lanes.is_empty() => program,
+            _ => {
+                for (port, packet) in packets {
+                    self.step(now, *port, packet, out);
                 }
+                return;
+            }
+        };
+        let mut machine = Machine {
+            program,
+            state: &mut self.state,
+            scratch: &mut self.scratch,
+            out,
+            total: &mut self.drops,
+            tracer: &mut Silent,
+            regs: Registers::new(0, 0),
+            now,
+            drop_port: u64::from(self.config.drop_port),
+            priority_queues: u64::from(self.config.priority_queues),
+            drop_high_priorities: self.config.quirks.drop_high_priorities,
+            passes: self.config.max_passes,
+        };
+        machine.burst(&mut self.lanes, packets);
+        self.count();
+    }
+
+    /// Indirect counters count what the last packets have told them to.
+    fn count(&mut self) {
+        for one in self.scratch.counts.drain(..) {
+            let counter = self.state.counters.get_mut(one.counter.index());
+            if let Some(cell) = counter.and_then(|cells| cells.get_mut(one.cell as usize)) {
+                cell.packets += 1;
+                cell.bytes += one.bytes;
             }
         }
     }

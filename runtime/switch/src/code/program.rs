@@ -546,6 +546,30 @@ pub(crate) struct Program {
     pub(crate) local_actions: Vec<Vec<u32>>,
 }
 
+impl Program {
+    /// Whether nobody can tell in which order the ingress pipeline takes packets that arrive together: there is
+    /// nothing that one packet leaves and another one finds. Counters are read by nobody but the control
+    /// plane.
+    pub(crate) fn forgets(&self) -> bool {
+        let stateful = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Meter { .. }
+                    | Effect::RegisterRead { .. }
+                    | Effect::RegisterWrite { .. }
+                    | Effect::Random { .. }
+            )
+        };
+        let in_turn = |calculation: &Calculation| {
+            use Algorithm::{RoundRobin, RoundRobinConsistent};
+            matches!(calculation.algorithm, RoundRobin | RoundRobinConsistent)
+        };
+        !self.effects.iter().any(stateful)
+            && !self.calculations.iter().any(in_turn)
+            && self.tables.iter().all(|table| table.meter.is_none())
+    }
+}
+
 /// A learn list: its id in the JSON and its fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Digest {

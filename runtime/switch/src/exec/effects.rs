@@ -7,6 +7,7 @@ use crate::code::expr::Target;
 use crate::code::layout::{HeaderId, Place, Slot};
 use crate::code::program::{Effect, StackRef};
 use crate::control::MeterColor;
+use crate::table::prefetch;
 use crate::trace::{Event, Tracer};
 
 impl<T: Tracer> Machine<'_, T> {
@@ -65,10 +66,14 @@ impl<T: Tracer> Machine<'_, T> {
             }
             Effect::Count { counter, index } => {
                 // bmv2 takes the index as 32 bits.
+                let cell = self.word(*index) as u32;
+                let cells = self.state.counters.get(counter.index());
+                if let Some(cell) = cells.and_then(|cells| cells.get(cell as usize)) {
+                    prefetch(cell);
+                }
                 self.scratch.counts.push(Counted {
                     counter: *counter,
-                    // bmv2 takes the index as 32 bits.
-                    cell: self.word(*index) as u32,
+                    cell,
                     bytes: self.regs.counted,
                 });
             }

@@ -92,11 +92,16 @@ pub(crate) struct Scratch {
     pub(crate) counts: Vec<Counted>,
 }
 
+/// Words of which none is set.
+pub(crate) fn new_words() -> Box<Words> {
+    let words = vec![0; WORDS].into_boxed_slice();
+    words.try_into().unwrap_or_else(|_| Box::new([0; WORDS]))
+}
+
 impl Default for Scratch {
     fn default() -> Self {
-        let words = vec![0; WORDS].into_boxed_slice();
         Scratch {
-            words: words.try_into().unwrap_or_else(|_| Box::new([0; WORDS])),
+            words: new_words(),
             key: Box::new([0; MAX_KEY]),
             select: Vec::new(),
             bytes: Vec::new(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod alu;
 pub(crate) mod bitio;
+pub(crate) mod burst;
 pub(crate) mod calc;
 pub(crate) mod effects;
 pub(crate) mod exact;

@@ -11,18 +11,29 @@ use crate::{ActionId, Bits, GroupId, MemberId};
 
 impl<T: Tracer> Machine<'_, T> {
     /// Runs a pipeline from `node` until its end, an exit or a failed assertion.
-    pub(crate) fn pipeline(&mut self, mut node: Node) {
+    pub(crate) fn pipeline(&mut self, node: Node) {
+        let _ = self.walk::<false>(node);
+    }
+
+    /// Goes on at a table that a walk has stopped at, with what was found for it since.
+    pub(crate) fn walk_on(&mut self, index: u32) -> Option<u32> {
+        let table = self.program.tables.get(index as usize)?;
+        let hit = self.scratch.ahead.found(index as usize);
+        let next = self.outcome(table, index as usize, hit);
+        self.walk::<true>(next)
+    }
+
+    /// Runs a pipeline. With `WAIT` it stops at a table whose memory it would wait for, and names it.
+    pub(crate) fn walk<const WAIT: bool>(&mut self, mut node: Node) -> Option<u32> {
         let program = self.program;
         // A control flow graph has no circles in P4; a JSON may.
         let mut left = 1 << 16;
         while !self.regs.exit && !self.regs.failed && left > 0 {
             left -= 1;
             node = match node {
-                Node::End => return,
+                Node::End => return None,
                 Node::Condition(index) => {
-                    let Some(branch) = program.branches.get(index as usize) else {
-                        return;
-                    };
+                    let branch = program.branches.get(index as usize)?;
                     let result = self.check(branch.check);
                     if T::ON {
                         self.trace_condition(index as usize, result);
@@ -34,34 +45,33 @@ impl<T: Tracer> Machine<'_, T> {
                     }
                 }
                 Node::Call(index) => {
-                    let Some(call) = program.calls.get(index as usize) else {
-                        return;
-                    };
+                    let call = program.calls.get(index as usize)?;
                     self.action(call.action);
                     call.next
                 }
                 Node::Table(index) => {
-                    let Some(table) = program.tables.get(index as usize) else {
-                        return;
-                    };
-                    self.table(table, index as usize)
+                    let table = program.tables.get(index as usize)?;
+                    match self.table::<WAIT>(table, index as usize) {
+                        Some(next) => next,
+                        None => return Some(index),
+                    }
                 }
             };
         }
+        None
     }
 
     #[expect(
         clippy::indexing_slicing,
         reason = "there is one table state per table of the program"
     )]
-    fn table(&mut self, table: &Table, index: usize) -> Node {
+    fn table<const WAIT: bool>(&mut self, table: &Table, index: usize) -> Option<Node> {
         if !T::ON
             && let Some((action, next)) = table.fixed
         {
             self.action(action);
-            return next;
+            return Some(next);
         }
-        let program = self.program;
         let words = &mut *self.scratch.words;
         let key = &mut *self.scratch.key;
         let mut hit = None;
@@ -74,8 +84,23 @@ impl<T: Tracer> Machine<'_, T> {
             };
             pack_key(table, needed, words, key);
             let key = &key[..table.key_words as usize];
+            if WAIT && self.scratch.ahead.waits(tables, index, key) {
+                return None;
+            }
             hit = self.scratch.ahead.lookup(tables, index, key);
         }
+        Some(self.outcome(table, index, hit))
+    }
+
+    /// What a table does once it is known which entry the packet hits.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is one table state per table of the program"
+    )]
+    #[inline]
+    fn outcome(&mut self, table: &Table, index: usize, hit: Option<u32>) -> Node {
+        let program = self.program;
+        let words = &mut *self.scratch.words;
         let state = &mut self.state.tables[index];
         let params = program.param_base as usize;
         let run = match hit {

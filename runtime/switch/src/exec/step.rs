@@ -14,6 +14,13 @@ const SESSION_MASK: u64 = 0x7fff;
 impl<T: Tracer> Machine<'_, T> {
     /// Takes an arriving packet, and all that comes of it, through the switch.
     pub(crate) fn packet(&mut self, port: u16, packet: &[u8]) {
+        self.arrive(port, packet);
+        self.ingress(port, packet);
+        self.later();
+    }
+
+    /// The words of a packet that arrives.
+    pub(crate) fn arrive(&mut self, port: u16, packet: &[u8]) {
         let standard = self.program.standard;
         self.reset();
         self.set(standard.ingress_port, u64::from(port));
@@ -25,7 +32,10 @@ impl<T: Tracer> Machine<'_, T> {
             port,
             bytes: packet.len(),
         });
-        self.ingress(port, packet);
+    }
+
+    /// Takes what has come of a packet through the switch, until nothing is left.
+    pub(crate) fn later(&mut self) {
         while let Some(mut waiting) = self.scratch.waiting.pop_front() {
             if self.passes == 0 {
                 self.drop(DropReason::PassLimit);
@@ -56,14 +66,24 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     fn ingress(&mut self, port: u16, packet: &[u8]) {
-        let program = self.program;
-        let standard = program.standard;
         let length = self.regs.length;
+        let payload = self.admit(packet);
+        self.pipeline(self.program.ingress);
+        self.leave_ingress(port, packet, payload, length);
+    }
+
+    /// What comes before the ingress pipeline. The payload is what the parser has left.
+    pub(crate) fn admit<'p>(&mut self, packet: &'p [u8]) -> &'p [u8] {
         let offset = self.parse(packet);
         let payload = packet.get(offset..).unwrap_or_default();
         self.verify_checksums(payload);
         self.tracer.event(|| Event::Pipeline { name: "ingress" });
-        self.pipeline(program.ingress);
+        payload
+    }
+
+    /// What comes after the ingress pipeline, of a packet that had `length` when it was admitted.
+    pub(crate) fn leave_ingress(&mut self, port: u16, packet: &[u8], payload: &[u8], length: u64) {
+        let standard = self.program.standard;
         self.regs.exit = false;
         if self.regs.failed {
             return self.drop(DropReason::Assertion);

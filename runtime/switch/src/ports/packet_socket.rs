@@ -1,6 +1,6 @@
 //! A raw packet socket on a Linux interface (AF_PACKET, see packet(7)).
 //!
-//! With `table/pages.rs` the only place of the project with `unsafe` code: the socket options and the control messages
+//! With `table/memory.rs` the only place of the project with `unsafe` code: the socket options and the control messages
 //! that carry offload state and stripped VLAN tags have no safe wrapper. It knows nothing of what
 //! the frames mean; `offload` does.
 #![allow(

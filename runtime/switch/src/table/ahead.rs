@@ -4,14 +4,15 @@
 //!
 //! What was found holds for one step of the switch: between steps, entries may change.
 
-use std::hint::black_box;
-
 use super::{Glance, TableState, hash_words};
 use crate::code::program::Table;
 use crate::exec::machine::MAX_KEY;
 
-/// Tables of a group; more are looked up one by one.
+/// Tables of a group; more are in another one.
 const MOST: usize = 16;
+
+/// Entries of a table from which on its memory is worth waiting for in company.
+const MANY: usize = 1024;
 
 /// Tables with the same key, and the last key that one of them was asked with.
 #[derive(Clone, Debug)]
@@ -31,16 +32,20 @@ pub(crate) struct Ahead {
     of: Vec<Option<u32>>,
     /// Each table's place plus one; 0 is none.
     places: Vec<u32>,
+    /// The group that is being looked up, the words of its key and their hash.
+    group: usize,
+    words: usize,
+    hash: u64,
+    seen: [Glance; MOST],
 }
 
 impl Ahead {
     /// For these tables.
     pub(crate) fn new(tables: &[Table]) -> Self {
         let mut ahead = Ahead {
-            step: 0,
-            groups: Vec::new(),
             of: vec![None; tables.len()],
             places: vec![0; tables.len()],
+            ..Ahead::default()
         };
         for (index, table) in tables.iter().enumerate() {
             let same = |other: &Group| {
@@ -59,18 +64,10 @@ impl Ahead {
                     key: [0; MAX_KEY],
                 });
             }
-            if let (Some(group), Some(of)) = (ahead.groups.get_mut(group), ahead.of.get_mut(index))
+            if let (Some(of), Some(place)) = (ahead.groups.get_mut(group), ahead.of.get_mut(index))
             {
-                group.tables.push(index as u32);
-                *of = known.map(|at| at as u32);
-            }
-        }
-        // The first of each group was not told, since nobody knew that others would come.
-        for (at, group) in ahead.groups.iter().enumerate() {
-            if let [first, _, ..] = group.tables.as_slice()
-                && let Some(of) = ahead.of.get_mut(*first as usize)
-            {
-                *of = Some(at as u32);
+                of.tables.push(index as u32);
+                *place = Some(group as u32);
             }
         }
         ahead
@@ -90,50 +87,119 @@ impl Ahead {
         index: usize,
         key: &[u64],
     ) -> Option<u32> {
-        let Some(Some(group)) = self.of.get(index) else {
-            return tables.get(index)?.lookup(key);
+        let company = |group: &u32| {
+            let group = self.groups.get(*group as usize);
+            group.is_some_and(|group| group.tables.len() > 1 || group.step == self.step)
         };
-        let group = self.groups.get_mut(*group as usize)?;
-        let last = group.key.get_mut(..key.len())?;
-        if group.step != self.step || last != key {
-            group.step = self.step;
-            last.copy_from_slice(key);
-            find_all(&group.tables, tables, key, &mut self.places);
+        if !self.of.get(index)?.as_ref().is_some_and(company) {
+            return tables.get(index)?.lookup(key);
         }
-        self.places.get(index)?.checked_sub(1)
+        if self.begin(tables, index, key) {
+            self.find(tables);
+        }
+        self.found(index)
     }
-}
 
-/// Looks `key` up in all of a group. What comes first only touches memory, so that the processor fetches
-/// what all tables need at once: their buckets, then their records.
-fn find_all(group: &[u32], tables: &[TableState], key: &[u64], places: &mut [u32]) {
-    let table = |index: &u32| tables.get(*index as usize);
-    let seed = group.first().and_then(table).map_or(0, |table| table.seed);
-    let hash = hash_words(key, seed);
-    let touched = group
-        .iter()
-        .filter_map(table)
-        .fold(0, |word, table| word ^ table.touch_index(hash));
-    black_box(touched);
-    let mut seen = [Glance::Nothing; MOST];
-    let mut touched = 0;
-    for (seen, table) in seen.iter_mut().zip(group.iter().map(table)) {
-        if let Some(table) = table {
-            *seen = table.glance(hash);
-            if let Glance::Perhaps(at) = *seen {
-                touched ^= table.touch(at);
+    /// As [`Ahead::lookup`], but where memory must be waited for it only has it fetched, and says so: what
+    /// follows, a while later, is [`Ahead::fetch_records`], and again later [`Ahead::settle`].
+    #[inline]
+    pub(crate) fn waits(&mut self, tables: &[TableState], index: usize, key: &[u64]) -> bool {
+        let group = self.of.get(index).copied().flatten();
+        let group = group.and_then(|group| self.groups.get(group as usize));
+        let large = |table: &u32| {
+            let table = tables.get(*table as usize);
+            table.is_some_and(|table| table.len() >= MANY)
+        };
+        let waits = group.is_some_and(|group| group.tables.iter().any(large))
+            && self.begin(tables, index, key);
+        if waits {
+            self.fetch_buckets(tables);
+        }
+        waits
+    }
+
+    /// Whether `key` is another one than the last of this step.
+    #[inline]
+    fn begin(&mut self, tables: &[TableState], index: usize, key: &[u64]) -> bool {
+        let Some(Some(at)) = self.of.get(index) else {
+            return false;
+        };
+        let at = *at as usize;
+        let Some(group) = self.groups.get_mut(at) else {
+            return false;
+        };
+        let Some(last) = group.key.get_mut(..key.len()) else {
+            return false;
+        };
+        if group.step == self.step && last == key {
+            return false;
+        }
+        group.step = self.step;
+        last.copy_from_slice(key);
+        let seed = tables.get(index).map_or(0, |table| table.seed);
+        self.group = at;
+        self.words = key.len();
+        self.hash = hash_words(key, seed);
+        true
+    }
+
+    /// Looks the key up in all of its group.
+    #[inline]
+    pub(crate) fn find(&mut self, tables: &[TableState]) {
+        self.fetch_buckets(tables);
+        self.fetch_records(tables);
+        self.settle(tables);
+    }
+
+    /// Has the buckets fetched that the key's hash leads to.
+    #[inline]
+    pub(crate) fn fetch_buckets(&self, tables: &[TableState]) {
+        let group = self.groups.get(self.group);
+        for index in group.map_or(&[][..], |group| &group.tables) {
+            if let Some(table) = tables.get(*index as usize) {
+                table.fetch_bucket(self.hash);
             }
         }
     }
-    black_box(touched);
-    for (seen, index) in seen.iter().zip(group) {
-        if let (Some(table), Some(place)) = (table(index), places.get_mut(*index as usize)) {
-            let at = match *seen {
-                Glance::Nothing => None,
-                Glance::Perhaps(at) if table.has_key(at, key) => Some(at),
-                _ => table.lookup_hashed(hash, key),
-            };
-            *place = at.map_or(0, |at| at + 1);
+
+    /// Reads the buckets, and has the records fetched that they lead to.
+    #[inline]
+    pub(crate) fn fetch_records(&mut self, tables: &[TableState]) {
+        let group = self.groups.get(self.group);
+        let list = group.map_or(&[][..], |group| &group.tables);
+        for (seen, index) in self.seen.iter_mut().zip(list) {
+            if let Some(table) = tables.get(*index as usize) {
+                *seen = table.glance(self.hash);
+                if let Glance::Perhaps(at) = *seen {
+                    table.records.fetch(at);
+                }
+            }
         }
+    }
+
+    /// Writes down what was found.
+    #[inline]
+    pub(crate) fn settle(&mut self, tables: &[TableState]) {
+        let Some(group) = self.groups.get(self.group) else {
+            return;
+        };
+        let key = group.key.get(..self.words).unwrap_or_default();
+        for (seen, index) in self.seen.iter().zip(&group.tables) {
+            let index = *index as usize;
+            if let (Some(table), Some(place)) = (tables.get(index), self.places.get_mut(index)) {
+                let at = match *seen {
+                    Glance::Nothing => None,
+                    Glance::Perhaps(at) if table.has_key(at, key) => Some(at),
+                    _ => table.lookup_hashed(self.hash, key),
+                };
+                *place = at.map_or(0, |at| at + 1);
+            }
+        }
+    }
+
+    /// The place that was found last for a table.
+    #[inline]
+    pub(crate) fn found(&self, index: usize) -> Option<u32> {
+        self.places.get(index)?.checked_sub(1)
     }
 }

@@ -1,6 +1,6 @@
 //! An index from hashes to places, in buckets of one cache line; the keys themselves stay with their owner.
 
-use super::pages::prefer_huge;
+use super::memory::{prefer_huge, prefetch};
 
 /// Mixes words to 64 bits; with a seed, so that nobody outside can choose collisions.
 #[inline]
@@ -50,9 +50,10 @@ impl Bucket {
 }
 
 /// What a bucket says of a hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Glance {
     /// No entry has it.
+    #[default]
     Nothing,
     /// If any, the entry at that place.
     Perhaps(u32),
@@ -112,11 +113,13 @@ impl HashIndex {
         }
     }
 
-    /// A word of the hash's bucket, to have it fetched.
+    /// Has the hash's bucket fetched.
     #[inline]
-    pub(crate) fn touch(&self, hash: u64) -> u32 {
+    pub(crate) fn fetch(&self, hash: u64) {
         let home = (tag_of(hash) as usize) & self.buckets.len().wrapping_sub(1);
-        self.buckets.get(home).map_or(0, |bucket| bucket.tags[0])
+        if let Some(bucket) = self.buckets.get(home) {
+            prefetch(bucket);
+        }
     }
 
     /// What the hash's bucket alone says, without a branch for each of its entries.

@@ -7,7 +7,7 @@ mod ageing;
 mod ahead;
 mod hash;
 mod key;
-mod pages;
+mod memory;
 mod records;
 mod sieve;
 mod tuple;
@@ -19,6 +19,7 @@ use ageing::{Ageing, Look};
 pub(crate) use ahead::Ahead;
 pub(crate) use hash::{Glance, HashIndex, hash_words};
 pub(crate) use key::{CompiledKey, compile};
+pub(crate) use memory::prefetch;
 use records::Records;
 pub(crate) use records::halves;
 use tuple::TupleSpace;
@@ -189,12 +190,11 @@ impl TableState {
         index.find(|| hash, |at| self.has_key(at, key))
     }
 
-    /// Something of what a hash leads to in the index: to have it fetched.
+    /// Has fetched what a hash leads to in the index.
     #[inline]
-    fn touch_index(&self, hash: u64) -> u32 {
-        match &self.index {
-            Index::Exact(index) => index.touch(hash),
-            Index::Tuple(_) => 0,
+    fn fetch_bucket(&self, hash: u64) {
+        if let Index::Exact(index) = &self.index {
+            index.fetch(hash);
         }
     }
 
@@ -213,13 +213,6 @@ impl TableState {
         let first = at as usize * self.records.stride();
         let known = &self.records.keys()[first..first + key.len()];
         known.iter().zip(key).all(|(a, b)| a == b)
-    }
-
-    /// A word of the record at a place, if there is one: to have it fetched.
-    #[inline]
-    fn touch(&self, at: u32) -> u64 {
-        let first = at as usize * self.records.stride();
-        self.records.keys().get(first).copied().unwrap_or(0)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! What the packet path needs of an entry, side by side: key, what it runs, its last hit, data and
 //! counter, from the start of a cache line on, so that a hit touches as few lines as can be.
 
-use super::pages::prefer_huge;
+use super::memory::{prefer_huge, prefetch};
 use super::{Hot, Run};
 use crate::control::CounterValue;
 
@@ -86,6 +86,18 @@ impl Records {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Has a record fetched.
+    #[inline]
+    pub(crate) fn fetch(&self, at: u32) {
+        let first = self.start + at as usize * self.stride;
+        let record = self.words.get(first..first + self.stride);
+        for line in record.unwrap_or_default().chunks(LINE) {
+            if let Some(word) = line.first() {
+                prefetch(word);
+            }
+        }
     }
 
     fn reserve(&mut self, records: usize) {
