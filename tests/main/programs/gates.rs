@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::capture::Capture;
 use super::gated::{Gated, NOWHERE, SERVER, STRANGER, asked, counted, sha256, url};
 use super::wired::printed;
 use super::{alone, needs_of};
@@ -165,68 +168,190 @@ fn many_at_once(target: &str) {
     assert_eq!(counted(&status, "door", "proxied"), 0);
 }
 
+/// Connections that follow each other on one tuple, each as soon as the one before is closed.
+fn one_after_the_other(target: &str) {
+    let gated = Gated::start(target, 1000);
+    let before = counted(&gated.wired.status(), "door", "switched over");
+    let words = [SERVER, "100"];
+    let good = gated.script("again.py", include_str!("gated_again.py"), &words);
+    assert_eq!(good, "100", "connections with the right answer");
+    let status = gated.wired.status();
+    // A SYN right behind the last FIN finds the switch's entries as they were; they fit what it opens, too.
+    let anew = counted(&status, "door", "switched over") - before;
+    assert!(anew > 50, "{anew} of 100 were decided anew");
+}
+
+/// A client of a flooded gate: when it began, in seconds since 1970, and how long the handshake took.
+struct Attempt {
+    began: f64,
+    took: f64,
+}
+
+/// A flood of SYNs of nobody, ten clients a second, and what there was before it.
+struct Flood {
+    program: Process,
+    clients: Process,
+    capture: Capture,
+    resident: u64,
+    before: Value,
+    // Last, so that it outlives its programs.
+    gated: Gated,
+}
+
+impl Flood {
+    /// `count` SYNs begin to come in, so many a second.
+    fn begin(target: &str, count: &str, rate: &str) -> Self {
+        let gated = Gated::start(target, 1000);
+        // As large as it gets with some connections.
+        gated.script(
+            "many.py",
+            include_str!("gated_many.py"),
+            &[SERVER, "80", "20", "server"],
+        );
+        let capture = gated.capture(&format!("net {NOWHERE}"));
+        let resident = gated.wired.resident();
+        let before = gated.wired.status();
+        let folder = &gated.wired.folder;
+        let start = |name: &str, text: &str, words: &[&str]| {
+            let script = folder.write(&format!("{name}.py"), text);
+            let mut program = gated.client.command("python3");
+            program.arg(script).args(words);
+            Process::start(name, program, folder)
+        };
+        let words = [SERVER, "80", count, rate];
+        let program = start("flood", include_str!("gated_flood.py"), &words);
+        let stop = folder.file("stop");
+        let words = [SERVER, stop.to_str().unwrap()];
+        let clients = start("clients", include_str!("gated_impatient.py"), &words);
+        Self {
+            program,
+            clients,
+            capture,
+            resident,
+            before,
+            gated,
+        }
+    }
+
+    /// When all of it was sent, in the clients' time.
+    fn ended(&mut self) -> f64 {
+        let status = self.program.wait(Duration::from_secs(60));
+        assert!(status.success(), "{}", self.program.printed());
+        self.program.printed().trim().parse().unwrap()
+    }
+
+    /// When nothing of it waits at the switch's port any more.
+    fn taken(&self) -> f64 {
+        let received = || {
+            let status = self.gated.wired.status();
+            (
+                std::time::Instant::now(),
+                status["ports"][0]["received"].as_u64().unwrap(),
+            )
+        };
+        let mut before = received();
+        wait_until("the rest of the flood", Duration::from_secs(40), || {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = received();
+            let (since, count) = std::mem::replace(&mut before, now);
+            let rate = (now.1 - count) as f64 / (now.0 - since).as_secs_f64();
+            // Clients send some dozens a second.
+            rate < 500.0
+        });
+        std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
+    }
+
+    /// No more clients come; each has been served at last.
+    fn clients(&mut self) -> Vec<Attempt> {
+        self.gated.wired.folder.write("stop", "");
+        let status = self.clients.wait(Duration::from_secs(60));
+        let printed = self.clients.printed();
+        assert!(status.success(), "{printed}");
+        let attempt = |line: &str| {
+            let mut words = line.split(' ');
+            let mut number = || words.next().unwrap().parse().unwrap();
+            let (began, took) = (number(), number());
+            assert_eq!(words.next(), Some("good"), "{line}");
+            Attempt { began, took }
+        };
+        printed.lines().map(attempt).collect()
+    }
+
+    /// What must be so after any flood, which may leave this much memory in use: queues at their fullest. Says how
+    /// many of its SYNs were answered, at most.
+    fn has_left_nothing(mut self, clients: usize, memory: u64) -> u64 {
+        let status = self.gated.wired.status();
+        let answered = counted(&status, "door", "syn") - counted(&self.before, "door", "syn");
+        let grown = self.gated.wired.resident().saturating_sub(self.resident);
+        assert!(grown < memory, "memory has grown by {grown} bytes");
+        let counters = &status["agent"]["counters"];
+        let most = counters["fixed"]["most"].as_u64().unwrap();
+        let connections = 2 * (22 + clients as u64);
+        assert!(most <= connections, "{most} entries in the fixed table");
+        // The manager has no question left, and none came twice.
+        assert_eq!(counters["late_verdicts"], counters["unanswered"]);
+        assert_eq!(counters["interests_repeated"], 0);
+        assert_eq!(counted(&status, "door", "proxied"), 0);
+        let seen = self.capture.stop_by_ends().len();
+        assert_eq!(seen, 0, "flows of the flood at the server");
+        wait_until("the last client's end", Duration::from_secs(10), || {
+            self.gated.connections() == 0
+        });
+        answered
+    }
+}
+
 /// While SYNs of nobody come in, clients get in within a second, and nothing grows.
 fn a_flood(target: &str) {
-    let gated = Gated::start(target, 1000);
-    // As large as it gets with some connections.
-    gated.script(
-        "many.py",
-        include_str!("gated_many.py"),
-        &[SERVER, "80", "20", "server"],
-    );
-    let mut capture = gated.capture(&format!("net {NOWHERE}"));
-    let resident = gated.wired.resident();
-    let before = gated.wired.status();
-    let script = gated
-        .wired
-        .folder
-        .write("flood.py", include_str!("gated_flood.py"));
-    let count = if target == "bmv2" { "2000" } else { "9000" };
-    let rate = if target == "bmv2" { "500" } else { "3000" };
-    let mut flood = gated.client.command("python3");
-    flood.arg(script).args([SERVER, "80", count, rate]);
-    let mut flood = Process::start("flood", flood, &gated.wired.folder);
-    let (mut fetched, mut late) = (0, 0);
-    while flood.ended().is_none() {
-        let output = gated.curl(&["-m", "10", "-w", " %{time_connect}", &url("name")]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (body, time) = said.split_once(' ').unwrap();
-        assert_eq!(body, "server", "{output:?}");
-        late += u64::from(time.parse::<f64>().unwrap() >= 1.0);
-        fetched += 1;
-        std::thread::sleep(Duration::from_millis(200));
+    let (count, rate) = match target {
+        "bmv2" => ("2000", "500"),
+        _ => ("12000", "3000"),
+    };
+    // A machine that is busy with other tests may be too slow for that many.
+    for tries_left in [2, 1, 0] {
+        let mut flood = Flood::begin(target, count, rate);
+        flood.ended();
+        let clients = flood.clients();
+        let late: Vec<f64> = clients
+            .iter()
+            .map(|c| c.took)
+            .filter(|t| *t >= 1.0)
+            .collect();
+        if !late.is_empty() && tries_left > 0 {
+            continue;
+        }
+        assert!(late.is_empty(), "{late:?} of {}", clients.len());
+        let answered = flood.has_left_nothing(clients.len(), 8_000_000);
+        let sent: u64 = count.parse().unwrap();
+        assert!(answered >= sent, "{answered} of {sent}");
+        return;
     }
-    assert!(
-        flood.wait(Duration::from_secs(1)).success(),
-        "{}",
-        flood.printed()
-    );
-    assert!(fetched > 3, "{fetched} connections during the flood");
-    // A machine that is busy with other tests may lose a SYN, which is sent again after a second.
-    assert!(late * 4 <= fetched, "{late} of {fetched} were late");
-    let status = gated.wired.status();
-    // Of the flood all were answered but those that the kernel could not take.
-    let answered = counted(&status, "door", "syn") - counted(&before, "door", "syn");
-    let sent: u64 = count.parse().unwrap();
-    assert!(answered > sent / 2, "{answered} of {sent}");
-    let grown = gated.wired.resident().saturating_sub(resident);
-    assert!(grown < 8_000_000, "memory has grown by {grown} bytes");
-    let most = status["agent"]["counters"]["fixed"]["now"]
-        .as_u64()
-        .unwrap();
-    assert!(
-        most <= 2 * (22 + fetched),
-        "{most} entries in the fixed table"
-    );
-    assert_eq!(counted(&status, "door", "proxied"), 0);
-    assert_eq!(
-        capture.stop_by_ends().len(),
-        0,
-        "flows of the flood at the server"
-    );
-    wait_until("the last client's end", Duration::from_secs(10), || {
-        gated.connections() == 0
-    });
+}
+
+/// SYNs of nobody come in that are more than switch, agent and manager take. SYNs are lost then, clients' among
+/// them; but who tries again gets in, and as soon as it is over all do at once.
+// A3.4, A3.5
+#[test]
+fn after_a_flood_that_is_too_much_clients_get_in_at_once() {
+    let test = "after_a_flood_that_is_too_much_clients_get_in_at_once";
+    if !needs_of(test, "switch", &NEEDS) {
+        return;
+    }
+    let mut flood = Flood::begin("switch", "80000", "20000");
+    let ended = flood.ended();
+    let taken = flood.taken();
+    std::thread::sleep(Duration::from_secs(2));
+    let clients = flood.clients();
+    let within_a_second = |from: f64, to: f64| {
+        let of = clients.iter().filter(|c| (from..to).contains(&c.began));
+        let (good, late): (Vec<_>, Vec<_>) = of.map(|c| c.took).partition(|took| *took < 1.0);
+        (good.len(), late)
+    };
+    let (good, late) = within_a_second(0.0, ended);
+    assert!(good > 0, "nobody got in during the flood: {late:?}");
+    let (good, late) = within_a_second(taken, f64::INFINITY);
+    assert!(good > 10 && late.is_empty(), "{good}, {late:?}");
+    flood.has_left_nothing(clients.len(), 16_000_000);
 }
 
 /// An ssh server speaks first, and its client waits for that.
@@ -336,6 +461,11 @@ tests! {
         two_hundred_connections_at_once_are_each_handed_over,
         two_hundred_connections_at_once_are_each_handed_over_with_bmv2s_limits,
         two_hundred_connections_at_once_are_each_handed_over_on_bmv2;
+    // A3.8, A6.15
+    one_after_the_other [] =>
+        a_port_that_is_used_again_at_once_is_another_connection,
+        a_port_that_is_used_again_at_once_is_another_connection_with_bmv2s_limits,
+        a_port_that_is_used_again_at_once_is_another_connection_on_bmv2;
     // A3.2, A3.3, A3.4, A3.5
     a_flood [] =>
         clients_get_in_during_a_flood_and_nothing_grows,

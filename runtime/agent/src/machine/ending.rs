@@ -12,7 +12,8 @@ use super::timers::{About, Timer};
 use super::watch::Purpose;
 use super::writer::Token;
 use super::{Agent, Link, Output, WriteError};
-use crate::entry::{Change, FixedAction};
+use crate::counters::Drop;
+use crate::entry::{Change, FixedAction, Packet};
 use crate::flow::{FlowKey, Part};
 use crate::message::{Action, AgentBody, Ended, ReportCause, Tunnel, Which};
 
@@ -70,6 +71,19 @@ impl Agent {
         }
     }
 
+    /// A packet that opens another connection waits until this one's entries are gone. A manager that answers
+    /// it would else see its own packets, or what answers them, carried away by these.
+    pub(super) fn ask_when_gone(&mut self, at: FlowRef, packet: Packet) {
+        let Some(service) = self.store.get(at).map(|f| f.service) else {
+            return self.counters.drop(Drop::NoSwitch, 1);
+        };
+        if self.reserve(&packet, service, false)
+            && let Some(flow) = self.store.get_mut(at)
+        {
+            flow.transit_mut().held.push(packet);
+        }
+    }
+
     pub(super) fn delete_direction(&mut self, at: FlowRef, part: Part) {
         if let Some(entry) = self.store.get(at).and_then(|f| f.entry(at, part)) {
             self.writer
@@ -85,6 +99,7 @@ impl Agent {
             return;
         };
         if let Err(error) = result {
+            let (held, service) = (flow.take_held(), flow.service);
             let tried = &mut flow.transit_mut().retries;
             let pause = RETRY * (1 << (*tried).min(5));
             *tried = tried.saturating_add(1);
@@ -93,7 +108,8 @@ impl Agent {
                 self.out.push(Output::Log(line));
             }
             let timer = Timer::Flow(at, About::Remove(part));
-            return self.timers.at(now + pause, timer);
+            self.timers.at(now + pause, timer);
+            return self.floor_all(held, service);
         }
         self.entry_gone(at);
     }
@@ -138,8 +154,13 @@ impl Agent {
         }
         flow.phase = Phase::Draining { cause };
         flow.transit_mut().retries = 0;
+        let (held, service) = (flow.take_held(), flow.service);
         let due = self.now + self.target.drain;
         self.timers.at(due, Timer::Flow(at, About::Drained));
+        self.unreserve(&held, service);
+        for packet in held {
+            self.diverted(packet);
+        }
     }
 
     pub(super) fn drained(&mut self, at: FlowRef) {

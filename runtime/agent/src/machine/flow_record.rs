@@ -387,6 +387,11 @@ impl Flow {
             .is_some_and(|d| d.totals(0).packets > 0)
     }
 
+    /// Whether numbers are added: its manager has answered packets itself, and will again.
+    pub fn is_adjusted(&self) -> bool {
+        (self.directions()).any(|d| matches!(d.act, Act::Adjust(_)))
+    }
+
     /// Whether a SYN on its tuple opens a new connection that must be decided afresh (A6.15). A server
     /// that answers directly may yet send when the client's FIN has passed, so such a flow must also have
     /// been idle: it is then gone.

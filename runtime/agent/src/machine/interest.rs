@@ -1,7 +1,6 @@
 //! Diverted packets: held until their manager's verdict or the time-out, one question a flow.
 //!
-//! Bounds are a service's own, in packets and bytes, so that one that is flooded takes nothing from
-//! the others. What comes too late or too much takes the service's floor, and is counted.
+//! What comes too late or too much (see `room`) takes the service's floor, and is counted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,10 +8,11 @@ use std::time::Duration;
 
 use signalbox_lower::plan::Fallback;
 
-use super::flow_record::{Phase, Progress};
+use super::flow_record::{Flow, Phase, Progress};
 use super::install::Asked;
 use super::limits::Beyond;
 use super::path::Stop;
+use super::room::Late;
 use super::shares::Share;
 use super::store::FlowRef;
 use super::timers::Timer;
@@ -25,9 +25,6 @@ use crate::message::{
 };
 use crate::packet::{self, View};
 
-/// How long a question that had timed out is remembered for its late verdict.
-const LATE: Duration = Duration::from_secs(10);
-
 /// Packets of one flow that wait for a verdict.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -36,13 +33,26 @@ pub(super) struct Question {
     deadline: Duration,
     /// Whom it was asked.
     share: Share,
+    session: SessionId,
     /// The entry that diverted the first packet.
     entry: u32,
-    /// Asked a second time.
+    /// It is not asked again: it has been, or its flow's next packet is another question anyhow.
     repeated: bool,
+    /// It has a place among those about packets that open a connection.
+    opens: bool,
     /// It is about a new flow, and counts at the service's door; whether with the rest of the sources.
     door: Option<bool>,
     interest: Interest,
+}
+
+impl Question {
+    fn late(&self) -> Late {
+        Late {
+            service: self.key.service,
+            session: self.session,
+            opens: self.opens,
+        }
+    }
 }
 
 impl Agent {
@@ -78,7 +88,7 @@ impl Agent {
             }
             match state {
                 Some((Phase::Installing(_), _)) => {
-                    if self.reserve(&packet, service)
+                    if self.reserve(&packet, service, false)
                         && let Some(flow) = self.store.get_mut(at)
                     {
                         flow.transit_mut().held.push(packet);
@@ -87,7 +97,11 @@ impl Agent {
                 }
                 Some((Phase::Live, Progress::Closed)) if own_entry && view.flags & 0x12 == 0x02 => {
                     // A new connection on the tuple of a closed one (A6.15).
+                    let is_adjusted = self.store.get(at).is_some_and(Flow::is_adjusted);
                     self.end(at, ReportCause::Closed, 0);
+                    if is_adjusted {
+                        return self.ask_when_gone(at, packet);
+                    }
                     is_new = true;
                 }
                 Some((Phase::Live, _)) if !own_entry => {
@@ -107,9 +121,9 @@ impl Agent {
     fn question(&mut self, packet: Packet, key: FlowKey, view: &View, is_new: bool) {
         let service = key.service;
         let entry = packet.meta.entry;
-        let once = !(self.criteria_ids.get(&entry)).is_some_and(|o| o.every_packet);
+        let once = !self.asks_of_every_packet(entry);
         if let Some(request) = self.asked.get(&key).copied().filter(|_| once) {
-            if self.reserve(&packet, service)
+            if self.reserve(&packet, service, false)
                 && let Some(question) = self.questions.get_mut(&request)
             {
                 question.held.push(packet);
@@ -129,7 +143,8 @@ impl Agent {
         } else {
             None
         };
-        if !self.reserve(&packet, service) {
+        let opens = !once && view.flags & 0x12 == 0x02;
+        if !self.reserve(&packet, service, opens) {
             self.leave_door(&key, door);
             return;
         }
@@ -147,13 +162,13 @@ impl Agent {
         };
         let hold = (self.plan.services.get(usize::from(service))).map_or(0, |s| s.limits.hold_ms);
         let deadline = self.now + Duration::from_millis(hold);
-        self.timers.at(
-            self.now + Duration::from_millis(hold / 2),
-            Timer::Question(request),
-        );
-        if once {
+        let due = if once {
             self.asked.insert(key, request);
-        }
+            self.now + Duration::from_millis(hold / 2)
+        } else {
+            deadline
+        };
+        self.timers.at(due, Timer::Question(request));
         self.questions.insert(
             request,
             Question {
@@ -161,14 +176,25 @@ impl Agent {
                 held: vec![packet],
                 deadline,
                 share,
+                session: asker,
                 entry,
-                repeated: false,
+                repeated: !once,
+                opens,
                 door,
                 interest: interest.clone(),
             },
         );
         self.counters.interests += 1;
         self.send(asker, share, AgentBody::Interest(interest));
+    }
+
+    /// Whether every packet that this entry diverts is a question of its own.
+    fn asks_of_every_packet(&self, entry: u32) -> bool {
+        if let Some(origin) = self.criteria_ids.get(&entry) {
+            return origin.every_packet;
+        }
+        let flow = (self.store.by_entry_id(entry)).and_then(|(at, _)| self.store.get(at));
+        flow.is_some_and(Flow::is_adjusted)
     }
 
     /// Whether the plan's limits let another new flow of a source in.
@@ -204,46 +230,12 @@ impl Agent {
         }
     }
 
-    /// Takes room for a held packet. Without room the packet takes the floor: `false`.
-    fn reserve(&mut self, packet: &Packet, service: u8) -> bool {
-        let Some(limits) = (self.plan.services.get(usize::from(service))).map(|s| &s.limits) else {
-            return false;
-        };
-        let (packets, bytes) = (limits.hold_packets, u64::from(limits.hold_bytes));
-        let size = packet.bytes.len() as u64;
-        if let Some(state) = self.services.get_mut(usize::from(service))
-            && state.held_packets < packets
-            && state.held_bytes + size <= bytes
-        {
-            state.held_packets += 1;
-            state.held_bytes += size;
-            self.counters.held.add(1);
-            return true;
-        }
-        match self.fallback(service) {
-            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
-            Fallback::Route => self.floor(packet.clone(), service),
-        }
-        false
-    }
-
-    /// Gives the room of held packets back.
-    pub(super) fn unreserve(&mut self, held: &[Packet], service: u8) {
-        let bytes: u64 = held.iter().map(|p| p.bytes.len() as u64).sum();
-        if let Some(state) = self.service(service) {
-            let packets = u32::try_from(held.len()).unwrap_or(u32::MAX);
-            state.held_packets = state.held_packets.saturating_sub(packets);
-            state.held_bytes = state.held_bytes.saturating_sub(bytes);
-        }
-        self.counters.held.sub(held.len() as u64);
-    }
-
-    fn fallback(&self, service: u8) -> Fallback {
+    pub(super) fn fallback(&self, service: u8) -> Fallback {
         (self.plan.services.get(usize::from(service))).map_or(Fallback::Drop, |s| s.fallback)
     }
 
     /// Drops a diverted packet, and if it is a first fragment the rest of its datagram.
-    fn let_go(&mut self, packet: &Packet, why: Drop) {
+    pub(super) fn let_go(&mut self, packet: &Packet, why: Drop) {
         self.counters.drop(why, 1);
         self.fragment_refused(packet, why);
     }
@@ -327,6 +319,9 @@ impl Agent {
             if let Some(interest) = again {
                 self.counters.interests_repeated += 1;
                 if let Some((share, asker)) = self.asker(service, entry) {
+                    if let Some(question) = self.questions.get_mut(&request) {
+                        question.session = asker;
+                    }
                     self.send(asker, share, AgentBody::Interest(interest));
                 }
             }
@@ -336,8 +331,7 @@ impl Agent {
             self.asked_no_more(request, &question.key);
             self.leave_door(&question.key, question.door);
             self.counters.unanswered += 1;
-            self.late.insert(request, ());
-            self.timers.at(now + LATE, Timer::Forget(request));
+            self.question_late(request, question.late());
             self.floor_all(question.held, question.key.service);
         }
     }
@@ -361,7 +355,7 @@ impl Agent {
         let subject = Subject::Verdict(request);
         let known = (self.questions.get(&request)).is_some_and(|q| q.share == share);
         if !known {
-            if self.late.remove(&request).is_some() {
+            if self.question_answered_late(request) {
                 self.counters.late_verdicts += 1;
                 self.install(id, share, manager, subject, &verdict.affinities, None);
             } else {
@@ -374,6 +368,7 @@ impl Agent {
         };
         self.asked_no_more(request, &question.key);
         self.leave_door(&question.key, question.door);
+        self.leave_opening(service, question.opens);
         let asked = Asked {
             entry: question.entry,
             key: question.key,
@@ -422,8 +417,7 @@ impl Agent {
         let questions = std::mem::take(&mut self.questions);
         self.asked.clear();
         for (request, question) in questions {
-            self.late.insert(request, ());
-            self.timers.at(self.now + LATE, Timer::Forget(request));
+            self.question_late(request, question.late());
             self.leave_door(&question.key, question.door);
             self.unreserve(&question.held, question.key.service);
             self.counters

@@ -3,7 +3,7 @@
 //!
 //! It has no clock, no sockets and no randomness, and it does not know which kinds of manager exist. The
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
-//! their leases) and `refused` (those that cannot go in), `shares` (who decides for which part of a service), `interest` (held packets and verdicts), `install`, `watch` and `ending` (a fixed
+//! their leases) and `refused` (those that cannot go in), `shares` (who decides for which part of a service), `interest` (held packets and verdicts; `room` bounds them), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
 //! count), `host` and `neighbours` (the agent as a small host), `icmp`, `reset`, `quoted` and `fragments` (what the
 //! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
@@ -28,6 +28,7 @@ mod plan_change;
 mod quoted;
 mod refused;
 mod reset;
+mod room;
 mod sessions;
 mod shares;
 mod slots;
@@ -77,6 +78,7 @@ use limits::Door;
 use neighbours::Neighbours;
 use plan_change::{Coming, Entering};
 use refused::Refusal;
+use room::{Late, Room};
 use sessions::Session;
 use shares::{Origin, Owner, Share, Tenure};
 use slots::Slots;
@@ -112,8 +114,7 @@ struct Service {
     criteria_slots: [Slots; 2],
     door: Door,
     fixed: [u32; 2],
-    held_packets: u32,
-    held_bytes: u64,
+    room: Room,
 }
 
 impl Service {
@@ -135,8 +136,7 @@ impl Service {
             ],
             door: Door::default(),
             fixed: [0; 2],
-            held_packets: 0,
-            held_bytes: 0,
+            room: Room::default(),
         }
     }
 
@@ -198,7 +198,7 @@ pub struct Agent {
     questions: FxHashMap<u64, Question>,
     asked: FxHashMap<FlowKey, u64>,
     /// Questions that had timed out: a verdict for one installs and sends nothing.
-    late: FxHashMap<u64, ()>,
+    late: FxHashMap<u64, Late>,
     next_request: u64,
     /// Criteria by entry id.
     criteria_ids: FxHashMap<u32, Origin>,
@@ -494,7 +494,7 @@ impl Agent {
             match timer {
                 Timer::Question(request) => self.question_due(request),
                 Timer::Forget(request) => {
-                    self.late.remove(&request);
+                    self.question_answered_late(request);
                 }
                 Timer::Flow(at, About::Idle) => self.look(at),
                 Timer::Flow(at, About::Hard) => self.hard_due(at),

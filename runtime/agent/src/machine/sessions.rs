@@ -25,6 +25,7 @@ impl Agent {
     pub(super) fn session_closed(&mut self, id: SessionId) {
         self.sessions.remove(&id);
         self.vacate(id);
+        self.answers_nothing_more(id);
         self.injected.retain(|_, session| *session != id);
         // Criteria live on until their lease ends: a manager that comes back in time loses nothing.
     }

@@ -106,18 +106,17 @@ impl Agent {
                 continue;
             };
             flow.looking = false;
+            let (held, service) = (flow.take_held(), flow.service);
             if let Phase::Installing(_) = flow.phase {
                 // Decided is decided: it goes in when the switch is back.
                 flow.phase = Phase::Live;
-                let held = flow.take_held();
                 flow.transit = None;
-                let service = flow.service;
                 self.counters.flows += 1;
                 self.start_timers(at);
-                self.unreserve(&held, service);
-                self.counters
-                    .drop(crate::counters::Drop::NoSwitch, held.len() as u64);
             }
+            self.unreserve(&held, service);
+            self.counters
+                .drop(crate::counters::Drop::NoSwitch, held.len() as u64);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What reaches the shell's one task, by two ways. What the switch sends of its own accord can be any
 //! amount, and waits in a short queue that drops what does not fit; answers, managers' words and
-//! questions have one of their own, so that no flood keeps them waiting.
+//! questions have one of their own, so that no flood keeps them waiting. Of the short queue, SYNs get half:
+//! anybody can send them, and what they are answered with, ARP and notices must get through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use super::program::{Applied, NewPolicy};
 use crate::listing::FlowStatus;
 use crate::machine::{SessionId, WriteError};
 use crate::message::{ToAgent, Totals};
+use crate::packet;
 
 /// One event. Those of a switch name the connection that they belong to.
 pub(super) enum Event {
@@ -77,6 +79,9 @@ pub(super) enum Heard {
 /// 20,000 a second, so this is the twentieth of a second that a question may take at most.
 const WAITING: usize = 1024;
 
+/// Of them, so many may be SYNs.
+const OPENINGS: usize = WAITING / 2;
+
 /// The switch's end of the short queue.
 #[derive(Clone)]
 pub(super) struct Ear {
@@ -93,9 +98,15 @@ impl Ear {
 
     /// Passes on what a connection has brought, if there is room.
     pub fn hear(&self, generation: u64, heard: Heard) {
-        if let Err(error) = self.sender.try_send((generation, heard))
-            && let (_, Heard::Packet(_)) = error.into_inner()
-        {
+        // Whatever waits counts here: once the queue is half full it is all the same what filled it.
+        let is_crowded = self.sender.capacity() <= WAITING - OPENINGS;
+        let refused = if is_crowded && opens(&heard) {
+            Some(heard)
+        } else {
+            let sent = self.sender.try_send((generation, heard));
+            sent.err().map(|error| error.into_inner().1)
+        };
+        if let Some(Heard::Packet(_)) = refused {
             self.overrun.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -106,9 +117,42 @@ impl Ear {
     }
 }
 
+/// Whether it is a packet that opens a TCP connection.
+fn opens(heard: &Heard) -> bool {
+    let Heard::Packet(packet) = heard else {
+        return false;
+    };
+    packet::view(&packet.payload).is_some_and(|view| view.flags & 0x12 == 0x02)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{client, flags, tcp};
+
+    // When more packets come to the agent than it can take
+    #[tokio::test]
+    async fn syns_fill_half_of_the_queue_and_what_answers_them_the_rest() {
+        let (ear, queue) = Ear::new();
+        let hear = |flags| {
+            let payload = tcp(1, &client(9, 1000), flags, b"");
+            let packet = PacketIn {
+                payload,
+                ..PacketIn::default()
+            };
+            ear.hear(1, Heard::Packet(packet));
+        };
+        for _ in 0..WAITING {
+            hear(flags::SYN);
+        }
+        assert_eq!((queue.len(), ear.overrun()), (OPENINGS, 512));
+        for flags in [flags::ACK, flags::SYN | flags::ACK].repeat(WAITING / 4) {
+            hear(flags);
+        }
+        assert_eq!((queue.len(), ear.overrun()), (WAITING, 512));
+        hear(flags::ACK);
+        assert_eq!((queue.len(), ear.overrun()), (WAITING, 513));
+    }
 
     // When more packets come to the agent than it can take
     #[tokio::test]

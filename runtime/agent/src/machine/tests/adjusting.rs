@@ -7,8 +7,10 @@ use signalbox_lower::plan::{Kind, Masked};
 use super::frames::{PLAIN, Shape, cut, framed, icmp_error, ip_packet, joined, sound_error};
 use super::site::*;
 use super::*;
-use crate::entry::{FixedAction, Packet, PacketMeta, packet_in};
+use crate::counters::Drop;
+use crate::entry::{Change, FixedAction, Packet, PacketMeta, packet_in};
 use crate::listing::FlowState;
+use crate::machine::WriteError;
 use crate::target::Target;
 
 /// The server behind the gate of [`gate`].
@@ -218,6 +220,59 @@ fn a_clients_new_syn_is_asked_about_though_the_servers_packet_was_what_let_the_f
     let asked = interests(&mut w);
     assert_eq!((asked.len(), asked[0].flow), (1, flow));
     assert_ne!(asked[0].request, 0, "a question, not a notice");
+}
+
+/// A gate's flow that both ends have closed, on a switch that does nothing more yet.
+fn closed() -> (World, Tuple) {
+    let mut w = served_gate();
+    let flow = to_server(1000);
+    install(&mut w, joined_flow(flow));
+    w.receive(1, &tcp(1, &flow, flags::FIN | flags::ACK, b""));
+    w.receive(2, &tcp(2, &flow.reversed(), flags::FIN | flags::ACK, b""));
+    assert_eq!(w.agent.flows()[0].state, FlowState::Closed);
+    interests(&mut w);
+    w.slow = true;
+    (w, flow)
+}
+
+// A3.9, A6.15
+#[test]
+fn a_gate_hears_of_a_new_connection_when_nothing_of_the_old_one_can_carry_its_packets_away() {
+    let (mut w, flow) = closed();
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    assert_eq!(interests(&mut w).len(), 0);
+    assert_eq!((w.agent.counters().held.now, on_switch(&w).len()), (1, 2));
+    w.release();
+    assert_eq!(on_switch(&w), []);
+    let asked = interests(&mut w);
+    assert_eq!((asked.len(), asked[0].flow), (1, flow));
+    assert_ne!(asked[0].state.entry & 0x8000_0000, 0, "it reopens a flow");
+    verdict(&mut w, asked[0].request, Decision::Consume, Vec::new());
+    assert_eq!(w.agent.counters().held.now, 0);
+    w.advance(2 * S);
+    let in_use = w.agent.in_use();
+    assert_eq!((in_use.flows, in_use.questions), (0, 0));
+}
+
+#[test]
+fn a_new_connection_does_not_wait_for_entries_that_will_not_go() {
+    let (mut w, flow) = closed();
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    w.switch.refuses = |u| (u.change == Change::Delete).then(|| WriteError::Refused("no".into()));
+    w.release();
+    let c = w.agent.counters();
+    assert_eq!((c.held.now, c.drops[&Drop::Floor]), (0, 1));
+    assert_eq!(interests(&mut w).len(), 0);
+}
+
+#[test]
+fn what_waits_for_the_end_of_a_flow_goes_with_the_switch() {
+    let (mut w, flow) = closed();
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    let reason = "test".to_owned();
+    w.feed(Input::SwitchDown { reason });
+    let c = w.agent.counters();
+    assert_eq!((c.held.now, c.drops[&Drop::NoSwitch]), (0, 1));
 }
 
 // When an agent returns

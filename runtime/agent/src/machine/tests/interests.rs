@@ -186,7 +186,7 @@ fn a_second_verdict_is_ignored() {
     assert_eq!(w.agent.flows()[0].translated, Some(to_server(flow)));
 }
 
-// When too many packets wait for answers
+// When too many packets wait for answers, or answers are late
 #[test]
 fn held_packets_are_bounded_a_service() {
     let mut w = served();

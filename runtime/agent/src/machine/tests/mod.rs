@@ -7,6 +7,7 @@ mod counting;
 mod direct;
 mod division;
 mod errors;
+mod flooding;
 mod fragments;
 mod frames;
 mod host;
