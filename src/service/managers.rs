@@ -13,7 +13,7 @@ use signalbox_balance::Balance;
 use signalbox_gate::{GateService, Outside};
 use signalbox_lower::plan::{Kind, ManagerPlan, Plan, ServicePlan};
 use signalbox_manager::shell::{self as manager_shell, End, Tap};
-use signalbox_manager::{Decide, Manager};
+use signalbox_manager::{Decide, Manager, Served};
 use signalbox_nat::Nat;
 use signalbox_observe::Observe;
 use tokio::sync::{Notify, mpsc};
@@ -112,8 +112,8 @@ impl States {
 pub struct Standing<'a> {
     /// Tells its process from others of the manager's name; 0 where there can be none.
     pub instance: u64,
-    /// The epoch that it takes for a service; 0 to take it from what agents tell.
-    pub epoch: &'a dyn Fn(&str) -> u64,
+    /// The epoch that it takes for a share of a service; 0 to take it from what agents tell.
+    pub epoch: &'a dyn Fn(&str, u32) -> u64,
     /// Where it says that it cannot go on.
     pub fatal: mpsc::UnboundedSender<Failure>,
     /// What its records go into.
@@ -174,7 +174,7 @@ impl RunningManager {
     }
 
     /// What gives it another plan, in which it must be.
-    pub fn replanning(&self, plan: &Arc<Plan>, epoch: &dyn Fn(&str) -> u64) -> Replanning {
+    pub fn replanning(&self, plan: &Arc<Plan>, epoch: &dyn Fn(&str, u32) -> u64) -> Replanning {
         let manager = plan.managers.iter().find(|m| m.name == self.name);
         Replanning {
             decisions: manager.map_or_else(Vec::new, |m| decisions(m, plan, epoch, self.gates)),
@@ -188,7 +188,7 @@ impl RunningManager {
 /// Another plan on its way to a manager.
 pub struct Replanning {
     plan: Arc<Plan>,
-    decisions: Vec<(String, u64, Box<dyn Decide>)>,
+    decisions: Vec<Served>,
     handle: manager_shell::Handle,
     replanned: Arc<Notify>,
 }
@@ -301,17 +301,17 @@ impl Outside for System {
     }
 }
 
-/// The decisions of each service that a manager serves, with the epoch that it takes for it.
+/// What a manager serves, with the epoch that it takes for each.
 fn decisions(
     manager: &ManagerPlan,
     plan: &Plan,
-    epoch: &dyn Fn(&str) -> u64,
+    epoch: &dyn Fn(&str, u32) -> u64,
     gates: Gates,
-) -> Vec<(String, u64, Box<dyn Decide>)> {
+) -> Vec<Served> {
     plan.services
         .iter()
-        .filter(|service| manager.serves.contains(&service.name))
         .filter_map(|service| {
+            let (share, _) = service.share_of(&manager.name)?;
             let decide: Box<dyn Decide> = match service.kind {
                 Kind::Balance => Box::new(Balance::new(service)?),
                 Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
@@ -319,7 +319,8 @@ fn decisions(
                 Kind::Gate => gates(service)?,
                 Kind::Filter => return None,
             };
-            Some((service.name.clone(), epoch(&service.name), decide))
+            let epoch = epoch(&service.name, share);
+            Some((service.name.clone(), share, epoch, decide))
         })
         .collect()
 }

@@ -92,7 +92,7 @@ impl View {
         let (fatal, _) = mpsc::unbounded_channel();
         let standing = Standing {
             instance: 0,
-            epoch: &|service| raise_epoch(&self.store, service, 0),
+            epoch: &|service, share| raise_epoch(&self.store, service, share),
             fatal,
             tap: (self.taps.lock())
                 .unwrap_or_else(PoisonError::into_inner)
@@ -262,7 +262,7 @@ impl View {
         {
             let mut managers = self.managers();
             managers.retain(|name, _| plan.managers.iter().any(|m| m.name == *name));
-            let epoch = |service: &str| raise_epoch(&self.store, service, 0);
+            let epoch = |service: &str, share: u32| raise_epoch(&self.store, service, share);
             replannings.extend(managers.values().map(|m| m.replanning(plan, &epoch)));
         }
         for replanning in replannings {

@@ -108,7 +108,7 @@ impl Site {
     /// A manager that has its criteria in.
     async fn manager(&self, epoch: u64) -> (manager_shell::Handle, JoinHandle<()>) {
         let balance = Balance::new(&self.plan.services[0]).unwrap();
-        let services = vec![("web-lb".to_owned(), epoch, Box::new(balance) as _)];
+        let services = vec![("web-lb".to_owned(), 0, epoch, Box::new(balance) as _)];
         let machine = Manager::new("lb-1", &self.plan, services);
         let (handle, task) = manager_shell::start(machine);
         handle.attach(Box::new(grpc::connect(&self.url).await.unwrap()));

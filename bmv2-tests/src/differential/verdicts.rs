@@ -45,7 +45,7 @@ impl<'i> Interleaving<'i> {
     pub fn new(image: &'i Image, draw: &mut Draw) -> Self {
         let mut pair = Pair::undecided(Target::Embedded, image);
         for (service, plan) in image.policy.services.iter().zip(&image.plan.services) {
-            if plan.manager.is_some() && draw.once_in(8) {
+            if !plan.shares.is_empty() && draw.once_in(8) {
                 pair.evaluator.set_manager(service.index, false);
                 for part in std::iter::once(&plan.forward).chain(&plan.reply) {
                     let asking = part.criteria.iter().filter(|one| !one.is_static());

@@ -138,7 +138,7 @@ fn evaluator_and_switch_agree_on_the_examples_whatever_managers_answer() {
         {
             words.push("tunnelled");
         }
-        if services.iter().any(|one| one.manager.is_some()) {
+        if services.iter().any(|one| !one.shares.is_empty()) {
             words.extend(["asked about", "dropped by the verdict", "late"]);
         }
         let seldom = words

@@ -17,7 +17,7 @@ use signalbox_agent::packet;
 use signalbox_agent::testing::{Fate, World, port_mac};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{Kind, Plan};
-use signalbox_manager::{Decide, Input, Manager, Output, Reported};
+use signalbox_manager::{Decide, Input, Manager, Output, Reported, Served};
 use signalbox_nat::Nat;
 use signalbox_observe::Observe;
 
@@ -115,8 +115,8 @@ pub struct Site {
     volume: Totals,
 }
 
-fn decisions(plan: &Plan) -> Vec<(String, u64, Box<dyn Decide>)> {
-    let served = plan.services.iter().filter(|s| s.manager.is_some());
+fn decisions(plan: &Plan) -> Vec<Served> {
+    let served = plan.services.iter().filter(|s| !s.shares.is_empty());
     served
         .map(|service| {
             let decide: Box<dyn Decide> = match service.kind {
@@ -127,7 +127,7 @@ fn decisions(plan: &Plan) -> Vec<(String, u64, Box<dyn Decide>)> {
                     panic!("the site has no gate, and a filter no manager")
                 }
             };
-            (service.name.clone(), 1, decide)
+            (service.name.clone(), 0, 1, decide)
         })
         .collect()
 }

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::plan::{
-    Criterion, ManagerPlan, NeighbourPlan, PartPlan, Plan, PortPlan, RoutePlan, ServerPlan,
-    ServicePlan,
+    Criterion, ManagerPlan, NeighbourPlan, PartPlan, Plan, PortPlan, Replicate, RoutePlan,
+    ServerPlan, ServicePlan,
 };
 
 /// How one list becomes another. Elements are told apart by a key; several of one key by their order.
@@ -312,12 +312,7 @@ impl PlanDiff {
             out.service(old, new);
         }
         out.service = None;
-        out.edits(
-            "manager",
-            &self.managers,
-            |m| m.name.clone(),
-            |m| format!("serves {}", m.serves.join(", ")),
-        );
+        out.edits("manager", &self.managers, |m| m.name.clone(), manager_text);
         out.list
     }
 }
@@ -387,7 +382,7 @@ impl Listing {
         let (a, b) = (old, new);
         let properties: [(&'static str, String, String); 7] = [
             ("fallback", json(&a.fallback), json(&b.fallback)),
-            ("manager", json(&a.manager), json(&b.manager)),
+            ("managers", managers(a), managers(b)),
             ("addresses", list(&a.addresses), list(&b.addresses)),
             ("limits", json(&a.limits), json(&b.limits)),
             ("nat", json(&a.nat), json(&b.nat)),
@@ -449,6 +444,39 @@ impl Listing {
             self.push(Fate::Changed, "order of the servers", String::new());
         }
     }
+}
+
+/// Who decides for a service: `lb-1`, or `lb-1 (backup lb-2 after 3000 ms)`; of a divided one all.
+fn managers(service: &ServicePlan) -> String {
+    let texts: Vec<String> = (service.shares.iter())
+        .map(|share| match &share.backup {
+            None => share.manager.clone(),
+            Some(b) => format!(
+                "{} (backup {} after {} ms{})",
+                share.manager,
+                b.manager,
+                b.after_ms,
+                match b.replicate {
+                    None => "",
+                    Some(Replicate::Sync) => ", replicate sync",
+                    Some(Replicate::Async) => ", replicate async",
+                }
+            ),
+        })
+        .collect();
+    texts.join(", ")
+}
+
+fn manager_text(manager: &ManagerPlan) -> String {
+    let does = [
+        ("serves", &manager.serves),
+        ("stands by for", &manager.backs),
+    ];
+    let texts: Vec<String> = (does.iter())
+        .filter(|(_, services)| !services.is_empty())
+        .map(|(does, services)| format!("{does} {}", services.join(", ")))
+        .collect();
+    texts.join(", ")
 }
 
 fn is(part: &Option<PartPlan>) -> String {

@@ -3,10 +3,14 @@
 //! It is the agent's and the managers' whole knowledge of a policy: names of tables, static
 //! entries, criteria, addresses. It knows nothing of the policy's syntax and nothing of P4Info ids.
 
+mod share;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use share::{Asks, BackupPlan, OutsidePlan, Replicate, SharePlan};
 
 /// Everything that an agent and its managers need to run one policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +116,9 @@ pub struct ServicePlan {
     pub kind: Kind,
     /// Its place in the cascade, 1 first; also its number in packet-in metadata and (minus 1) in the notice bitmap.
     pub stage: u8,
-    /// The manager that decides for it, if it has one.
-    pub manager: Option<String>,
+    /// Who decides for it; the index is the share's number. Empty for a filter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<SharePlan>,
     /// The tables of its forward part.
     pub forward: PartPlan,
     /// The tables of its reply part, for translating kinds and gates.
@@ -611,8 +616,11 @@ pub enum CheckKind {
 pub struct ManagerPlan {
     /// Its name in the policy.
     pub name: String,
-    /// The services that it decides for.
+    /// The services that it decides for first.
     pub serves: Vec<String>,
+    /// The services that it stands by for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backs: Vec<String>,
 }
 
 /// MAC addresses as people write them: `02:53:42:00:00:01`.

@@ -1,5 +1,6 @@
 //! From a checked policy to its plan: tables, criteria, floors' actions, leases and bounds.
 
+mod division;
 mod gate_plan;
 
 use std::time::Duration;
@@ -11,9 +12,9 @@ use crate::cubes;
 use crate::names::Names;
 use crate::plan::{
     AddressRange, BalancePlan, CheckKind, CheckPlan, Criterion, CriterionAction, Cube, Fallback,
-    Inbound, Kind, Limits, ManagerPlan, NatDestination, NatLeases, NatPlan, NatSource,
-    NeighbourPlan, ObservePlan, OnDeath, Pair, PartPlan, Pick, Plan, PortPlan, RoutePlan,
-    ServerPlan, ServicePlan, Way,
+    Inbound, Kind, Limits, NatDestination, NatLeases, NatPlan, NatSource, NeighbourPlan,
+    ObservePlan, OnDeath, Pair, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
+    Way,
 };
 
 /// The port that leads to the agent, unless the target wants another.
@@ -115,19 +116,7 @@ pub fn plan(policy: &Policy, cpu_port: u16) -> Result<Plan, LowerError> {
             })
             .collect(),
         services,
-        managers: policy
-            .managers
-            .iter()
-            .map(|m| ManagerPlan {
-                name: m.name.clone(),
-                serves: m
-                    .serves
-                    .iter()
-                    .filter_map(|i| policy.service(*i))
-                    .map(|s| s.name.clone())
-                    .collect(),
-            })
-            .collect(),
+        managers: division::managers(policy),
     })
 }
 
@@ -304,12 +293,11 @@ impl Tables<'_> {
         fallback: Fallback,
         limits: Limits,
     ) -> ServicePlan {
-        let manager = self.policy.manager_of(self.service.index);
         ServicePlan {
             name: self.service.name.clone(),
             kind,
             stage: self.service.precedence(),
-            manager: manager.map(|m| m.name.clone()),
+            shares: division::shares(self.policy, self.service.index),
             forward,
             reply: None,
             addresses: self.service.addresses(),

@@ -168,6 +168,7 @@ fn cascade(families: Families) -> Policy {
     policy.managers = vec![Manager {
         name: "lb-1".into(),
         serves: vec![ServiceIndex(1), ServiceIndex(3)],
+        backup: None,
         span: Span::default(),
     }];
     policy

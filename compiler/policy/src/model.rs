@@ -4,6 +4,7 @@
 //! version cannot do was refused. It says what is wanted, not how a switch is made to do it.
 
 mod gate;
+mod manager;
 mod nat;
 mod test_case;
 
@@ -17,6 +18,7 @@ pub use signalbox_proofs::{Cube, Family, Header, PacketKind, Ternary};
 pub use gate::{
     Allow, DAY, DAYS, GATE_KEEP, Gate, GateBounds, GateTimes, HostPattern, Look, Refuse, When,
 };
+pub use manager::{Backup, Manager, Replicate};
 pub use nat::{Inbound, Nat, NatDestination, NatLeases, NatSource};
 pub use test_case::{Ends, Expect, Send, SendPacket, Step, TestCase, Transport};
 
@@ -666,15 +668,4 @@ impl Criteria {
     pub fn matches(&self, header: &Header) -> bool {
         self.cubes.iter().any(|c| c.matches(header))
     }
-}
-
-/// A service manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manager {
-    /// Its name.
-    pub name: String,
-    /// The services it decides for, ascending; at least one.
-    pub serves: Vec<ServiceIndex>,
-    /// Where it stands.
-    pub span: Span,
 }

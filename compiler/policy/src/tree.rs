@@ -295,12 +295,20 @@ pub enum ManagerClause {
         name: Name,
         /// The services.
         services: Vec<Name>,
-        /// The part it serves; refused in this version.
+        /// The part of each that it serves.
         part: Option<Expr>,
     },
-    /// `backup NAME with NAME after TIME`; refused in this version.
+    /// `backup NAME with NAME [after TIME] [replicate sync|async]`
     Backup {
-        /// All of it.
+        /// The first one.
+        name: Name,
+        /// Who takes its place.
+        with: Name,
+        /// How long after its last sign of life.
+        after: Option<Spanned<Duration>>,
+        /// When the other knows of its decisions.
+        replicate: Option<Name>,
+        /// The keyword.
         span: Span,
     },
 }

@@ -43,7 +43,7 @@ fn manager(plan: &Plan, epoch: u64) -> Manager {
     Manager::new(
         "lb-1",
         plan,
-        vec![("web-lb".into(), epoch, Box::new(balance))],
+        vec![("web-lb".into(), 0, epoch, Box::new(balance))],
     )
 }
 

@@ -12,7 +12,7 @@ use signalbox_agent::packet::{TYPE_IPV4, frame};
 use signalbox_agent::testing::{World, plan as site, port_mac};
 use signalbox_lower::plan::{
     AllowPlan, Criterion, CriterionAction, Cube, GateBounds, GatePlan, Kind, Masked, MaskedAddr,
-    Plan, Refuse,
+    Plan, Refuse, SharePlan,
 };
 use signalbox_manager::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 use signalbox_manager::{Input, Manager, Output, ServiceStatus};
@@ -49,7 +49,7 @@ fn plan() -> Plan {
     let service = &mut plan.services[0];
     service.name = "admin".into();
     service.kind = Kind::Gate;
-    service.manager = Some("gate-1".into());
+    service.shares = vec![SharePlan::whole("gate-1")];
     service.balance = None;
     service.addresses = Vec::new();
     service.limits.half_open_ms = service.limits.idle_ms;
@@ -122,7 +122,7 @@ fn manager(plan: &Plan, epoch: u64) -> Manager {
     Manager::new(
         "gate-1",
         plan,
-        vec![("admin".into(), epoch, Box::new(gate))],
+        vec![("admin".into(), 0, epoch, Box::new(gate))],
     )
 }
 

@@ -19,6 +19,6 @@ pub mod state;
 mod turned_down;
 
 pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus};
-pub use manager::{Input, Manager, Output, ServiceStatus, Status};
+pub use manager::{Input, Manager, Output, Served, ServiceStatus, Status};
 pub use record::{Record, Reported};
 pub use service::Counts;

@@ -154,18 +154,18 @@ pub struct Manager {
     out: Vec<Output>,
 }
 
-/// The share that a manager has of a service that is not divided.
-const WHOLE: u32 = 0;
+/// What a manager serves: the service's name, the number of the share (0 if the service is not divided), the
+/// epoch, and what decides. An epoch of 0 is not known yet: the manager takes it from what agents tell it.
+pub type Served = (String, u32, u64, Box<dyn Decide>);
 
 /// How long an agent that does not say who it is keeps a service from deciding.
 const WELCOME: Duration = Duration::from_secs(5);
 
 impl Manager {
-    /// A manager of that name in the plan, with the decisions and the epoch of each service that it serves.
-    /// Services of the plan without a decision here are left alone. An epoch of 0 is not known yet: the
-    /// manager takes it from what agents tell it (see [`Manager::learn_epochs`]).
+    /// A manager of that name in the plan, with what it serves. Services and shares of the plan that are not
+    /// here are left alone.
     #[must_use]
-    pub fn new(name: &str, plan: &Plan, services: Vec<(String, u64, Box<dyn Decide>)>) -> Self {
+    pub fn new(name: &str, plan: &Plan, services: Vec<Served>) -> Self {
         let mut manager = Self {
             name: name.into(),
             instance: 0,
@@ -186,8 +186,8 @@ impl Manager {
             ports: Ports::new(plan),
             out: Vec::new(),
         };
-        for (service, epoch, decide) in services {
-            manager.add(&service, epoch, epoch == 0, 1, decide);
+        for (service, share, epoch, decide) in services {
+            manager.add((&service, share), epoch, epoch == 0, 1, decide);
         }
         manager
     }

@@ -10,7 +10,7 @@ use signalbox_agent::message::{
     Leases, StaticAction, Statistics,
 };
 use signalbox_agent::packet::proto;
-use signalbox_lower::plan::{CriterionAction, Fallback, Limits, PartPlan, ServicePlan};
+use signalbox_lower::plan::{self, CriterionAction, Fallback, Limits, ServicePlan};
 
 use crate::decide::{Choice, Decide, Decided, Opening, Reaction};
 use crate::health::Checker;
@@ -435,8 +435,12 @@ impl Service {
     }
 }
 
-/// The plan's criteria that ask a manager, as a manager installs them.
-pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Criterion> {
+/// The plan's criteria that ask the manager of a share, as it installs them.
+pub(crate) fn criteria_of(
+    service: &ServicePlan,
+    share: u32,
+    decide: &dyn Decide,
+) -> Vec<Criterion> {
     let needs = decide.needs();
     let asking = if decide.is_proxy() {
         Asking::EveryPacket
@@ -450,8 +454,8 @@ pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Cri
         Fallback::Drop => StaticAction::Drop,
         Fallback::Route => StaticAction::Pass,
     };
-    let of_part = |part: Part, plan: &PartPlan| -> Vec<Criterion> {
-        (plan.criteria.iter())
+    let of_part = |part: Part, criteria: &[plan::Criterion]| -> Vec<Criterion> {
+        (criteria.iter())
             .filter_map(|c| match c.action {
                 CriterionAction::Ask {
                     packet_events,
@@ -474,9 +478,8 @@ pub(crate) fn criteria_of(service: &ServicePlan, decide: &dyn Decide) -> Vec<Cri
             })
             .collect()
     };
-    let mut list = of_part(Part::Forward, &service.forward);
-    if let Some(reply) = &service.reply {
-        list.extend(of_part(Part::Reply, reply));
-    }
+    let (forward, reply) = service.asks(share);
+    let mut list = of_part(Part::Forward, forward);
+    list.extend(of_part(Part::Reply, reply));
     list
 }

@@ -10,8 +10,7 @@ use signalbox_lower::plan::Plan;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::decide::Decide;
-use crate::manager::{Input, Manager, Output, Status};
+use crate::manager::{Input, Manager, Output, Served, Status};
 use crate::record::Record;
 use crate::session::SessionId;
 
@@ -27,7 +26,7 @@ pub enum End {
 }
 
 /// The decisions of a manager's services, with their epochs.
-type Services = Vec<(String, u64, Box<dyn Decide>)>;
+type Services = Vec<Served>;
 
 enum Event {
     Attach(ManagerChannel, Option<oneshot::Sender<End>>),

@@ -9,7 +9,7 @@ use signalbox_agent::flow::{PacketKind, Tuple, events};
 use signalbox_agent::message::{Capability, ManagerBody};
 use signalbox_agent::testing::{World, flags, plan, port_mac, tcp};
 use signalbox_lower::plan::{
-    Criterion, CriterionAction, Cube, Inbound, Masked, MaskedAddr, Plan, ServicePlan,
+    Criterion, CriterionAction, Cube, Inbound, Masked, MaskedAddr, Plan, ServicePlan, SharePlan,
 };
 use signalbox_manager::{Input, Manager, Output, ServiceStatus};
 
@@ -80,7 +80,7 @@ fn site(inbound: Inbound) -> Plan {
     };
     let mut plan = plan();
     let mut service: ServicePlan = service(nat);
-    service.manager = Some("nat-1".into());
+    service.shares = vec![SharePlan::whole("nat-1")];
     service.addresses = vec![ip("203.0.113.100"), ip("203.0.113.101")];
     service.forward.criteria = vec![criterion(1, 1000, ask.clone(), inside)];
     let others = match inbound {
@@ -101,7 +101,11 @@ fn site(inbound: Inbound) -> Plan {
 
 fn manager(plan: &Plan, epoch: u64) -> Manager {
     let nat = Nat::new(&plan.services[0]).unwrap().seeded(epoch);
-    Manager::new("nat-1", plan, vec![("egress".into(), epoch, Box::new(nat))])
+    Manager::new(
+        "nat-1",
+        plan,
+        vec![("egress".into(), 0, epoch, Box::new(nat))],
+    )
 }
 
 impl Net {

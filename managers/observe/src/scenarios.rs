@@ -13,7 +13,7 @@ use signalbox_agent::message::{
 };
 use signalbox_agent::testing::{World, flags, plan, tcp};
 use signalbox_lower::plan::{
-    Criterion, CriterionAction, Cube, Fallback, Kind, Masked, ObservePlan, Plan,
+    Criterion, CriterionAction, Cube, Fallback, Kind, Masked, ObservePlan, Plan, SharePlan,
 };
 use signalbox_manager::{Counts, Input, Manager, Output, Record, Reported};
 
@@ -28,7 +28,7 @@ pub(crate) fn observed() -> Plan {
     let service = &mut plan.services[0];
     service.name = "meter".into();
     service.kind = Kind::Observe;
-    service.manager = Some("meters".into());
+    service.shares = vec![SharePlan::whole("meters")];
     service.reply = None;
     service.addresses.clear();
     service.balance = None;
@@ -72,7 +72,7 @@ fn periodic() -> Plan {
 
 fn manager(plan: &Plan, epoch: u64) -> Manager {
     let observe = Observe::new(&plan.services[0]).unwrap();
-    let services = vec![("meter".to_owned(), epoch, Box::new(observe) as _)];
+    let services = vec![("meter".to_owned(), 0, epoch, Box::new(observe) as _)];
     Manager::new("meters", plan, services)
 }
 

@@ -8,7 +8,7 @@ use signalbox_policy::model::{
 use super::{cascade, criteria, prefix_cube, service_cube};
 use crate::entries::PlannedEntry;
 use crate::lower;
-use crate::plan::{CriterionAction, GatePlan, Kind, Limits, ServicePlan};
+use crate::plan::{CriterionAction, GatePlan, Kind, Limits, ServicePlan, SharePlan};
 
 fn allow(prefix: &str, when: Option<When>) -> Allow {
     let to = service_cube("203.0.113.80", 443);
@@ -75,8 +75,8 @@ fn gate_plan(policy: &Policy) -> GatePlan {
 fn whom_no_clause_allows_is_dropped_by_the_switch_and_others_are_asked_about() {
     let (plan, entries) = planned(gate());
     assert_eq!(
-        (plan.kind, plan.manager.as_deref()),
-        (Kind::Gate, Some("lb-1"))
+        (plan.kind, &*plan.shares),
+        (Kind::Gate, &[SharePlan::whole("lb-1")][..])
     );
     let ask = CriterionAction::Ask {
         packet_events: 512,

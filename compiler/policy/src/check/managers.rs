@@ -18,7 +18,7 @@ impl Checker<'_> {
             first.get_or_insert(item.span);
             for clause in &item.clauses {
                 match clause {
-                    ManagerClause::Backup { span } => self.unsupported(*span, "backup managers"),
+                    ManagerClause::Backup { .. } => {}
                     ManagerClause::Serves {
                         name,
                         services: names,
@@ -38,6 +38,7 @@ impl Checker<'_> {
                         managers.push(Manager {
                             name: name.value.clone(),
                             serves,
+                            backup: None,
                             span: name.span,
                         });
                     }

@@ -3,6 +3,7 @@
 //! Every error of a file is collected; nothing stops at the first. Each file beside this one checks
 //! one part of a policy.
 
+mod backups;
 mod balance;
 mod clauses;
 mod conflicts;
@@ -125,7 +126,8 @@ impl<'a> Checker<'a> {
         let sets = self.sets();
         let pools = self.pools(&network);
         let services = self.services(&network, &sets, &pools);
-        let managers = self.managers(&services);
+        let mut managers = self.managers(&services);
+        self.backups(&mut managers);
         let mut policy = Policy {
             name,
             families: self.families,

@@ -188,14 +188,23 @@ impl Parser<'_> {
                 .map_or("", |t| self.slice(t.span));
             if next != "serves" {
                 self.bump();
-                self.name("a manager's name")?;
+                let name = self.name("a manager's name")?;
                 self.expect_word("with")?;
-                self.name("a manager's name")?;
+                let with = self.name("a manager's name")?;
+                let mut after = None;
                 if self.eat_word("after") {
-                    self.duration()?;
+                    after = Some(self.duration()?);
+                }
+                let mut replicate = None;
+                if self.eat_word("replicate") {
+                    replicate = Some(self.name("`sync` or `async`")?);
                 }
                 return Ok(ManagerClause::Backup {
-                    span: self.span_since(span),
+                    name,
+                    with,
+                    after,
+                    replicate,
+                    span,
                 });
             }
         }

@@ -173,7 +173,7 @@ fn a6_10_weight_0_takes_no_new_flow_and_old_ones_live_on() {
             let balance = Box::new(Balance::new(&now).unwrap());
             net.stop(0);
             net.start(
-                Manager::new("lb-1", &plan, vec![("web-lb".into(), 2, balance)]),
+                Manager::new("lb-1", &plan, vec![("web-lb".into(), 0, 2, balance)]),
                 Faults::none(),
             );
             net.advance(Duration::from_millis(50));

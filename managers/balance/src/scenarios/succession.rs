@@ -135,7 +135,7 @@ fn another_plan_leaves_a_manager_its_memory_and_what_it_knows_of_its_servers() {
     let out = net.managers[0].replan(
         net.now,
         &new,
-        vec![("web-lb".into(), 0, Box::new(balance) as _)],
+        vec![("web-lb".into(), 0, 0, Box::new(balance) as _)],
     );
     assert!(out.contains(&Output::Close(0)), "sessions are opened anew");
     net.mend(0, 0);

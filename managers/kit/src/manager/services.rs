@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Manager, WHOLE, keep};
+use super::{Manager, keep};
 use crate::decide::Decide;
 use crate::health::Checker;
 use crate::memory::Memory;
@@ -23,7 +23,7 @@ impl Manager {
 
     pub(super) fn add(
         &mut self,
-        service: &str,
+        (service, share): (&str, u32),
         epoch: u64,
         learns: bool,
         version: u64,
@@ -35,24 +35,30 @@ impl Manager {
             proxy.follows(self.now);
         }
         let plan = &self.plan;
+        let place = plan.managers.iter().position(|m| *m.name == *self.name);
         let Some(s) = plan.services.iter().find(|s| s.name == service) else {
             return;
         };
         let name: Arc<str> = service.into();
         let index = self.services.len();
-        self.by_name.insert((name.clone(), WHOLE), index);
+        self.by_name.insert((name.clone(), share), index);
         self.offers.push(Offer {
             service: name,
-            share: WHOLE,
+            share,
             epoch,
             learns,
             version,
-            criteria: criteria_of(s, &*decide),
+            criteria: criteria_of(s, share, &*decide),
             beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
         });
         let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
         self.services.push(Service {
-            checker: Checker::new(plan, &decide.targets(), index),
+            // Several managers may check one server from one address.
+            checker: Checker::new(
+                plan,
+                &decide.targets(),
+                place.unwrap_or(0) + index * plan.managers.len(),
+            ),
             limits: s.limits.clone(),
             stage: s.stage,
             decide,

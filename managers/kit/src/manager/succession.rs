@@ -13,8 +13,7 @@ use signalbox_agent::message::Welcome;
 use signalbox_lower::plan::{Plan, ServicePlan};
 
 use super::services::first_number;
-use super::{Away, Manager, Output};
-use crate::decide::Decide;
+use super::{Away, Manager, Output, Served};
 use crate::memory::Life;
 use crate::react::Ports;
 use crate::service::{Service, criteria_of};
@@ -53,12 +52,7 @@ impl Manager {
     /// Another plan, with decisions for each service that the manager serves by it. Sessions are closed, to
     /// be opened with the new plan. What was decided is remembered, and a service whose decisions can take
     /// over its new plan keeps them.
-    pub fn replan(
-        &mut self,
-        now: Duration,
-        plan: &Plan,
-        services: Vec<(String, u64, Box<dyn Decide>)>,
-    ) -> Vec<Output> {
+    pub fn replan(&mut self, now: Duration, plan: &Plan, services: Vec<Served>) -> Vec<Output> {
         self.now = self.now.max(now);
         let sessions: Vec<SessionId> = self.ways.keys().copied().collect();
         for id in sessions {
@@ -77,16 +71,24 @@ impl Manager {
             .map(Some)
             .collect();
         let away = std::mem::take(&mut self.away);
-        for (name, epoch, decide) in services {
-            let place = (old.iter())
-                .position(|o| o.as_ref().is_some_and(|(offer, _)| *offer.service == *name));
+        for (name, share, epoch, decide) in services {
+            let place = (old.iter()).position(|o| {
+                (o.as_ref())
+                    .is_some_and(|(offer, _)| *offer.service == *name && offer.share == share)
+            });
             let before = place.and_then(|at| Some((at, old.get_mut(at)?.take()?)));
             let Some((place, (offer, service))) = before else {
-                self.add(&name, epoch, epoch == 0, 1, decide);
+                self.add((&name, share), epoch, epoch == 0, 1, decide);
                 continue;
             };
             let index = self.services.len();
-            self.add(&name, offer.epoch, offer.learns, offer.version + 1, decide);
+            self.add(
+                (&name, share),
+                offer.epoch,
+                offer.learns,
+                offer.version + 1,
+                decide,
+            );
             let service_plan = plan.services.iter().find(|s| s.name == name);
             if let (Some(new), Some(service_plan)) = (self.services.get_mut(index), service_plan) {
                 succeed(new, service, service_plan, plan, self.now);
@@ -97,7 +99,7 @@ impl Manager {
                 self.services.get(index),
                 service_plan,
             ) {
-                offer.criteria = criteria_of(service_plan, &*service.decide);
+                offer.criteria = criteria_of(service_plan, share, &*service.decide);
             }
             let of_it = away.iter().filter(|a| a.service == place);
             self.away.extend(of_it.map(|a| Away {

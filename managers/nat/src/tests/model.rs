@@ -360,7 +360,11 @@ impl Site {
 
 fn manager(plan: &signalbox_lower::plan::Plan, epoch: u64) -> Manager {
     let nat = Nat::new(&plan.services[0]).unwrap().seeded(epoch);
-    Manager::new("nat-1", plan, vec![("egress".into(), epoch, Box::new(nat))])
+    Manager::new(
+        "nat-1",
+        plan,
+        vec![("egress".into(), 0, epoch, Box::new(nat))],
+    )
 }
 
 proptest! {

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use signalbox_lower::plan::Criterion as PlannedCriterion;
+
 use super::accept::check_period;
 use super::shares::{Origin, Owner, Share};
 use super::tallies::is_counted;
@@ -387,7 +389,13 @@ impl Agent {
 
     fn check_criteria(&self, owner: &Owner, list: &[Criterion]) -> Result<(), (Reason, String)> {
         let service = owner.share.service;
+        let of = self.plan.services.get(usize::from(service));
         for part in [Part::Forward, Part::Reply] {
+            let asks: &[PlannedCriterion] = match (of.map(|s| s.asks(owner.share.number)), part) {
+                (Some((forward, _)), Part::Forward) => forward,
+                (Some((_, reply)), Part::Reply) => reply,
+                (None, _) => &[],
+            };
             let wanted: usize = (list.iter().filter(|c| c.part == part))
                 .map(|c| c.cubes.len())
                 .sum();
@@ -432,7 +440,7 @@ impl Agent {
                     ));
                 }
                 for cube in &criterion.cubes {
-                    if !covers_cube(&plan.criteria, cube) {
+                    if !covers_cube(asks, cube) {
                         return Err((
                             Reason::NotCovered,
                             format!("the policy gives no room for criterion {}", criterion.id),

@@ -146,7 +146,7 @@ impl Agent {
                     let text = format!("no service has that part at stage {stage}");
                     return Err((Reason::Malformed, text));
                 };
-                if !self.serves(manager, at) {
+                if !self.serves_some(manager, at) {
                     let text = format!("`{manager}` does not serve the service at stage {stage}");
                     return Err((Reason::NotServing, text));
                 }

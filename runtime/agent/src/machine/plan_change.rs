@@ -26,7 +26,7 @@ use super::watch::Purpose;
 use super::writer::Token;
 use super::{Agent, Found, Link, Output, Service, SessionId, WriteError};
 use crate::cover::{covers_cube, covers_flow};
-use crate::entry::{Cell, Change, CriterionEntry, Entry, FixedAction};
+use crate::entry::{Cell, Change, Entry, FixedAction};
 use crate::flow::{Part, Tuple};
 use crate::message::{AgentBody, Reason, ReportCause, ToManager, Totals};
 
@@ -392,21 +392,24 @@ impl Agent {
     fn drop_strangers(&mut self) {
         let plan = self.plan.clone();
         for service in (0u8..).take(plan.services.len()) {
-            let entries_fit = |entries: &[CriterionEntry]| {
-                entries.iter().all(|e| {
-                    part_of(&plan, service, e.part)
-                        .is_some_and(|p| covers_cube(&p.criteria, &e.cube))
-                })
+            let Some(of) = plan.services.get(usize::from(service)) else {
+                continue;
             };
-            let owners: Vec<Arc<str>> = (self.services.get(usize::from(service)))
-                .map_or_else(Vec::new, |s| {
-                    s.criteria.keys().map(|o| o.manager.clone()).collect()
-                });
-            let serving: Vec<Arc<str>> = (owners.into_iter())
-                .filter(|manager| self.serves(manager, service))
+            let owners: Vec<Owner> = (self.services.get(usize::from(service)))
+                .map_or_else(Vec::new, |s| s.criteria.keys().cloned().collect());
+            let serving: Vec<Owner> = (owners.into_iter())
+                .filter(|owner| self.serves(&owner.manager, owner.share))
                 .collect();
             self.end_criteria(service, |(owner, entries)| {
-                serving.contains(&owner.manager) && entries_fit(entries)
+                let (forward, reply) = of.asks(owner.share.number);
+                serving.contains(owner)
+                    && entries.iter().all(|e| {
+                        let asks = match e.part {
+                            Part::Forward => forward,
+                            Part::Reply => reply,
+                        };
+                        covers_cube(asks, &e.cube)
+                    })
             });
             if let Some(next) = self.criteria_until(service) {
                 self.timers.at(next, Timer::Criteria(service));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::shares::{MAX_SHARES, Owner, Share};
+use super::shares::{Owner, Share};
 use super::{Agent, Output, SessionId};
 use crate::message::{
     AgentBody, Denied, Hello, ManagerBody, Reason, ShareEpoch, ToAgent, ToManager, VERSION, Welcome,
@@ -96,18 +96,22 @@ impl Agent {
         u8::try_from(index).ok()
     }
 
-    pub(super) fn serves(&self, manager: &str, service: u8) -> bool {
-        self.plan
-            .services
-            .get(usize::from(service))
-            .is_some_and(|s| {
-                s.manager.as_deref() == Some(manager)
-                    || self
-                        .plan
-                        .managers
-                        .iter()
-                        .any(|m| m.name == manager && m.serves.contains(&s.name))
+    /// Whether the plan has the manager decide for a share, or stand by for it.
+    pub(super) fn serves(&self, manager: &str, share: Share) -> bool {
+        (self.plan.services.get(usize::from(share.service)))
+            .and_then(|service| service.share(share.number))
+            .is_some_and(|share| {
+                let backup = share.backup.as_ref().map(|b| b.manager.as_str());
+                share.manager == manager || backup == Some(manager)
             })
+    }
+
+    /// Whether it does so for any share of a service.
+    pub(super) fn serves_some(&self, manager: &str, service: u8) -> bool {
+        let shares = (self.plan.services.get(usize::from(service))).map_or(0, |s| s.shares.len());
+        (0u32..)
+            .take(shares)
+            .any(|number| self.serves(manager, Share { service, number }))
     }
 
     /// Checks the sender's right to speak for a share, and raises the epoch if its is newer.
@@ -118,16 +122,13 @@ impl Agent {
         share: Share,
         epoch: u64,
     ) -> Result<(), (Reason, String)> {
-        if !self.serves(manager, share.service) {
+        if !self.serves(manager, share) {
             return Err((
                 Reason::NotServing,
-                format!("`{manager}` does not serve this service"),
-            ));
-        }
-        if share.number >= MAX_SHARES {
-            return Err((
-                Reason::NotServing,
-                format!("a service has at most {MAX_SHARES} shares"),
+                format!(
+                    "`{manager}` does not serve share {} of this service",
+                    share.number
+                ),
             ));
         }
         let stands_by = (self.sessions.get(&id)).is_some_and(|s| s.standby.contains(&share));
@@ -161,23 +162,23 @@ impl Agent {
                 "the manager works from another plan".into(),
             );
         }
-        if !self.plan.managers.iter().any(|m| m.name == *hello.manager)
-            && !(self.plan.services.iter()).any(|s| s.manager.as_deref() == Some(&*hello.manager))
-        {
+        if !self.plan.managers.iter().any(|m| m.name == *hello.manager) {
             let text = format!("the policy has no manager `{}`", hello.manager);
             return self.refuse(id, Reason::UnknownManager, text);
         }
         let mut wanted = Vec::new();
         for claim in &hello.claims {
-            match self.service_index(&claim.service) {
-                Some(service)
-                    if self.serves(&hello.manager, service) && claim.share < MAX_SHARES =>
-                {
-                    let number = claim.share;
-                    wanted.push((Share { service, number }, claim));
-                }
-                _ => {
-                    let text = format!("`{}` does not serve `{}`", hello.manager, claim.service);
+            let number = claim.share;
+            let share = (self.service_index(&claim.service))
+                .map(|service| Share { service, number })
+                .filter(|share| self.serves(&hello.manager, *share));
+            match share {
+                Some(share) => wanted.push((share, claim)),
+                None => {
+                    let text = format!(
+                        "`{}` does not serve share {number} of `{}`",
+                        hello.manager, claim.service
+                    );
                     return self.refuse(id, Reason::NotServing, text);
                 }
             }

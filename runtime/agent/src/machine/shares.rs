@@ -8,9 +8,6 @@ use std::sync::Arc;
 use super::tunnels::Hop;
 use super::{Agent, SessionId};
 
-/// Shares that a service can have: managers' messages must not make the agent keep more and more.
-pub(super) const MAX_SHARES: u32 = 64;
-
 /// A share of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Share {

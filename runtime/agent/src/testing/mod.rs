@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use signalbox_lower::plan::{
     BalancePlan, Criterion, CriterionAction, Cube, Fallback, Kind, Limits, ManagerPlan, Masked,
-    MaskedAddr, OnDeath, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan, Way,
+    MaskedAddr, OnDeath, PartPlan, Pick, Plan, PortPlan, RoutePlan, ServerPlan, ServicePlan,
+    SharePlan, Way,
 };
 
 use crate::flow::{Tuple, events};
@@ -146,7 +147,7 @@ pub fn plan() -> Plan {
             name: "web-lb".into(),
             kind: Kind::Balance,
             stage: 1,
-            manager: Some("lb-1".into()),
+            shares: vec![SharePlan::whole("lb-1")],
             forward: part("web_lb", vec![forward]),
             reply: Some(part("web_lb_reply", replies)),
             addresses: vec![service],
@@ -181,6 +182,7 @@ pub fn plan() -> Plan {
         managers: vec![ManagerPlan {
             name: "lb-1".into(),
             serves: vec!["web-lb".into()],
+            backs: Vec::new(),
         }],
     }
 }

@@ -1,7 +1,8 @@
 //! Variations of [`plan`]: direct return, and an observe service beneath the balancer.
 
 use signalbox_lower::plan::{
-    CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan, Way,
+    CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan, SharePlan,
+    Way,
 };
 
 use super::{all, ask, plan};
@@ -57,7 +58,7 @@ fn with_meter(per_flow: bool) -> Plan {
         name: "meter".into(),
         kind: Kind::Observe,
         stage: 2,
-        manager: Some("meter-1".into()),
+        shares: vec![SharePlan::whole("meter-1")],
         forward,
         reply: None,
         addresses: Vec::new(),
@@ -74,6 +75,7 @@ fn with_meter(per_flow: bool) -> Plan {
     plan.managers.push(ManagerPlan {
         name: "meter-1".into(),
         serves: vec!["meter".into()],
+        backs: Vec::new(),
     });
     plan
 }

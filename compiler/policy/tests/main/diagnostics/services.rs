@@ -317,10 +317,41 @@ fn managers_serve_what_needs_one() {
         &with("managers { m serves web-lb\n n serves web-lb }"),
         &["error served-twice web-lb"],
     );
-    check(
-        &with("managers { m serves web-lb\n backup m with n after 3s }"),
-        &["error unsupported backup m with n after 3s"],
+}
+
+// A9.1
+#[test]
+fn a_manager_has_one_backup_that_is_another_one() {
+    let services = format!(
+        "{NETWORK}{POOL}service web-lb : balance {{ match tcp.dst 203.0.113.80:443\n pick from @web by weighted }}\n\
+         service m : observe {{ match udp }}\ncascade m > web-lb\n"
     );
+    let with = |backups: &str| {
+        let managers = "lb-1 serves web-lb\nlb-2 serves m";
+        format!("{services}managers {{ {managers}\n{backups} }}\n")
+    };
+    for fine in [
+        "backup lb-1 with lb-2",
+        "backup lb-1 with spare after 300ms",
+        "backup lb-1 with lb-2 after 1h replicate sync\nbackup lb-2 with lb-1 replicate async",
+    ] {
+        check(&with(fine), &[]);
+    }
+    let errors = [
+        ("backup lb-3 with lb-2", "unknown-name lb-3"),
+        ("backup lb-1 with lb-1", "own-backup lb-1"),
+        ("backup lb-1 with lb-2 after 299ms", "out-of-range 299ms"),
+        ("backup lb-1 with lb-2 after 3601s", "out-of-range 3601s"),
+        ("backup lb-1 with lb-2 replicate snyc", "unknown-word snyc"),
+        (
+            "backup lb-1 with lb-2\nbackup lb-1 with x",
+            "repeated-clause lb-1",
+        ),
+        ("backup lb-1 with x\nbackup x with lb-2", "serves-nothing x"),
+    ];
+    for (backups, error) in errors {
+        check(&with(backups), &[&format!("error {error}")]);
+    }
 }
 
 #[test]

@@ -3,18 +3,56 @@
 
 use std::net::Ipv4Addr;
 
-use signalbox_lower::plan::{ManagerPlan, MaskedAddr};
+use signalbox_lower::plan::{Asks, BackupPlan, ManagerPlan, MaskedAddr, SharePlan};
 
 use super::*;
 
 const OTHER: SessionId = 2;
 
+/// lb-2 stands by for lb-1.
 fn two_managers() -> Plan {
     let mut plan = plan();
     plan.managers.push(ManagerPlan {
         name: "lb-2".into(),
-        serves: vec!["web-lb".into()],
+        serves: Vec::new(),
+        backs: vec!["web-lb".into()],
     });
+    plan.services[0].shares[0].backup = Some(BackupPlan {
+        manager: "lb-2".into(),
+        after_ms: 3_000,
+        replicate: None,
+    });
+    plan
+}
+
+/// lb-1 has the clients with an even address, lb-2 those with an odd one.
+fn halves() -> Plan {
+    let mut plan = plan();
+    plan.managers.push(ManagerPlan {
+        name: "lb-2".into(),
+        serves: vec!["web-lb".into()],
+        backs: Vec::new(),
+    });
+    let of = |odd: u8| {
+        let mut forward = plan.services[0].forward.criteria[0].clone();
+        forward.cubes[0].src = Some(MaskedAddr {
+            value: Ipv4Addr::new(0, 0, 0, odd).into(),
+            mask: Ipv4Addr::new(0, 0, 0, 1).into(),
+        });
+        let mut reply = plan.services[0].reply.as_ref().unwrap().criteria.clone();
+        for cube in reply.iter_mut().flat_map(|c| &mut c.cubes) {
+            cube.dst = forward.cubes[0].src;
+        }
+        Some(Asks {
+            forward: vec![forward],
+            reply,
+        })
+    };
+    let shares = [("lb-1", of(0)), ("lb-2", of(1))].map(|(manager, asks)| SharePlan {
+        asks,
+        ..SharePlan::whole(manager)
+    });
+    plan.services[0].shares = shares.to_vec();
     plan
 }
 
@@ -33,25 +71,23 @@ fn claim(manager: &str, share: u32, epoch: u64, standby: bool) -> ManagerBody {
     })
 }
 
-/// The plan's forward criterion for clients with an even or an odd address.
-fn half(plan: &Plan, odd: u8) -> ManagerBody {
+/// What a share's manager asks about in the forward part.
+fn half(plan: &Plan, share: u32) -> ManagerBody {
     let mut criteria = criteria(plan, 1);
     criteria.list.retain(|c| c.part == Part::Forward);
-    criteria.list[0].cubes[0].src = Some(MaskedAddr {
-        value: Ipv4Addr::new(0, 0, 0, odd).into(),
-        mask: Ipv4Addr::new(0, 0, 0, 1).into(),
-    });
+    let (forward, _) = plan.services[0].asks(share);
+    criteria.list[0].cubes = forward[0].cubes.clone();
     ManagerBody::Criteria(criteria)
 }
 
 /// lb-1 has share 0 with epoch 1, the even clients; lb-2 has share 1 with epoch 7, the odd ones.
 fn divided() -> World {
-    let plan = two_managers();
+    let plan = halves();
     let mut w = World::new(plan.clone());
     for (session, manager, share, epoch) in [(LB, "lb-1", 0, 1), (OTHER, "lb-2", 1, 7)] {
         w.feed(Input::SessionOpened(session));
         say(&mut w, session, 0, claim(manager, share, epoch, false));
-        let criteria = half(&plan, u8::try_from(share).unwrap());
+        let criteria = half(&plan, share);
         say_of(&mut w, session, share, epoch, criteria);
     }
     assert_eq!(denials(&w), []);
@@ -158,6 +194,22 @@ fn a9_1_one_that_stands_by_is_asked_nothing_while_the_first_one_lives() {
     say(&mut w, LB, 1, ManagerBody::Goodbye);
     syn(&mut w, 9, 1001);
     assert_eq!(asked(&w), [(OTHER, 0, 1)]);
+}
+
+#[test]
+fn a7_5_no_manager_gets_criteria_of_anothers_share() {
+    let plan = halves();
+    let mut w = World::new(plan.clone());
+    w.feed(Input::SessionOpened(LB));
+    say(&mut w, LB, 0, claim("lb-1", 0, 1, false));
+    say_of(&mut w, LB, 0, 1, half(&plan, 1));
+    assert_eq!(denials(&w), [(Subject::Criteria(1), Reason::NotCovered)]);
+    say_of(&mut w, LB, 1, 1, half(&plan, 1));
+    assert_eq!(
+        denials(&w)[1..],
+        [(Subject::Criteria(1), Reason::NotServing)]
+    );
+    assert!(w.switch.criteria.is_empty(), "a denial has no effect");
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn a_manager_injects_only_into_a_stage_that_it_serves() {
     let mut other = p.services[0].clone();
     other.name = "other".into();
     other.stage = 2;
-    other.manager = None;
+    other.shares.clear();
     p.services.push(other);
     let mut w = served_with(p);
     let packet = tcp(1, &client(9, 1000), flags::SYN, b"").slice(packet::ETHERNET..);

@@ -2,7 +2,7 @@
 //! packet; the agent's entries on the stand-in switch must do the same (A10.1).
 
 use proptest::prelude::*;
-use signalbox_lower::plan::{Cube, Fallback, ManagerPlan, Masked, MaskedAddr};
+use signalbox_lower::plan::{Cube, Fallback, ManagerPlan, Masked, MaskedAddr, SharePlan};
 
 use super::*;
 
@@ -98,7 +98,7 @@ fn open_plan(services: &[Wild]) -> Plan {
         let mut s = model.clone();
         s.name = format!("s{n}");
         s.stage = n;
-        s.manager = Some(format!("m{n}"));
+        s.shares = vec![SharePlan::whole(&format!("m{n}"))];
         s.balance = None;
         s.addresses.clear();
         s.fallback = if wild.floor_drops {
@@ -113,6 +113,7 @@ fn open_plan(services: &[Wild]) -> Plan {
         p.managers.push(ManagerPlan {
             name: format!("m{n}"),
             serves: vec![s.name.clone()],
+            backs: Vec::new(),
         });
         p.services.push(s);
     }

@@ -124,6 +124,7 @@ fn an_answer_of_who_does_not_serve_the_service_has_no_effect() {
     p.managers.push(signalbox_lower::plan::ManagerPlan {
         name: "other".into(),
         serves: Vec::new(),
+        backs: Vec::new(),
     });
     let mut w = served_with(p);
     let stranger = 2;

@@ -74,7 +74,7 @@ fn with_a_guard(mut plan: Plan) -> Plan {
         name: "guard".into(),
         kind: Kind::Filter,
         stage: 1,
-        manager: None,
+        shares: Vec::new(),
         forward: PartPlan {
             fixed: None,
             fixed_size: 0,

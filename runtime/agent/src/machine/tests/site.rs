@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use signalbox_lower::plan::{
     Criterion, CriterionAction, Cube, Fallback, Kind, Masked, MaskedAddr, NeighbourPlan, PartPlan,
-    Plan, PortPlan, ServicePlan,
+    Plan, PortPlan, ServicePlan, SharePlan,
 };
 
 use crate::entry::{FixedAction, Packet, PacketMeta};
@@ -163,7 +163,10 @@ pub fn site_plan() -> Plan {
         name: name.into(),
         kind,
         stage,
-        manager: (kind != Kind::Filter).then(|| "lb-1".to_owned()),
+        shares: match kind {
+            Kind::Filter => Vec::new(),
+            _ => vec![SharePlan::whole("lb-1")],
+        },
         forward,
         reply,
         addresses,

@@ -1,0 +1,109 @@
+//! Who decides for a service: its shares, each with its manager, the one that stands by, and what is the
+//! share's own. It does not know why a service is divided as it is.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AddressRange, Criterion, ServicePlan};
+
+/// A part of what a service decides about, and who decides. A service that is not divided has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharePlan {
+    /// The manager that decides for it.
+    pub manager: String,
+    /// Who stands by for that manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupPlan>,
+    /// What its manager is asked about; absent if the service is not divided, and it is asked about all that
+    /// the service asks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Asks>,
+    /// The outside tuples that are its own, of a divided nat service that gives them out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<OutsidePlan>,
+}
+
+impl SharePlan {
+    /// The one share of a service that is not divided.
+    #[must_use]
+    pub fn whole(manager: &str) -> Self {
+        Self {
+            manager: manager.to_owned(),
+            backup: None,
+            asks: None,
+            outside: None,
+        }
+    }
+}
+
+impl ServicePlan {
+    /// The share of that number.
+    #[must_use]
+    pub fn share(&self, number: u32) -> Option<&SharePlan> {
+        self.shares.get(usize::try_from(number).ok()?)
+    }
+
+    /// The share that a manager decides for first, with its number.
+    #[must_use]
+    pub fn share_of(&self, manager: &str) -> Option<(u32, &SharePlan)> {
+        (0..)
+            .zip(&self.shares)
+            .find(|(_, share)| share.manager == manager)
+    }
+
+    /// What the manager of a share is asked about, in the forward and in the reply part; with the service's
+    /// other criteria, which ask nobody, where it is not divided.
+    #[must_use]
+    pub fn asks(&self, share: u32) -> (&[Criterion], &[Criterion]) {
+        match self.share(share).and_then(|share| share.asks.as_ref()) {
+            Some(asks) => (&asks.forward, &asks.reply),
+            None => (
+                &self.forward.criteria,
+                (self.reply.as_ref()).map_or(&[], |reply| &reply.criteria),
+            ),
+        }
+    }
+}
+
+/// What the manager of a share is asked about: cut out of the service's own criteria that ask, with their
+/// numbers and priorities.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    /// In the forward part.
+    pub forward: Vec<Criterion>,
+    /// In the reply part.
+    pub reply: Vec<Criterion>,
+}
+
+/// Who stands by for a manager.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPlan {
+    /// Its name.
+    pub manager: String,
+    /// Lease of the first one's criteria, in milliseconds, 300 to 3,600,000: how long after its last sign of
+    /// life the other takes its place.
+    pub after_ms: u64,
+    /// Whether it is told of decisions as they are made; else it learns them from agents when it takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicate: Option<Replicate>,
+}
+
+/// When a backup knows of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replicate {
+    /// Before it takes effect.
+    Sync,
+    /// Soon after.
+    Async,
+}
+
+/// The outside tuples of a share of a nat service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsidePlan {
+    /// The outside addresses, ascending.
+    pub addresses: Vec<AddressRange>,
+    /// The lowest port (or ICMP identifier) that is given out.
+    pub first_port: u16,
+    /// The highest.
+    pub last_port: u16,
+}
