@@ -89,13 +89,16 @@ async fn serve(arguments: &Arguments, plan: Plan, reports: &mut Reports) -> Resu
     let (running, mut ends) =
         ManagerProcess::start(Arc::new(plan), name, &arguments.agents, reports.tap())?;
     // It is set nowhere else.
-    let _ = manager.set(running);
+    let _ = manager.set(running.clone());
     output::note(&format!(
         "signalbox {policy}: manager {name} is running; `signalbox status --control {}`\n",
         path.display()
     ));
     tokio::select! {
-        ended = signals::ended() => ended.map_err(Failure::failed),
+        ended = signals::ended() => {
+            running.farewell().await;
+            ended.map_err(Failure::failed)
+        }
         failure = ends.recv() => {
             Err(failure.unwrap_or_else(|| Failure::Failed("the manager has stopped".to_owned())))
         }

@@ -1,7 +1,7 @@
 //! One manager of a policy as a process of its own, with sessions to agents elsewhere.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use signalbox_lower::plan::{ManagerPlan, Plan};
@@ -12,6 +12,9 @@ use super::changes::{self, Wanted};
 use super::managers::{RunningManager, Standing, Way, gates};
 use crate::control::Request;
 use crate::failure::Failure;
+
+/// What the last messages of a process have to get to the network.
+const LEAVE: Duration = Duration::from_millis(100);
 
 /// A running manager. Clones see the same one.
 #[derive(Clone)]
@@ -89,6 +92,15 @@ impl ManagerProcess {
             started: Instant::now(),
         };
         Ok((Self(Arc::new(inner)), ends))
+    }
+
+    /// Says goodbye to its agents, so that its backup is asked at once.
+    pub async fn farewell(&self) {
+        // One that has stopped has nothing to say any more.
+        if self.0.manager.handle().farewell().await.is_ok() {
+            // Nobody answers a goodbye; this is for it to leave the process.
+            tokio::time::sleep(LEAVE).await;
+        }
     }
 
     fn plan(&self) -> Arc<Plan> {

@@ -308,19 +308,23 @@ fn decisions(
     epoch: &dyn Fn(&str, u32) -> u64,
     gates: Gates,
 ) -> Vec<Served> {
-    plan.services
-        .iter()
-        .filter_map(|service| {
-            let (share, _) = service.share_of(&manager.name)?;
-            let decide: Box<dyn Decide> = match service.kind {
-                Kind::Balance => Box::new(Balance::new(service)?),
-                Kind::Nat => Box::new(Nat::new(service)?.seeded(secret())),
-                Kind::Observe => Box::new(Observe::new(service)?),
-                Kind::Gate => gates(service)?,
-                Kind::Filter => return None,
+    let mut list = Vec::new();
+    for service in &plan.services {
+        for (number, share) in service.shares_of(&manager.name) {
+            let decide: Option<Box<dyn Decide>> = match service.kind {
+                Kind::Balance => Balance::new(service).map(|b| Box::new(b) as _),
+                Kind::Nat => Nat::new(service).map(|nat| Box::new(nat.seeded(secret())) as _),
+                Kind::Observe => Observe::new(service).map(|o| Box::new(o) as _),
+                Kind::Gate => gates(service),
+                Kind::Filter => None,
             };
-            let epoch = epoch(&service.name, share);
-            Some((service.name.clone(), share, epoch, decide))
-        })
-        .collect()
+            // A backup takes its epochs from those that it follows on.
+            let epoch = match share.is_backup(&manager.name) {
+                true => 0,
+                false => epoch(&service.name, number),
+            };
+            list.extend(decide.map(|decide| (service.name.clone(), number, epoch, decide)));
+        }
+    }
+    list
 }

@@ -1,6 +1,6 @@
 //! The balance manager with agents on stand-in switches, over channels that lose, double and delay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::Balance;
 
 mod death;
 mod endpoints;
+mod failover;
 mod restarts;
 mod servers;
 mod succession;
@@ -32,6 +33,8 @@ struct Net {
     down: Vec<((usize, usize), FaultLine<ToAgent>)>,
     /// Sessions as each agent numbers them: (agent, session) to manager.
     sessions: BTreeMap<(usize, u64), usize>,
+    /// Managers that hear and say nothing.
+    hung: BTreeSet<usize>,
     /// Servers that answer SYNs to them.
     alive: Vec<IpAddr>,
     /// What they answer to a GET: a body, which comes with status 200, or all of the answer.
@@ -60,6 +63,7 @@ impl Net {
             up: Vec::new(),
             down: Vec::new(),
             sessions: BTreeMap::new(),
+            hung: BTreeSet::new(),
             alive: (plan.services[0].balance.as_ref().unwrap().servers.iter())
                 .map(|s| s.address)
                 .collect(),
@@ -160,6 +164,9 @@ impl Net {
             }
             for i in 0..self.up.len() {
                 let (a, m) = self.up[i].0;
+                if self.hung.contains(&m) {
+                    continue;
+                }
                 while let Some(message) = self.up[i].1.pop(self.now) {
                     quiet = false;
                     let out = self.managers[m].handle(self.now, Input::Message(a as u64, message));
@@ -234,7 +241,7 @@ impl Net {
             }
             for m in 0..self.managers.len() {
                 let due = self.managers[m].next_deadline();
-                if due.is_some_and(|d| d <= self.now) {
+                if due.is_some_and(|d| d <= self.now) && !self.hung.contains(&m) {
                     let out = self.managers[m].handle(self.now, Input::Tick);
                     self.carry(m, out);
                 }

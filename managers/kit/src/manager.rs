@@ -25,6 +25,9 @@ use crate::record::{Record, Reported};
 use crate::service::{Counts, Reset, Service};
 use crate::session::{News, Offer, Session, SessionId};
 
+pub(crate) use failover::Passing;
+
+mod failover;
 mod proxies;
 mod services;
 mod succession;
@@ -78,6 +81,9 @@ pub struct ServiceStatus {
     pub service: String,
     /// This manager's epoch for it.
     pub epoch: u64,
+    /// Whether it only stands by for another manager, which decides.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stands_by: bool,
     /// Flows remembered.
     pub flows: usize,
     /// What was counted.
@@ -237,7 +243,7 @@ impl Manager {
             .flatten();
         let waiting = self.waiting.iter().map(|w| w.until);
         let own = (self.services.iter())
-            .flat_map(|s| [s.decide.next(), s.reactions.next()])
+            .flat_map(|s| [s.decide.next(), s.reactions.next(), s.passing.next()])
             .flatten();
         sessions
             .chain(checks)
@@ -265,6 +271,7 @@ impl Manager {
                 .map(|(s, offer)| ServiceStatus {
                     service: offer.service.to_string(),
                     epoch: offer.epoch,
+                    stands_by: offer.stands_by,
                     flows: s.memory.len(),
                     counts: s.counts,
                     targets: s.decide.status(),
@@ -294,6 +301,7 @@ impl Manager {
             self.lost(agent, service, u64::MAX);
         }
         for index in 0..self.services.len() {
+            self.retake(index);
             self.react(index);
         }
         self.answer_waiting();
@@ -492,6 +500,14 @@ impl Manager {
         let Some(index) = self.by_name.get(&key).copied() else {
             return;
         };
+        if matches!(&message.body, AgentBody::Interest(i) if i.request != 0)
+            && let Some(name) = self.agents.get(agent.0).cloned()
+        {
+            self.asked(index, message.epoch, &name);
+        }
+        self.heard(index, message.epoch);
+        // Taking over has begun a new count of what agents list.
+        let session = (self.ways.get(&id).and_then(|w| w.agent)).map_or(session, |(_, now)| now);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
@@ -560,6 +576,11 @@ impl Manager {
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
                     self.listed.insert((agent, index));
+                    if self.all_listed(index)
+                        && let Some(service) = self.services.get_mut(index)
+                    {
+                        service.passing.lists_until = None;
+                    }
                 }
             }
             _ => {}
@@ -654,13 +675,22 @@ impl Manager {
         self.say(id, index, delete);
     }
 
-    /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists.
+    /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists,
+    /// and so does one that has just taken over.
     fn may_decide(&self, index: usize) -> bool {
-        (self.services.get(index)).is_none_or(|s| s.decide.hold_back().is_none())
-            || self.ways.values().all(|way| match way.agent {
-                Some((agent, _)) => self.listed.contains(&(agent, index)),
-                None => self.now >= way.since + WELCOME,
-            })
+        let at_once = |s: &Service| {
+            let passing = s.passing.lists_until;
+            s.decide.hold_back().is_none() && passing.is_none_or(|until| self.now >= until)
+        };
+        self.services.get(index).is_none_or(at_once) || self.all_listed(index)
+    }
+
+    /// Whether every agent that there is has listed what it holds of a service.
+    fn all_listed(&self, index: usize) -> bool {
+        self.ways.values().all(|way| match way.agent {
+            Some((agent, _)) => self.listed.contains(&(agent, index)),
+            None => self.now >= way.since + WELCOME,
+        })
     }
 
     /// Answers questions that had to wait, but for those that their agents hold no more.

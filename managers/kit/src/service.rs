@@ -14,6 +14,7 @@ use signalbox_lower::plan::{self, CriterionAction, Fallback, Limits, ServicePlan
 
 use crate::decide::{Choice, Decide, Decided, Opening, Reaction};
 use crate::health::Checker;
+use crate::manager::Passing;
 use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
 use crate::proxy::Proxy;
 use crate::react::{self, Reactions};
@@ -85,6 +86,7 @@ pub(crate) struct Service {
     pub counts: Counts,
     pub reactions: Reactions,
     pub turned_down: TurnedDown,
+    pub passing: Passing,
 }
 
 impl Service {
@@ -138,13 +140,13 @@ impl Service {
             }
             return Some(Answer::new(Decision::Resume, self.affinities(number)));
         }
+        if !may_decide {
+            return None;
+        }
         if !opens {
             // What the policy wants of it; never a server that knows nothing of the flow.
             self.counts.mid_flow_unknown += 1;
             return Some(Answer::new(Decision::Fallback, Vec::new()));
-        }
-        if !may_decide {
-            return None;
         }
         let opening = Opening {
             flow: interest.flow,
@@ -435,11 +437,12 @@ impl Service {
     }
 }
 
-/// The plan's criteria that ask the manager of a share, as it installs them.
+/// The plan's criteria that ask the manager of a share, as it installs them: its backup's lie right below.
 pub(crate) fn criteria_of(
     service: &ServicePlan,
     share: u32,
     decide: &dyn Decide,
+    backup: bool,
 ) -> Vec<Criterion> {
     let needs = decide.needs();
     let asking = if decide.is_proxy() {
@@ -463,7 +466,7 @@ pub(crate) fn criteria_of(
                 } => Some(Criterion {
                     id: c.id,
                     part,
-                    priority: c.priority,
+                    priority: c.priority - i32::from(backup),
                     interest: InterestMask {
                         packet_events,
                         notice_events,

@@ -33,6 +33,10 @@ pub struct Offer {
     pub epoch: u64,
     /// Whether the epoch follows from what agents tell, because nobody else gives it.
     pub learns: bool,
+    /// Whether the share is another manager's, and this one is its backup.
+    pub backup: bool,
+    /// Whether the other one decides for it, as far as this one has heard.
+    pub stands_by: bool,
     /// The criteria's version; above 0.
     pub version: u64,
     /// The criteria.
@@ -189,10 +193,24 @@ impl Session {
                         service: o.service.clone(),
                         share: o.share,
                         epoch: o.epoch,
-                        standby: false,
+                        standby: o.stands_by,
                     })
                     .collect(),
             }),
+        }
+    }
+
+    /// Has the agent told at once of an offer's epoch, as with every heartbeat.
+    pub(crate) fn beat_now(&mut self, now: Duration, offer: usize) {
+        if let Some(beat) = self.beats.get_mut(offer) {
+            beat.next = now;
+        }
+    }
+
+    /// Asks the agent once more for all that it holds of an offer.
+    pub(crate) fn list_again(&mut self, now: Duration, offer: usize) {
+        if let Some(beat) = self.beats.get_mut(offer) {
+            beat.list.next = Some(now);
         }
     }
 
@@ -216,7 +234,8 @@ impl Session {
                 for (beat, offer) in self.beats.iter_mut().zip(offers) {
                     out.push(criteria(offer, beat.version));
                     beat.next = now;
-                    beat.list.next = Some(now);
+                    // Whoever stands by would have to be told of every flow's end to know it.
+                    beat.list.next = (!offer.stands_by).then_some(now);
                 }
                 self.tick(now, offers, out);
                 News::Opened
@@ -315,6 +334,8 @@ mod tests {
             share: 0,
             epoch: 1,
             learns: false,
+            backup: false,
+            stands_by: false,
             version: 1,
             criteria: Vec::new(),
             beat: Duration::from_secs(1),

@@ -33,6 +33,7 @@ enum Event {
     Replan(Arc<Plan>, Services, oneshot::Sender<()>),
     Message(SessionId, ToManager),
     Gone(SessionId),
+    Farewell(oneshot::Sender<()>),
     Status(oneshot::Sender<Status>),
 }
 
@@ -71,6 +72,16 @@ impl Handle {
     pub async fn replan(&self, plan: Arc<Plan>, services: Services) -> Result<(), Stopped> {
         let (tx, rx) = oneshot::channel();
         (self.events.send(Event::Replan(plan, services, tx))).map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+
+    /// Has it say goodbye to its agents (see [`Manager::farewell`]); what it has said is on its way afterwards.
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub async fn farewell(&self) -> Result<(), Stopped> {
+        let (tx, rx) = oneshot::channel();
+        self.events.send(Event::Farewell(tx)).map_err(|_| Stopped)?;
         rx.await.map_err(|_| Stopped)
     }
 
@@ -191,6 +202,11 @@ impl Shell {
             }
             Event::Replan(plan, services, done) => {
                 let outputs = self.manager.replan(self.start.elapsed(), &plan, services);
+                self.carry_out(outputs);
+                let _ = done.send(());
+            }
+            Event::Farewell(done) => {
+                let outputs = self.manager.farewell(self.start.elapsed());
                 self.carry_out(outputs);
                 let _ = done.send(());
             }

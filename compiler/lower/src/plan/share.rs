@@ -33,6 +33,13 @@ impl SharePlan {
             outside: None,
         }
     }
+
+    /// Whether a manager stands by for it.
+    #[must_use]
+    pub fn is_backup(&self, manager: &str) -> bool {
+        let backup = self.backup.as_ref();
+        backup.is_some_and(|backup| backup.manager == manager)
+    }
 }
 
 impl ServicePlan {
@@ -42,12 +49,20 @@ impl ServicePlan {
         self.shares.get(usize::try_from(number).ok()?)
     }
 
-    /// The share that a manager decides for first, with its number.
-    #[must_use]
-    pub fn share_of(&self, manager: &str) -> Option<(u32, &SharePlan)> {
+    /// The shares that a manager decides or stands by for, with their numbers.
+    pub fn shares_of(&self, manager: &str) -> impl Iterator<Item = (u32, &SharePlan)> {
         (0..)
             .zip(&self.shares)
-            .find(|(_, share)| share.manager == manager)
+            .filter(move |(_, share)| share.manager == manager || share.is_backup(manager))
+    }
+
+    /// The lease of a manager's criteria for a share, in milliseconds.
+    #[must_use]
+    pub fn lease_ms(&self, number: u32, manager: &str) -> u64 {
+        (self.share(number))
+            .filter(|share| share.manager == manager)
+            .and_then(|share| share.backup.as_ref())
+            .map_or(self.limits.criteria_lease_ms, |backup| backup.after_ms)
     }
 
     /// What the manager of a share is asked about, in the forward and in the reply part; with the service's

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Manager, keep};
+use super::{Manager, Passing, keep};
 use crate::decide::Decide;
 use crate::health::Checker;
 use crate::memory::Memory;
@@ -40,6 +40,8 @@ impl Manager {
             return;
         };
         let name: Arc<str> = service.into();
+        let backup = (s.share(share)).is_some_and(|share| share.is_backup(&self.name));
+        let lease = s.lease_ms(share, &self.name);
         let index = self.services.len();
         self.by_name.insert((name.clone(), share), index);
         self.offers.push(Offer {
@@ -47,9 +49,11 @@ impl Manager {
             share,
             epoch,
             learns,
+            backup,
+            stands_by: backup,
             version,
-            criteria: criteria_of(s, share, &*decide),
-            beat: Duration::from_millis((s.limits.criteria_lease_ms / 3).max(1)),
+            criteria: criteria_of(s, share, &*decide, backup),
+            beat: Duration::from_millis((lease / 3).max(1)),
         });
         let keep = (decide.hold_back()).unwrap_or_else(|| keep(s.limits.idle_ms));
         self.services.push(Service {
@@ -66,6 +70,7 @@ impl Manager {
             counts: Counts::default(),
             reactions: Reactions::default(),
             turned_down: TurnedDown::default(),
+            passing: Passing::default(),
         });
     }
 }

@@ -20,21 +20,27 @@ use crate::service::{Service, criteria_of};
 use crate::session::{Offer, SessionId};
 
 impl Manager {
-    /// Takes, for each service whose epoch nobody else gives, the one after the highest that agents have
-    /// told of.
+    /// Takes, for each service whose epoch nobody else gives, the one after the highest that the first agent
+    /// has told of.
     pub(super) fn learn_epochs(&mut self, welcome: &Welcome) {
-        for (offer, service) in self.offers.iter_mut().zip(&mut self.services) {
-            if !offer.learns {
-                continue;
-            }
+        for index in 0..self.offers.len() {
+            let Some(offer) = self.offers.get(index) else {
+                return;
+            };
             let told = (welcome.shares.iter())
                 .filter(|s| s.service == offer.service && s.share == offer.share)
                 .map(|s| s.epoch)
                 .max()
                 .unwrap_or(0);
-            if offer.epoch != 0 && told <= offer.epoch {
+            if offer.backup || !offer.learns || offer.epoch != 0 {
+                self.heard(index, told);
                 continue;
             }
+            let (Some(offer), Some(service)) =
+                (self.offers.get_mut(index), self.services.get_mut(index))
+            else {
+                return;
+            };
             offer.epoch = told.saturating_add(1);
             if told > 0
                 && let Some(proxy) = service.decide.proxy()
@@ -99,7 +105,8 @@ impl Manager {
                 self.services.get(index),
                 service_plan,
             ) {
-                offer.criteria = criteria_of(service_plan, share, &*service.decide);
+                offer.criteria =
+                    criteria_of(service_plan, share, &*service.decide, offer.backup);
             }
             let of_it = away.iter().filter(|a| a.service == place);
             self.away.extend(of_it.map(|a| Away {
