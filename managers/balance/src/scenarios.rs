@@ -7,7 +7,7 @@ use std::time::Duration;
 use signalbox_agent::Input as ToTheAgent;
 use signalbox_agent::channel::{FaultLine, Faults};
 use signalbox_agent::flow::Tuple;
-use signalbox_agent::message::{AgentBody, ToAgent, ToManager};
+use signalbox_agent::message::{AgentBody, ManagerBody, ToAgent, ToManager};
 use signalbox_agent::testing::{World, client, flags, plan, tcp};
 use signalbox_lower::plan::{CheckKind, CheckPlan, Pick, Plan};
 use signalbox_manager::{Counts, Input, Manager, Output};
@@ -17,6 +17,7 @@ use crate::Balance;
 mod death;
 mod endpoints;
 mod failover;
+mod need_to_know;
 mod restarts;
 mod servers;
 mod succession;
@@ -33,6 +34,8 @@ struct Net {
     down: Vec<((usize, usize), FaultLine<ToAgent>)>,
     /// Sessions as each agent numbers them: (agent, session) to manager.
     sessions: BTreeMap<(usize, u64), usize>,
+    /// What was said to each agent.
+    told: Vec<(usize, ManagerBody)>,
     /// Managers that hear and say nothing.
     hung: BTreeSet<usize>,
     /// Servers that answer SYNs to them.
@@ -63,6 +66,7 @@ impl Net {
             up: Vec::new(),
             down: Vec::new(),
             sessions: BTreeMap::new(),
+            told: Vec::new(),
             hung: BTreeSet::new(),
             alive: (plan.services[0].balance.as_ref().unwrap().servers.iter())
                 .map(|s| s.address)
@@ -140,6 +144,7 @@ impl Net {
         for output in out {
             if let Output::Message(agent, message) = output {
                 let key = (agent as usize, m);
+                self.told.push((key.0, message.body.clone()));
                 if let Some((_, line)) = self.down.iter_mut().find(|(k, _)| *k == key) {
                     line.push(self.now, message);
                 }

@@ -54,7 +54,10 @@ fn a9_1_while_the_first_manager_lives_its_backup_gets_no_packet() {
     }
     assert_eq!(net.counts(0).decided, 30);
     assert_eq!(net.counts(1).interest_packets, 0);
-    assert_eq!((standing(&net, 0), standing(&net, 1)), ((false, 1), (true, 1)));
+    assert_eq!(
+        (standing(&net, 0), standing(&net, 1)),
+        ((false, 1), (true, 1))
+    );
 }
 
 // A9.4: what is established loses nothing meanwhile.
@@ -91,7 +94,10 @@ fn a9_3_a_manager_that_says_goodbye_is_followed_at_once() {
     net.settle();
     net.stop(0);
     for a in 0..2 {
-        assert!(net.send(a, &client(9, 2000 + a as u16), flags::SYN).is_some());
+        assert!(
+            net.send(a, &client(9, 2000 + a as u16), flags::SYN)
+                .is_some()
+        );
     }
     assert_eq!(standing(&net, 1), (false, 2));
 }
@@ -138,7 +144,10 @@ fn a9_8_the_first_ones_return_breaks_no_flow() {
     net.start(manager(&plan, 0), Faults::none());
     // The backup hears of it with the answer to its next heartbeat.
     net.advance(lease(&plan) / 3);
-    assert_eq!((standing(&net, 2), standing(&net, 1)), ((false, 3), (true, 3)));
+    assert_eq!(
+        (standing(&net, 2), standing(&net, 1)),
+        ((false, 3), (true, 3))
+    );
     let asked = net.counts(1).interest_packets;
     for agent in [0, 1] {
         for (flow, server) in first.iter().chain(&second).zip(&servers) {
@@ -177,7 +186,10 @@ fn a9_5_around_its_end_each_packet_is_decided_by_one_manager() {
     for (flow, server) in &through {
         assert_eq!(net.send(0, flow, flags::ACK), Some(*server));
     }
-    assert_eq!((standing(&net, 0), standing(&net, 1)), ((false, 3), (true, 3)));
+    assert_eq!(
+        (standing(&net, 0), standing(&net, 1)),
+        ((false, 3), (true, 3))
+    );
 }
 
 #[test]
