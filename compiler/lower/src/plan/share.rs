@@ -56,11 +56,11 @@ impl ServicePlan {
             .filter(move |(_, share)| share.manager == manager || share.is_backup(manager))
     }
 
-    /// The lease of a manager's criteria for a share, in milliseconds.
+    /// The lease of criteria for a share, in milliseconds; its manager's and its backup's are alike, so that
+    /// each hears of the other as soon.
     #[must_use]
-    pub fn lease_ms(&self, number: u32, manager: &str) -> u64 {
+    pub fn lease_ms(&self, number: u32) -> u64 {
         (self.share(number))
-            .filter(|share| share.manager == manager)
             .and_then(|share| share.backup.as_ref())
             .map_or(self.limits.criteria_lease_ms, |backup| backup.after_ms)
     }

@@ -1,7 +1,7 @@
 //! A manager and the one that stands by for it.
 
 use signalbox_agent::message::Reason;
-use signalbox_lower::plan::ManagerPlan;
+use signalbox_lower::plan::{BackupPlan, ManagerPlan};
 
 use super::*;
 
@@ -13,7 +13,13 @@ fn backed() -> Plan {
     let mut plan = plan();
     plan.managers.push(ManagerPlan {
         name: "lb-2".into(),
-        serves: vec!["web-lb".into()],
+        serves: Vec::new(),
+        backs: vec!["web-lb".into()],
+    });
+    plan.services[0].shares[0].backup = Some(BackupPlan {
+        manager: "lb-2".into(),
+        after_ms: 1_000,
+        replicate: None,
     });
     plan
 }
@@ -21,7 +27,11 @@ fn backed() -> Plan {
 /// A process of the backup.
 fn backup(plan: &Plan) -> Manager {
     let balance = Balance::new(&plan.services[0]).unwrap();
-    Manager::new("lb-2", plan, vec![("web-lb".into(), 0, Box::new(balance))])
+    Manager::new(
+        "lb-2",
+        plan,
+        vec![("web-lb".into(), 0, 0, Box::new(balance))],
+    )
 }
 
 /// Both managers, each with a session to each agent.
@@ -35,7 +45,7 @@ fn two(agents: usize) -> (Net, Plan) {
 
 /// The criteria's lease, and a little.
 fn lease(plan: &Plan) -> Duration {
-    Duration::from_millis(plan.services[0].limits.criteria_lease_ms) + 50 * MS
+    Duration::from_millis(plan.services[0].lease_ms(0)) + 50 * MS
 }
 
 /// Whether a manager stands by, and its epoch.

@@ -41,7 +41,7 @@ impl Manager {
         };
         let name: Arc<str> = service.into();
         let backup = (s.share(share)).is_some_and(|share| share.is_backup(&self.name));
-        let lease = s.lease_ms(share, &self.name);
+        let lease = s.lease_ms(share);
         let index = self.services.len();
         self.by_name.insert((name.clone(), share), index);
         self.offers.push(Offer {

@@ -105,8 +105,7 @@ impl Manager {
                 self.services.get(index),
                 service_plan,
             ) {
-                offer.criteria =
-                    criteria_of(service_plan, share, &*service.decide, offer.backup);
+                offer.criteria = criteria_of(service_plan, share, &*service.decide, offer.backup);
             }
             let of_it = away.iter().filter(|a| a.service == place);
             self.away.extend(of_it.map(|a| Away {

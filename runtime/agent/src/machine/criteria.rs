@@ -88,7 +88,7 @@ impl Agent {
         epoch: u64,
         beat: Heartbeat,
     ) {
-        let until = self.now + self.criteria_lease(share, manager);
+        let until = self.now + self.criteria_lease(share);
         let manager = manager.clone();
         let owner = Owner { share, manager };
         let is_put_off = self.is_put_off(&owner, beat.criteria_version);
@@ -117,9 +117,9 @@ impl Agent {
         }
     }
 
-    fn criteria_lease(&self, share: Share, manager: &str) -> Duration {
+    fn criteria_lease(&self, share: Share) -> Duration {
         let service = self.plan.services.get(usize::from(share.service));
-        Duration::from_millis(service.map_or(0, |s| s.lease_ms(share.number, manager)))
+        Duration::from_millis(service.map_or(0, |s| s.lease_ms(share.number)))
     }
 
     pub(super) fn criteria(&mut self, id: SessionId, owner: &Owner, epoch: u64, new: &Criteria) {
@@ -204,7 +204,7 @@ impl Agent {
             let token = Token::Criterion(owner.clone(), number);
             self.put_criterion(is_there, entry, token);
         }
-        let until = self.now + self.criteria_lease(owner.share, &owner.manager);
+        let until = self.now + self.criteria_lease(owner.share);
         let set = CriteriaSet {
             epoch,
             version: new.version,

@@ -77,7 +77,7 @@ impl Agent {
         let Some(service) = self.store.get(at).map(|f| f.service) else {
             return self.counters.drop(Drop::NoSwitch, 1);
         };
-        if self.reserve(&packet, service, false)
+        if self.reserve(&packet, service, None)
             && let Some(flow) = self.store.get_mut(at)
         {
             flow.transit_mut().held.push(packet);

@@ -88,7 +88,7 @@ impl Agent {
             }
             match state {
                 Some((Phase::Installing(_), _)) => {
-                    if self.reserve(&packet, service, false)
+                    if self.reserve(&packet, service, None)
                         && let Some(flow) = self.store.get_mut(at)
                     {
                         flow.transit_mut().held.push(packet);
@@ -123,7 +123,7 @@ impl Agent {
         let entry = packet.meta.entry;
         let once = !self.asks_of_every_packet(entry);
         if let Some(request) = self.asked.get(&key).copied().filter(|_| once) {
-            if self.reserve(&packet, service, false)
+            if self.reserve(&packet, service, None)
                 && let Some(question) = self.questions.get_mut(&request)
             {
                 question.held.push(packet);
@@ -144,7 +144,7 @@ impl Agent {
             None
         };
         let opens = !once && view.flags & 0x12 == 0x02;
-        if !self.reserve(&packet, service, opens) {
+        if !self.reserve(&packet, service, Some((asker, opens))) {
             self.leave_door(&key, door);
             return;
         }
@@ -368,7 +368,7 @@ impl Agent {
         };
         self.asked_no_more(request, &question.key);
         self.leave_door(&question.key, question.door);
-        self.leave_opening(service, question.opens);
+        self.leave_opening(question.late());
         let asked = Asked {
             entry: question.entry,
             key: question.key,

@@ -2,9 +2,11 @@
 //!
 //! Bounds are a service's own, in packets and bytes, so that one that is flooded takes nothing from the
 //! others. A question whose packet has been let go is still on its way to its manager, and keeps its place
-//! until it is answered: else a manager that cannot follow would get a queue without an end. Does not know
-//! what the questions are about, but for packets that open a connection.
+//! until it is answered: else a manager that cannot follow would get a queue without an end. A place is one in
+//! the queue of whoever was asked, so that one that hangs takes none from its backup. Does not know what the
+//! questions are about, but for packets that open a connection.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use signalbox_lower::plan::Fallback;
@@ -26,6 +28,12 @@ const OPENINGS: u32 = 8;
 pub(super) struct Room {
     packets: u32,
     bytes: u64,
+    queues: BTreeMap<SessionId, Queue>,
+}
+
+/// What waits for the answers of one session.
+#[derive(Debug, Default)]
+struct Queue {
     /// Questions that are late.
     late: u32,
     /// Of all questions that are not answered, those about SYNs that have only a part of the room.
@@ -43,23 +51,35 @@ pub(super) struct Late {
 }
 
 impl Agent {
-    /// Takes room for a held packet. Without room the packet takes the floor: `false`.
-    pub(super) fn reserve(&mut self, packet: &Packet, service: u8, opens: bool) -> bool {
+    /// Takes room for a held packet, and if it is a question of its own a place among those that its session
+    /// is asked. Without room the packet takes the floor: `false`.
+    pub(super) fn reserve(
+        &mut self,
+        packet: &Packet,
+        service: u8,
+        asked: Option<(SessionId, bool)>,
+    ) -> bool {
         let Some(limits) = (self.plan.services.get(usize::from(service))).map(|s| &s.limits) else {
             return false;
         };
         let (packets, bytes) = (limits.hold_packets, u64::from(limits.hold_bytes));
         let size = packet.bytes.len() as u64;
-        if let Some(room) = self.service(service).map(|s| &mut s.room)
-            && room.packets + room.late < packets
-            && room.bytes + size <= bytes
-            && (!opens || room.openings < packets / OPENINGS)
-        {
-            room.packets += 1;
-            room.bytes += size;
-            room.openings += u32::from(opens);
-            self.counters.held.add(1);
-            return true;
+        if let Some(room) = self.service(service).map(|s| &mut s.room) {
+            let queue = asked.and_then(|(session, _)| room.queues.get(&session));
+            let (late, openings) = queue.map_or((0, 0), |queue| (queue.late, queue.openings));
+            let opens = asked.is_some_and(|(_, opens)| opens);
+            if room.packets + late < packets
+                && room.bytes + size <= bytes
+                && (!opens || openings < packets / OPENINGS)
+            {
+                room.packets += 1;
+                room.bytes += size;
+                if let Some((session, true)) = asked {
+                    room.queues.entry(session).or_default().openings += 1;
+                }
+                self.counters.held.add(1);
+                return true;
+            }
         }
         match self.fallback(service) {
             Fallback::Drop => self.let_go(packet, Drop::HoldFull),
@@ -80,19 +100,22 @@ impl Agent {
     }
 
     /// A question has an answer, or nobody is left to give one.
-    pub(super) fn leave_opening(&mut self, service: u8, opens: bool) {
-        if let Some(state) = self.service(service).filter(|_| opens) {
-            state.room.openings = state.room.openings.saturating_sub(1);
+    pub(super) fn leave_opening(&mut self, late: Late) {
+        let queue = (self.service(late.service))
+            .and_then(|state| state.room.queues.get_mut(&late.session))
+            .filter(|_| late.opens);
+        if let Some(queue) = queue {
+            queue.openings = queue.openings.saturating_sub(1);
         }
     }
 
     /// A question's packet has been let go; its answer may yet come.
     pub(super) fn question_late(&mut self, request: u64, late: Late) {
         if !self.sessions.contains_key(&late.session) {
-            return self.leave_opening(late.service, late.opens);
+            return self.leave_opening(late);
         }
         if let Some(state) = self.service(late.service) {
-            state.room.late += 1;
+            state.room.queues.entry(late.session).or_default().late += 1;
         }
         self.late.insert(request, late);
         self.timers.at(self.now + LATE, Timer::Forget(request));
@@ -103,10 +126,12 @@ impl Agent {
         let Some(late) = self.late.remove(&request) else {
             return false;
         };
-        if let Some(state) = self.service(late.service) {
-            state.room.late = state.room.late.saturating_sub(1);
+        let queue =
+            (self.service(late.service)).and_then(|state| state.room.queues.get_mut(&late.session));
+        if let Some(queue) = queue {
+            queue.late = queue.late.saturating_sub(1);
         }
-        self.leave_opening(late.service, late.opens);
+        self.leave_opening(late);
         true
     }
 
@@ -115,6 +140,9 @@ impl Agent {
         let late = self.late.iter().filter(|(_, late)| late.session == session);
         for request in late.map(|(request, _)| *request).collect::<Vec<_>>() {
             self.question_answered_late(request);
+        }
+        for service in &mut self.services {
+            service.room.queues.remove(&session);
         }
     }
 }
