@@ -187,6 +187,11 @@ impl Place {
         self.running.get_mut(name).unwrap().kill();
     }
 
+    /// Ends a process in order.
+    pub fn end(&mut self, name: &str) {
+        self.running.get_mut(name).unwrap().end(SOON);
+    }
+
     /// The status that curl gets from the service at this port, `000` without an answer in so many seconds.
     pub fn fetch(&self, port: u16, seconds: u32) -> String {
         let url = format!("http://203.0.113.80:{port}/name");
@@ -240,11 +245,18 @@ impl Place {
         list.as_array().cloned().unwrap_or_default()
     }
 
-    /// Applies a policy to agent and managers; what was said.
+    /// Applies a policy to agent and managers; what was said. Whatever starts later starts with it.
     pub fn apply(&self, policy: &str) -> String {
         let path = self.folder.write("new/web.policy", policy);
         let controls: Vec<&Path> = self.controls.values().map(PathBuf::as_path).collect();
-        printed(&apply(&path, &controls, &[]))
+        let said = printed(&apply(&path, &controls, &[]));
+        self.folder.write("web.policy", policy);
+        said
+    }
+
+    /// The control socket of a process.
+    pub fn control(&self, name: &str) -> &Path {
+        &self.controls[name]
     }
 
     /// Starts to count what of the download passes the switch's ports to clients and to its server.

@@ -1,0 +1,71 @@
+//! Two managers that stand by for each other, killed and started again under traffic.
+
+use std::time::{Duration, Instant};
+
+use super::place::{self, Place};
+use super::{SOON, ask};
+use crate::needs::has;
+use crate::process::wait_until;
+
+/// What a manager says of the service at port 80: whether it stands by, and its epoch.
+fn standing(place: &Place, manager: &str) -> Option<(bool, u64)> {
+    let status = ask(&["status"], place.control(manager));
+    let services = status.pointer("/managers/0/services")?.as_array()?;
+    let of = services.iter().find(|s| s["service"] == "web-lb")?;
+    Some((of["stands_by"] == true, of["epoch"].as_u64()?))
+}
+
+// A9.1, A9.2, A9.4, A9.8
+#[test]
+fn a_managers_death_is_felt_by_no_download_and_by_new_connections_for_a_second() {
+    if !has(
+        "a_managers_death_is_felt_by_no_download_and_by_new_connections_for_a_second",
+        &place::NEEDS,
+    ) {
+        return;
+    }
+    let mut place = Place::start(false);
+    let backed = place::POLICY.replace(
+        "  lb-2 serves web-two\n",
+        "  lb-2 serves web-two\n  backup lb-1 with lb-2 after 1s\n  backup lb-2 with lb-1 after 1s\n",
+    );
+    let said = place.apply(&backed);
+    assert!(said.contains("the P4 program stays"), "{said}");
+    wait_until("who stands by", SOON, || {
+        standing(&place, "lb-2").is_some_and(|(stands_by, _)| stands_by)
+    });
+    assert_eq!(place.fetch(80, 2), "200");
+    let (_, before) = standing(&place, "lb-1").unwrap();
+
+    let mut download = place.download(80);
+    place.kill("lb-1");
+    let died = Instant::now();
+    wait_until("the backup", SOON, || place.fetch(80, 1) == "200");
+    let outage = died.elapsed();
+    // The lease of a second, the request that was under way when it ended, and a slow machine.
+    println!(
+        "new connections failed for at most {} ms",
+        outage.as_millis()
+    );
+    assert!(outage < Duration::from_secs(6), "{outage:?}");
+    let (stands_by, epoch) = standing(&place, "lb-2").unwrap();
+    assert!(!stands_by && epoch > before, "{epoch} after {before}");
+    assert_eq!(place.fetch(81, 10), "200", "its own service");
+
+    place.start_manager("lb-1");
+    wait_until("the first one's return", SOON, || {
+        standing(&place, "lb-1").is_some_and(|(stands_by, now)| !stands_by && now > epoch)
+            && standing(&place, "lb-2").is_some_and(|(stands_by, _)| stands_by)
+    });
+    assert_eq!(place.fetch(80, 10), "200");
+    download.assert_whole();
+
+    // A9.3: one that is ended says so.
+    place.end("lb-1");
+    let ended = Instant::now();
+    wait_until("the backup", SOON, || place.fetch(80, 1) == "200");
+    println!(
+        "and after a goodbye for at most {} ms",
+        ended.elapsed().as_millis()
+    );
+}
