@@ -10,22 +10,18 @@
 
 mod running;
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use running::{ACK, ROUTED, Running, SYN, segments};
 use signalbox::image::Compiled;
 use signalbox_policy::model::Policy;
-use signalbox_switch::Output;
 use tokio::runtime::Runtime;
 
 /// Connections that are set up before another service takes over; each is a flow of three services.
 const NEW: u64 = 50_000;
 /// Established connections.
 const ESTABLISHED: u64 = 100_000;
-/// Packets that the switch takes from a port at once.
-const BURST: usize = 32;
 /// The service that they call.
 const SERVICE: [u8; 4] = [10, 1, 0, 80];
 /// From one report of a connection to the next, as the policy says.
@@ -53,49 +49,20 @@ fn set_up(criterion: &mut Criterion, runtime: &Runtime, policy: &Policy, compile
     group.finish();
 }
 
-/// Packets of established connections in no order, on the switch's own thread, with the entries that agent
-/// and managers have made.
+/// Packets of established connections, with the entries that agent and managers have made.
 fn packets(criterion: &mut Criterion, running: &Running, policy: &Policy) {
     let mut group = criterion.benchmark_group("step");
     group.throughput(Throughput::Elements(1));
     // Those that fit in the processor's caches show what is left when memory is not waited for.
     for in_use in [ESTABLISHED, ESTABLISHED / 1000] {
         group.bench_function(format!("cascade, connections/{in_use}"), |bencher| {
-            bencher.iter_custom(|iterations| through(running, policy, in_use, iterations));
+            bencher.iter_custom(|iterations| {
+                let packets = segments(policy, ROUTED, SERVICE, ESTABLISHED, ACK);
+                running.carry(packets, in_use, iterations)
+            });
         });
     }
     group.finish();
-}
-
-/// What `count` packets of the first `in_use` connections take.
-fn through(running: &Running, policy: &Policy, in_use: u64, count: u64) -> Duration {
-    let in_order = segments(policy, ROUTED, SERVICE, ESTABLISHED, ACK);
-    let view = running.service.view();
-    let switch = view.switch().expect("the embedded switch");
-    let took = switch.call_blocking(move |switch, now| {
-        // Only what differs is changed in one buffer, as packets come out of a warm receive buffer.
-        let differs = |i: u64| &in_order[(i * 7919 % in_use) as usize][24..36];
-        let heads: Vec<[u8; 12]> = (0..in_use)
-            .map(|i| differs(i).try_into().expect("12 bytes"))
-            .collect();
-        let mut buffers = vec![in_order[0].clone(); BURST];
-        let mut out = Output::new();
-        let mut heads = heads.iter().cycle().take(count as usize).peekable();
-        let begin = Instant::now();
-        while heads.peek().is_some() {
-            let mut burst = 0;
-            for (buffer, head) in buffers.iter_mut().zip(&mut heads) {
-                buffer[24..36].copy_from_slice(head);
-                burst += 1;
-            }
-            let packets = buffers[..burst].iter();
-            out.clear();
-            switch.burst(now, packets.map(|p| (1, black_box(&**p))), &mut out);
-            assert_eq!(out.packets().filter(|p| p.port == 2).count(), burst);
-        }
-        begin.elapsed()
-    });
-    took.expect("a running switch")
 }
 
 /// Processor time of this process.

@@ -1,5 +1,5 @@
 //! A gate in one process: complete hand-overs, from a client's SYN until both directions are the switch's; and
-//! a packet of a connection that the switch has, beside one of a connection without a gate.
+//! how fast data go through a connection that the switch has, beside one without a gate.
 
 #![allow(
     clippy::expect_used,
@@ -10,14 +10,12 @@
 
 mod running;
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use running::{ACK, ROUTED, Running, SYN, segments};
+use running::{ACK, ROUTED, Running, SYN, filled, segments};
 use signalbox::image::Compiled;
 use signalbox_policy::model::Policy;
-use signalbox_switch::Output;
 use tokio::runtime::Runtime;
 
 /// Connections that are handed over before another service takes over; below the size of its tables.
@@ -26,6 +24,8 @@ const NEW: u64 = 30_000;
 const UNDER_WAY: usize = 256;
 /// Connections that the switch has while packets are timed.
 const ESTABLISHED: u64 = 10_000;
+/// Data of a segment where the MTU is 1500, in bytes.
+const FULL: u16 = 1460;
 const GATED: [u8; 4] = [10, 0, 1, 5];
 const OPEN: [u8; 4] = [10, 0, 1, 6];
 
@@ -77,28 +77,15 @@ fn hand_overs(criterion: &mut Criterion, runtime: &Runtime, policy: &Policy, com
     group.finish();
 }
 
-/// Packets of the clients, with 20 bytes of data, to one server or the other, on the switch's own thread.
+/// Full segments of the clients' uploads to one server or the other.
 fn packets(criterion: &mut Criterion, running: &Running, policy: &Policy) {
-    let view = running.service.view();
-    let switch = view.switch().expect("the embedded switch");
     let mut group = criterion.benchmark_group("step");
-    group.throughput(Throughput::Elements(1));
+    group.throughput(Throughput::Bytes(FULL as u64));
     for (name, to) in [("gate, the switch has it", GATED), ("gate, past it", OPEN)] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                let packets = segments(policy, ROUTED, to, ESTABLISHED, ACK);
-                let took = switch.call_blocking(move |switch, now| {
-                    let mut out = Output::new();
-                    let begin = Instant::now();
-                    for packet in packets.iter().cycle().take(iterations as usize) {
-                        out.clear();
-                        switch.step(now, 1, black_box(packet), &mut out);
-                        let mut left = out.packets().map(|packet| packet.port);
-                        assert_eq!((left.next(), left.next()), (Some(2), None));
-                    }
-                    begin.elapsed()
-                });
-                took.expect("a running switch")
+                let packets = filled(policy, ROUTED, to, ESTABLISHED, ACK, FULL);
+                running.carry(packets, ESTABLISHED, iterations)
             });
         });
     }

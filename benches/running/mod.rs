@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "no bench needs all of it")]
 
+use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -13,6 +14,7 @@ use signalbox::image::{self, Compiled};
 use signalbox::service::{Pipeline, RunningTarget, Service};
 use signalbox_policy::model::{Policy, SendPacket, Transport};
 use signalbox_policy::testing;
+use signalbox_switch::Output;
 use signalbox_switch::ports::MemoryPort;
 use tokio::runtime::Runtime;
 
@@ -20,8 +22,10 @@ use tokio::runtime::Runtime;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// SYNs on their way at once; a busy service sees many.
-const OUTSTANDING: usize = 512;
+/// SYNs on their way at once: with their notices fewer than what waits for the agent may be.
+const OUTSTANDING: usize = 256;
+/// Packets that the switch takes from a port at once.
+const BURST: usize = 32;
 /// Longer than any packet of a running service takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -119,6 +123,37 @@ impl Running {
             }
         }
     }
+
+    /// The time that the switch takes, on its own thread, to carry `count` packets from port 1 to port 2, in
+    /// bursts as ports hand them over: those of the first `in_use` of these connections, in no order.
+    pub fn carry(&self, in_order: Vec<Vec<u8>>, in_use: u64, count: u64) -> Duration {
+        let view = self.service.view();
+        let switch = view.switch().expect("the embedded switch");
+        let took = switch.call_blocking(move |switch, now| {
+            // Only what differs is changed in a few buffers, as packets come out of warm receive buffers.
+            let differs = |i: u64| &in_order[(i * 7919 % in_use) as usize][24..36];
+            let heads: Vec<[u8; 12]> = (0..in_use)
+                .map(|i| differs(i).try_into().expect("12 bytes"))
+                .collect();
+            let mut buffers = vec![in_order[0].clone(); BURST];
+            let mut heads = heads.iter().cycle().take(count as usize).peekable();
+            let mut out = Output::new();
+            let begin = Instant::now();
+            while heads.peek().is_some() {
+                let mut burst = 0;
+                for (buffer, head) in buffers.iter_mut().zip(&mut heads) {
+                    buffer[24..36].copy_from_slice(head);
+                    burst += 1;
+                }
+                let packets = buffers[..burst].iter();
+                out.clear();
+                switch.burst(now, packets.map(|p| (1, black_box(&**p))), &mut out);
+                assert_eq!(out.packets().filter(|p| p.port == 2).count(), burst);
+            }
+            begin.elapsed()
+        });
+        took.expect("a running switch")
+    }
 }
 
 /// Clients behind the router of the benches' own policies: the first address, and how many they are.
@@ -132,10 +167,23 @@ pub const ACK: u8 = 16;
 /// without payload, others with 20 bytes. They differ in bytes 24 to 36, and in the TCP checksum.
 pub fn segments(
     policy: &Policy,
+    clients: (u32, u64),
+    to: [u8; 4],
+    connections: u64,
+    flags: u8,
+) -> Vec<Vec<u8>> {
+    let payload = if flags & SYN == 0 { 20 } else { 0 };
+    filled(policy, clients, to, connections, flags, payload)
+}
+
+/// The same with so many bytes of payload.
+pub fn filled(
+    policy: &Policy,
     (first, hosts): (u32, u64),
     to: [u8; 4],
     connections: u64,
     flags: u8,
+    payload: u16,
 ) -> Vec<Vec<u8>> {
     let segment = |n: u64| SendPacket {
         port: 1,
@@ -147,7 +195,7 @@ pub fn segments(
             flags,
         },
         ttl: 64,
-        payload: if flags & SYN == 0 { 20 } else { 0 },
+        payload,
     };
     let all = (0..connections).map(segment);
     all.map(|send| testing::packet(policy, &send)).collect()
