@@ -161,11 +161,16 @@ impl Net {
         self.pass(Duration::from_millis(5));
     }
 
-    /// The manager dies, and another one starts.
-    fn restart(&mut self) {
+    /// The manager dies.
+    fn kill(&mut self) {
         self.world.feed(ToTheAgent::SessionClosed(self.session));
         self.world.said.clear();
         self.manager = manager(&self.plan, 2);
+    }
+
+    /// It dies, and another one starts.
+    fn restart(&mut self) {
+        self.kill();
         self.connect();
     }
 
@@ -323,6 +328,26 @@ fn a_connection_of_the_switch_outlives_its_manager_and_its_entries() {
     assert_eq!(net.count("strange segment"), 0);
 }
 
+// A3.13
+#[test]
+fn with_no_manager_at_all_the_switchs_connections_go_on_and_nobody_else_gets_past() {
+    let mut net = Net::new();
+    let cookie = net.connected();
+    let mut other = client(SYN, ISN, 0, b"");
+    other.src.1 += 1;
+    let others = net.send(&other)[0].seq;
+    net.kill();
+    for _ in 0..3 {
+        talks(&mut net, cookie);
+        let mut ack = client(ACK | PSH, ISN + 1, others + 1, b"hello");
+        ack.src.1 += 1;
+        assert_eq!(net.send(&other), []);
+        assert_eq!(net.send(&ack), []);
+        // Its criteria end meanwhile.
+        net.pass(Duration::from_secs(3));
+    }
+}
+
 // A3.2
 #[test]
 fn the_tuple_of_a_closed_connection_opens_anew_through_the_gate() {
@@ -387,6 +412,7 @@ fn a_switch_that_has_no_room_leaves_the_connection_to_the_manager() {
 #[test]
 fn a_flood_leaves_nothing_in_agent_and_manager() {
     let mut net = Net::new();
+    let before = net.world.agent.in_use();
     for n in 0..5_000u32 {
         let mut syn = client(SYN, n, 0, b"");
         syn.src.1 = 1024 + n as u16;
@@ -395,7 +421,9 @@ fn a_flood_leaves_nothing_in_agent_and_manager() {
     }
     assert_eq!(net.count("syn"), 5_000);
     assert_eq!((net.status().flows, net.count("proxied")), (0, 0));
-    assert_eq!(net.world.agent.counters().flows, 0);
+    assert_eq!(net.world.agent.in_use(), before);
+    let counters = net.world.agent.counters();
+    assert_eq!((counters.flows, counters.fixed.most), (0, 0));
     // A3.5
     let mut net = net;
     let cookie = net.connected();

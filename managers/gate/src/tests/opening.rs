@@ -212,6 +212,7 @@ fn data_that_overtake_the_acknowledgement_wait_for_it() {
     assert!(goes_on(early) && goes_on(early + 1), "{said:?}");
 }
 
+// A3.10
 #[test]
 fn a_syn_is_sent_again_until_the_server_has_had_its_time() {
     let mut site = Site::new(plan());
