@@ -159,6 +159,8 @@ pub struct Counters {
     pub refused_logins: u64,
     /// Packets injected by managers.
     pub injected: u64,
+    /// RSTs for what a manager carried on when it died.
+    pub legs_cut: u64,
     /// Times the switch went away.
     pub switch_lost: u64,
     /// Updates that the switch refused.

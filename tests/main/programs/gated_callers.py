@@ -1,5 +1,5 @@
 """Fetches a file again and again, some connections at a time, and prints what became of each. One listens to the
-ticker until it ends."""
+ticker until it ends, and one says a word to who answers nothing, and waits."""
 
 import os
 import socket
@@ -24,6 +24,15 @@ def listen():
         say("ticker:", type(problem).__name__)
 
 
+def wait():
+    try:
+        one = socket.create_connection((address, 22), 60)
+        one.sendall(b"hello")
+        say("silent:", "closed" if one.recv(100) == b"" else "answered")
+    except OSError as problem:
+        say("silent:", type(problem).__name__)
+
+
 def fetch():
     for _ in range(count):
         try:
@@ -39,7 +48,7 @@ def fetch():
         time.sleep(0.03)
 
 
-threads = [threading.Thread(target=what) for what in [listen, fetch, fetch, fetch, fetch]]
+threads = [threading.Thread(target=what) for what in [listen, wait, fetch, fetch, fetch, fetch]]
 for thread in threads:
     thread.start()
 for thread in threads:

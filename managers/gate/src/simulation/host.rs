@@ -20,8 +20,8 @@ const PORT: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 /// Idle connections ask whether the other side is there.
 const KEEP_ALIVE: u64 = 20;
-/// Longer than any retransmission takes, see [`Host::gives_up`].
-const PATIENCE: Duration = Duration::from_secs(130);
+/// How long a host may owe something and not send it, see [`Host::wake`].
+const PATIENCE: Duration = Duration::from_secs(70);
 
 struct Queues {
     received: VecDeque<Vec<u8>>,
@@ -92,11 +92,13 @@ pub struct Host {
     read: Duration,
     /// What is added to its sequence numbers on the wire.
     shift: Option<u32>,
-    /// The peer's window, and when this host has last sent what it owes.
-    window: u16,
+    /// The peer's last acknowledgement and window, and the last of this host.
+    heard: Option<Segment>,
+    said: Option<Segment>,
+    /// When this host has last sent what it owes.
     busy: Duration,
-    /// Its TCP has stopped by itself.
-    pub asleep: bool,
+    /// Its TCP had stopped by itself.
+    pub slept: bool,
 }
 
 fn instant(now: Duration) -> Instant {
@@ -141,8 +143,9 @@ impl Host {
             ended: false,
             read: Duration::ZERO,
             shift: None,
-            window: 0,
-            asleep: false,
+            heard: None,
+            said: None,
+            slept: false,
             busy: Duration::ZERO,
         }
     }
@@ -184,20 +187,48 @@ impl Host {
         if let Some((s, _)) = Segment::parse_frame(&frame)
             && s.flags & (SYN | RST | ACK) == ACK
         {
-            self.window = s.window;
+            self.heard = Some(s);
         }
         self.device.received.push_back(frame.to_vec());
     }
 
     /// smoltcp 0.14 loses its retransmission timer when a window closes over data that are under way and opens
     /// again (`set_for_idle` after a zero-window probe), and may lose that of a FIN: then it never sends again
-    /// what it owes. Such a host gives up, which is an end like any other.
-    fn gives_up(&mut self, now: Duration) {
-        if self.owes() && now >= self.busy + PATIENCE && self.window > 0 && !self.asleep {
-            self.asleep = true;
-            self.aborted = true;
-            self.socket().abort();
+    /// what it owes. What the peer has said last, said again, wakes it: from the third time on that is a loss
+    /// (RFC 5681, section 3.2).
+    fn wake(&mut self, now: Duration) {
+        let (Some(heard), Some(said)) = (&self.heard, &self.said) else {
+            return;
+        };
+        if self.wakes().is_none_or(|at| now < at) {
+            return;
         }
+        self.slept = true;
+        self.busy = now;
+        // Another window first, so that it counts from one.
+        for window in [
+            heard.window - 1,
+            heard.window,
+            heard.window,
+            heard.window,
+            heard.window,
+        ] {
+            let again = Segment {
+                seq: said.ack,
+                flags: ACK,
+                window,
+                payload: Bytes::new(),
+                ..heard.clone()
+            };
+            let frame = frame(MAC, PORT, 0x0800, &again.emit());
+            self.device.received.push_back(frame);
+        }
+    }
+
+    /// When it is taken for asleep.
+    fn wakes(&self) -> Option<Duration> {
+        let may_send = self.heard.as_ref().is_some_and(|s| s.window > 1);
+        (may_send && self.said.is_some() && self.owes()).then_some(self.busy + PATIENCE)
     }
 
     /// Whether it has sent, or has to send, what is not acknowledged.
@@ -212,7 +243,7 @@ impl Host {
     /// Lets TCP and the application act; what goes onto the wire.
     pub fn step(&mut self, now: Duration) -> Vec<Bytes> {
         let mut out = Vec::new();
-        self.gives_up(now);
+        self.wake(now);
         for _ in 0..64 {
             self.interface
                 .poll(instant(now), &mut self.device, &mut self.sockets);
@@ -247,6 +278,9 @@ impl Host {
             self.shift = Some(self.part.isn.wrapping_sub(segment.seq));
         }
         let frame = self.without_garbage(frame, &segment);
+        if segment.flags & ACK != 0 {
+            self.said = Some(segment);
+        }
         let last = self.socket().send_queue() <= 1;
         let owed = |s: &Segment| s.length() > 1 || s.flags & FIN != 0 || (last && s.length() > 0);
         if Segment::parse_frame(&frame).is_some_and(|(s, _)| owed(&s)) {
@@ -331,7 +365,10 @@ impl Host {
         let early = closes.is_some_and(|at| at <= now) && self.was_open;
         let waits = self.received.len() < after && !self.saw_end;
         let done = self.sent == self.stream.len() && !waits;
+        // In LAST-ACK smoltcp takes no news of a window with what it has acknowledged before.
+        let deaf = socket.state() == State::CloseWait && socket.send_queue() > 0;
         if !self.closed
+            && !deaf
             && socket.may_send()
             && (early || done || (self.saw_end && self.received.len() < after))
         {
@@ -352,12 +389,11 @@ impl Host {
             .flatten()
             .filter(|at| *at > now);
         let read = (self.socket().can_recv() && self.read > now).then_some(self.read);
-        let patience = self.owes().then_some(self.busy + PATIENCE);
         (poll
             .into_iter()
             .chain(own.filter(|_| live))
             .chain(read)
-            .chain(patience))
+            .chain(self.wakes()))
         .min()
     }
 

@@ -497,6 +497,7 @@ impl Agent {
             .filter(|(_, set)| set.until <= now)
             .map(|(owner, _)| owner.clone())
             .collect();
+        self.cut_legs(|owner, _| over.contains(owner));
         let gone = self.take_out(service, over);
         self.counters.leases_expired += gone as u64;
         if let Some(next) = self.criteria_until(service) {

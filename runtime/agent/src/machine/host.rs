@@ -100,13 +100,19 @@ impl Agent {
     }
 
     pub(super) fn inject(&mut self, id: SessionId, share: Share, manager: &str, inject: &Inject) {
-        if let Err((reason, text)) = self.injected(id, manager, inject) {
+        if let Err((reason, text)) = self.injected(id, share, manager, inject) {
             let subject = Subject::Inject(inject.request);
             self.deny(id, share, subject, reason, text);
         }
     }
 
-    fn injected(&mut self, id: SessionId, manager: &str, inject: &Inject) -> Result<(), Refusal> {
+    fn injected(
+        &mut self,
+        id: SessionId,
+        share: Share,
+        manager: &str,
+        inject: &Inject,
+    ) -> Result<(), Refusal> {
         let ip = &inject.packet;
         let Some((src, _, ether_type)) = packet::addresses(ip) else {
             return Err((
@@ -152,7 +158,7 @@ impl Agent {
                 }
                 self.counters.injected += 1;
                 let bytes = packet::frame(mac, mac, ether_type, ip).into();
-                self.packet_out(Packet {
+                let packet = Packet {
                     meta: PacketMeta {
                         kind: packet_out::RESUME,
                         part: part as u8,
@@ -168,7 +174,9 @@ impl Agent {
                         entry: state.entry,
                     },
                     bytes,
-                });
+                };
+                self.leg_said(id, share, at, &packet);
+                self.packet_out(packet);
             }
         }
         Ok(())

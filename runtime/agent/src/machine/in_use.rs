@@ -22,6 +22,8 @@ pub struct InUse {
     pub deadlines: usize,
     /// Tunnels.
     pub tunnels: usize,
+    /// Connections that managers carry on.
+    pub legs: usize,
 }
 
 impl Agent {
@@ -37,6 +39,7 @@ impl Agent {
             requests: self.batches.len(),
             deadlines: self.timers.of_flows(),
             tunnels: self.tunnels.len(),
+            legs: self.legs.len(),
         }
     }
 }

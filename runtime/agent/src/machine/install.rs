@@ -403,6 +403,9 @@ impl Agent {
         flow.phase = Phase::Live;
         flow.active = now.into();
         let held = flow.take_held();
+        if let Some(forward) = &flow.forward {
+            self.legs.remove(flow.service, forward.tuple);
+        }
         let batch = flow.transit.take().and_then(|t| t.batch);
         let service = flow.service;
         self.counters.flows += 1;

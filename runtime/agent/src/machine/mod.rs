@@ -5,7 +5,7 @@
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases) and `refused` (those that cannot go in), `shares` (who decides for which part of a service), `interest` (held packets and verdicts; `room` bounds them), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
-//! count), `host` and `neighbours` (the agent as a small host), `icmp`, `reset`, `quoted` and `fragments` (what the
+//! count), `host` and `neighbours` (the agent as a small host), `legs` (what managers carry on in others' names), `icmp`, `reset`, `quoted` and `fragments` (what the
 //! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
 
 mod accept;
@@ -20,6 +20,7 @@ mod in_use;
 mod install;
 mod interest;
 mod io;
+mod legs;
 mod limits;
 mod ndp;
 mod neighbours;
@@ -74,6 +75,7 @@ use flow_record::Phase;
 use fragments::Fragments;
 use icmp::Bucket;
 use interest::Question;
+use legs::Legs;
 use limits::Door;
 use neighbours::Neighbours;
 use plan_change::{Coming, Entering};
@@ -210,6 +212,8 @@ pub struct Agent {
     errors_through: Bucket,
     /// Whose connection a packet for our own address belongs to: (own address, protocol, own port).
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
+    /// What managers carry on in others' names.
+    legs: Legs,
     counters: Counters,
     /// A plan that waits for its program, and one whose entries are on their way.
     coming: Option<Coming>,
@@ -252,6 +256,7 @@ impl Agent {
             errors_out: ERRORS_OUT,
             errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
+            legs: Legs::default(),
             counters: Counters::default(),
             coming: None,
             entering: None,
@@ -505,6 +510,7 @@ impl Agent {
                 Timer::Tally(id) => self.tally_due(id, when),
                 Timer::Neighbour(address) => self.neighbour_due(address),
                 Timer::Fragments => self.fragments_due(),
+                Timer::Legs => self.legs_due(),
             }
         }
         if self.timers.wants_sweep() {

@@ -1,11 +1,12 @@
-//! The RST with which a host answers a segment that is for none of its connections (RFC 9293, section 3.10.7.1).
+//! The RST with which a host answers a segment that is for none of its connections (RFC 9293, section 3.10.7.1),
+//! and the one with which it ends a connection.
 //!
 //! It reads and writes bytes; whether anybody is to be answered is decided elsewhere.
 
 use std::net::IpAddr;
 
 use super::host::own_packet;
-use crate::flow::PacketKind;
+use crate::flow::{PacketKind, Tuple};
 use crate::packet::{self, View, proto};
 
 const SYN: u8 = 2;
@@ -36,15 +37,24 @@ pub(super) fn reset_for(frame: &[u8], view: &View) -> Option<Vec<u8>> {
             .wrapping_add(marks.iter().sum());
         (0, next, RST | ACK)
     };
+    emit(&view.tuple.reversed(), (seq, ack, flags))
+}
+
+/// The IP packet with which the source of a tuple resets a connection, in the number that its peer waits for.
+pub(super) fn reset_with(from: &Tuple, seq: u32) -> Option<Vec<u8>> {
+    emit(from, (seq, 0, RST))
+}
+
+fn emit(from: &Tuple, (seq, ack, flags): (u32, u32, u8)) -> Option<Vec<u8>> {
     let mut tcp = Vec::with_capacity(HEADER);
-    tcp.extend_from_slice(&view.tuple.dport.to_be_bytes());
-    tcp.extend_from_slice(&view.tuple.sport.to_be_bytes());
+    tcp.extend_from_slice(&from.sport.to_be_bytes());
+    tcp.extend_from_slice(&from.dport.to_be_bytes());
     tcp.extend_from_slice(&seq.to_be_bytes());
     tcp.extend_from_slice(&ack.to_be_bytes());
     tcp.extend_from_slice(&[0x50, flags, 0, 0, 0, 0, 0, 0]);
-    let sum = packet::checksum(&[&pseudo(dst, src, HEADER)?, &tcp]);
+    let sum = packet::checksum(&[&pseudo(from.src, from.dst, HEADER)?, &tcp]);
     packet::put(&mut tcp, 16, &sum.to_be_bytes());
-    own_packet((dst, src), proto::TCP, 0, &tcp)
+    own_packet((from.src, from.dst), proto::TCP, 0, &tcp)
 }
 
 fn pseudo(src: IpAddr, dst: IpAddr, length: usize) -> Option<Vec<u8>> {

@@ -213,6 +213,10 @@ impl Agent {
                 .map(|(share, _)| *share)
                 .collect();
         }
+        // What another process of that name carried on nobody knows any more.
+        self.cut_legs(|owner, instance| {
+            owner.manager == hello.manager && instance != hello.instance
+        });
         for (share, claim) in wanted {
             let Some(service) = self.service(share.service) else {
                 continue;

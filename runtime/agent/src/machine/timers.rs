@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Neighbour(IpAddr),
     /// The oldest datagram of which fragments are followed.
     Fragments,
+    /// What managers carry on may be idle.
+    Legs,
 }
 
 /// What a flow's deadline is about.

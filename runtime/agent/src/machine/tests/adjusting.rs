@@ -17,7 +17,7 @@ use crate::target::Target;
 const BEHIND: [u8; 4] = [10, 0, 1, 10];
 
 /// [`plan`] with a gate in the balancer's place, before one server.
-fn gate() -> Plan {
+pub(super) fn gate() -> Plan {
     let mut plan = plan();
     let service = &mut plan.services[0];
     service.kind = Kind::Gate;
@@ -32,7 +32,7 @@ fn gate() -> Plan {
     plan
 }
 
-fn to_server(port: u16) -> Tuple {
+pub(super) fn to_server(port: u16) -> Tuple {
     Tuple {
         dst: BEHIND.into(),
         dport: 8080,
@@ -52,7 +52,7 @@ const BACK: Adjust = Adjust {
 };
 
 /// Both directions of a flow that is let through.
-fn joined_flow(flow: Tuple) -> Vec<FixedAffinity> {
+pub(super) fn joined_flow(flow: Tuple) -> Vec<FixedAffinity> {
     let mut list = balanced(flow, 1, (BEHIND, 8080));
     for (a, by) in list.iter_mut().zip([THERE, BACK]) {
         a.actions = vec![Action::Adjust(by), Action::Count];

@@ -13,6 +13,7 @@ mod frames;
 mod host;
 mod interests;
 mod leases;
+mod legs;
 mod limits;
 mod oracle;
 mod outcomes;
