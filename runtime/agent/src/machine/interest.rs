@@ -36,7 +36,7 @@ pub(super) struct Question {
     session: SessionId,
     /// The entry that diverted the first packet.
     entry: u32,
-    /// It is not asked again: it has been, or its flow's next packet is another question anyhow.
+    /// Asked a second time.
     repeated: bool,
     /// It has a place among those about packets that open a connection.
     opens: bool,
@@ -162,6 +162,7 @@ impl Agent {
         };
         let hold = (self.plan.services.get(usize::from(service))).map_or(0, |s| s.limits.hold_ms);
         let deadline = self.now + Duration::from_millis(hold);
+        // Where every packet is a question, the flow's next one is another anyhow.
         let due = if once {
             self.asked.insert(key, request);
             self.now + Duration::from_millis(hold / 2)
@@ -178,7 +179,7 @@ impl Agent {
                 share,
                 session: asker,
                 entry,
-                repeated: !once,
+                repeated: false,
                 opens,
                 door,
                 interest: interest.clone(),
