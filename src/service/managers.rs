@@ -311,6 +311,7 @@ fn decisions(
     let mut list = Vec::new();
     for service in &plan.services {
         for (number, share) in service.shares_of(&manager.name) {
+            let service = &*service.of_share(number);
             let decide: Option<Box<dyn Decide>> = match service.kind {
                 Kind::Balance => Balance::new(service).map(|b| Box::new(b) as _),
                 Kind::Nat => Nat::new(service).map(|nat| Box::new(nat.seeded(secret())) as _),

@@ -297,15 +297,12 @@ impl Service {
 }
 
 /// Whether so many managers and entries of theirs are all that a plan has: an entry a cube of each
-/// criterion, for every service that a manager serves.
+/// criterion, for every share of a service.
 fn criteria_are_in(plan: &Plan, managers: usize, entries: u64) -> bool {
-    let served = plan.services.iter().filter(|service| {
-        let mut managers = plan.managers.iter();
-        managers.any(|manager| manager.serves.contains(&service.name))
-    });
-    let wanted: usize = served
-        .flat_map(|service| std::iter::once(&service.forward).chain(&service.reply))
-        .flat_map(|part| &part.criteria)
+    let asks = (plan.services.iter())
+        .flat_map(|service| (0u32..).zip(&service.shares).map(|(n, _)| service.asks(n)));
+    let wanted: usize = asks
+        .flat_map(|(forward, reply)| forward.iter().chain(reply))
         .filter(|criterion| matches!(criterion.action, CriterionAction::Ask { .. }))
         .map(|criterion| criterion.cubes.len())
         .sum();

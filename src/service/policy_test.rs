@@ -42,8 +42,8 @@ pub struct OnSwitch {
 struct Running {
     switch: SwitchHandle,
     seen: Receiver<Seen>,
-    // Stops everything when dropped.
-    _service: Service,
+    /// Stops everything when dropped.
+    service: Service,
 }
 
 impl OnSwitch {
@@ -105,8 +105,22 @@ impl OnSwitch {
         Ok(Running {
             switch,
             seen,
-            _service: service,
+            service,
         })
+    }
+
+    /// The questions that each manager has answered, in the policy's order.
+    fn answered(&self, running: &Running) -> Vec<u64> {
+        let statuses = self
+            .runtime
+            .block_on(running.service.view().manager_statuses());
+        let of = |name: &str| {
+            let manager = statuses.iter().find(|status| status.manager == name);
+            let services = manager.into_iter().flat_map(|status| &status.services);
+            services.map(|s| s.counts.interest_packets).sum()
+        };
+        let managers = &self.compiled.lowered.plan.managers;
+        managers.iter().map(|m| of(&m.name)).collect()
     }
 
     fn try_send(&self, port: u16, frame: &[u8]) -> Result<Fate, Failure> {
@@ -114,6 +128,18 @@ impl OnSwitch {
             .running
             .as_ref()
             .ok_or_else(|| Failure::Failed("the switch did not start".to_owned()))?;
+        let before = self.answered(running);
+        let fate = self.follow(running, port, frame)?;
+        let after = self.answered(running);
+        let managers = (before.iter().zip(&after).enumerate())
+            .filter(|(_, (before, after))| after > before)
+            .map(|(place, _)| place)
+            .collect();
+        Ok(Fate { managers, ..fate })
+    }
+
+    /// What becomes of a frame, but for who was asked about it.
+    fn follow(&self, running: &Running, port: u16, frame: &[u8]) -> Result<Fate, Failure> {
         while running.seen.try_recv().is_ok() {}
         let cpu_port = self.compiled.lowered.plan.cpu_port;
         let before = drops(&running.switch)?;
@@ -147,6 +173,7 @@ impl OnSwitch {
                     };
                     return Ok(Fate {
                         asked,
+                        managers: Vec::new(),
                         counted,
                         end,
                     });
@@ -163,6 +190,7 @@ impl OnSwitch {
                         Some(Way::DroppedBy(service)) => {
                             return Ok(Fate {
                                 asked,
+                                managers: Vec::new(),
                                 counted,
                                 end: End::Dropped(DroppedBy::Service(service)),
                             });
@@ -170,6 +198,7 @@ impl OnSwitch {
                         Some(Way::Dropped) => {
                             return Ok(Fate {
                                 asked,
+                                managers: Vec::new(),
                                 counted,
                                 end: End::Dropped(reason()?),
                             });
@@ -188,6 +217,7 @@ impl OnSwitch {
                     };
                     return Ok(Fate {
                         asked,
+                        managers: Vec::new(),
                         counted,
                         end,
                     });
@@ -364,6 +394,7 @@ impl Target for OnSwitch {
             self.problem = Some(problem);
             Fate {
                 asked: Vec::new(),
+                managers: Vec::new(),
                 counted: Vec::new(),
                 end: End::Dropped(DroppedBy::Unknown),
             }

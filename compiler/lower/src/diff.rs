@@ -380,9 +380,10 @@ impl Listing {
         }
         self.servers(old, new);
         let (a, b) = (old, new);
-        let properties: [(&'static str, String, String); 7] = [
+        let properties: [(&'static str, String, String); 8] = [
             ("fallback", json(&a.fallback), json(&b.fallback)),
             ("managers", managers(a), managers(b)),
+            ("division", division(a), division(b)),
             ("addresses", list(&a.addresses), list(&b.addresses)),
             ("limits", json(&a.limits), json(&b.limits)),
             ("nat", json(&a.nat), json(&b.nat)),
@@ -465,6 +466,29 @@ fn managers(service: &ServicePlan) -> String {
         })
         .collect();
     texts.join(", ")
+}
+
+/// What the parts of a divided service are, by their managers.
+fn division(service: &ServicePlan) -> String {
+    let texts: Vec<String> = (service.shares.iter())
+        .filter_map(|share| {
+            let asks = share.asks.as_ref()?;
+            let entries = |list: &[Criterion]| list.iter().map(|c| c.cubes.len()).sum::<usize>();
+            let outside = (share.outside.as_ref()).map_or(String::new(), |o| {
+                let of: Vec<String> = (o.addresses.iter())
+                    .map(|r| format!("{}..{}", r.first, r.last))
+                    .collect();
+                format!(", {} ports {}-{}", of.join(", "), o.first_port, o.last_port)
+            });
+            let text = share.part.as_deref().unwrap_or_default();
+            Some(format!(
+                "{} where {text} ({} entries{outside})",
+                share.manager,
+                entries(&asks.forward) + entries(&asks.reply)
+            ))
+        })
+        .collect();
+    texts.join("; ")
 }
 
 fn manager_text(manager: &ManagerPlan) -> String {

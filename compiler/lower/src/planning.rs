@@ -3,6 +3,7 @@
 mod division;
 mod gate_plan;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use signalbox_policy::model::{self, Families, FilterVerdict, Policy, ServiceKind};
@@ -126,13 +127,15 @@ fn service(policy: &Policy, service: &model::Service, id: &str) -> Result<Servic
         service,
         id,
     };
-    match &service.kind {
+    let mut plan = match &service.kind {
         ServiceKind::Filter(filter) => tables.filter(filter),
         ServiceKind::Balance(balance) => tables.balance(balance),
         ServiceKind::Gate(gate) => tables.gate(gate),
         ServiceKind::Nat(nat) => tables.nat(nat),
         ServiceKind::Observe(observe) => tables.observe(observe),
-    }
+    }?;
+    plan.shares = division::shares(policy, service.index, &plan);
+    Ok(plan)
 }
 
 /// Plans one service.
@@ -148,7 +151,7 @@ impl Tables<'_> {
     fn filter(self, filter: &model::Filter) -> Result<ServicePlan, LowerError> {
         let table = format!("Cascade.{}.wildcard", self.id);
         let criteria = filter_criteria(self.policy, filter);
-        let forward = part(self.service, criteria, 0, None, &table)?;
+        let forward = part(self.service, criteria, (0, None), &table, 0)?;
         let fallback = match filter.default {
             FilterVerdict::Allow => Fallback::Route,
             FilterVerdict::Deny => Fallback::Drop,
@@ -297,7 +300,7 @@ impl Tables<'_> {
             name: self.service.name.clone(),
             kind,
             stage: self.service.precedence(),
-            shares: division::shares(self.policy, self.service.index),
+            shares: Vec::new(),
             forward,
             reply: None,
             addresses: self.service.addresses(),
@@ -356,13 +359,15 @@ impl Tables<'_> {
         criteria: Vec<Criterion>,
     ) -> Result<PartPlan, LowerError> {
         let fixed = format!("Cascade.{control}.fixed");
+        let reply = criteria_table == "criteria";
+        let divided = division::cubes(self.policy, self.service.index, reply);
         let table = format!("Cascade.{control}.{criteria_table}");
         part(
             self.service,
             criteria,
-            self.fixed_size(),
-            Some(fixed),
+            (self.fixed_size(), Some(fixed)),
             &table,
+            divided,
         )
     }
 }
@@ -406,11 +411,12 @@ fn filter_criteria(policy: &Policy, filter: &model::Filter) -> Vec<Criterion> {
 fn part(
     service: &model::Service,
     criteria: Vec<Criterion>,
-    fixed_size: u32,
-    fixed: Option<String>,
+    (fixed_size, fixed): (u32, Option<String>),
     criteria_table: &str,
+    divided: usize,
 ) -> Result<PartPlan, LowerError> {
     let cubes: usize = criteria.iter().map(|c| c.cubes.len()).sum();
+    let cubes = cubes.max(divided);
     // Twice: criteria change by installing the new ones before the old ones go; and the floor.
     let needed = cubes.saturating_mul(3);
     if needed > CRITERIA_LIMIT {
@@ -492,13 +498,7 @@ fn nat_plan(nat: &model::Nat) -> NatPlan {
                 first_port,
                 last_port,
             } => NatSource::Ports {
-                addresses: addresses
-                    .iter()
-                    .map(|(first, last)| AddressRange {
-                        first: *first,
-                        last: *last,
-                    })
-                    .collect(),
+                addresses: ranges(addresses),
                 first_port: *first_port,
                 last_port: *last_port,
             },
@@ -529,6 +529,14 @@ fn nat_plan(nat: &model::Nat) -> NatPlan {
             model::Inbound::Mapped => Inbound::Mapped,
         },
     }
+}
+
+fn ranges(addresses: &[(IpAddr, IpAddr)]) -> Vec<AddressRange> {
+    let range = |(first, last): &(IpAddr, IpAddr)| AddressRange {
+        first: *first,
+        last: *last,
+    };
+    addresses.iter().map(range).collect()
 }
 
 fn limits(keep: model::Keep, bounds: model::Bounds) -> Limits {

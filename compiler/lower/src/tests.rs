@@ -1,5 +1,6 @@
 //! What lowering must keep to, on small policies made by hand, and the golden files of the examples.
 
+mod division;
 mod gates;
 mod golden;
 mod invariants;
@@ -168,6 +169,7 @@ fn cascade(families: Families) -> Policy {
     policy.managers = vec![Manager {
         name: "lb-1".into(),
         serves: vec![ServiceIndex(1), ServiceIndex(3)],
+        parts: Vec::new(),
         backup: None,
         span: Span::default(),
     }];

@@ -3,6 +3,7 @@
 //! What stands here is consistent: every index is in range, every range was checked, and what this
 //! version cannot do was refused. It says what is wanted, not how a switch is made to do it.
 
+mod division;
 mod gate;
 mod manager;
 mod nat;
@@ -15,6 +16,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use signalbox_proofs::{Cube, Family, Header, PacketKind, Ternary};
 
+pub use division::Part;
+pub(crate) use gate::backwards;
 pub use gate::{
     Allow, DAY, DAYS, GATE_KEEP, Gate, GateBounds, GateTimes, HostPattern, Look, Refuse, When,
 };
@@ -24,6 +27,8 @@ pub use test_case::{Ends, Expect, Send, SendPacket, Step, TestCase, Transport};
 
 /// The number of services a policy may have; the notice bitmap has one bit for each.
 pub const MAX_SERVICES: usize = 32;
+/// The number of parts that a service may be divided into.
+pub const MAX_SHARES: usize = 64;
 /// The number of cubes that one criterion may come to, over both families.
 pub const MAX_CUBES: usize = 1_000;
 /// The number of addresses that the services of a policy may stand for.
@@ -83,11 +88,6 @@ impl Policy {
     /// The service of that name.
     pub fn service_named(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|s| s.name == name)
-    }
-
-    /// The manager that serves a service, if one does.
-    pub fn manager_of(&self, index: ServiceIndex) -> Option<&Manager> {
-        self.managers.iter().find(|m| m.serves.contains(&index))
     }
 
     /// The addresses the agent answers for (ARP, NDP, echo): the ports' own and the services',

@@ -53,6 +53,8 @@ pub struct Failure {
 pub struct Fate {
     /// The services whose managers were asked about it, in order.
     pub asked: Vec<ServiceIndex>,
+    /// The managers that were asked, by their places among the policy's, in order.
+    pub managers: Vec<usize>,
     /// The observe services that counted it.
     pub counted: Vec<ServiceIndex>,
     /// What became of it in the end.

@@ -1,9 +1,11 @@
 //! Who decides for a service: its shares, each with its manager, the one that stands by, and what is the
 //! share's own. It does not know why a service is divided as it is.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{AddressRange, Criterion, ServicePlan};
+use super::{AddressRange, Criterion, NatSource, ServicePlan};
 
 /// A part of what a service decides about, and who decides. A service that is not divided has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub struct SharePlan {
     /// the service asks about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<Asks>,
+    /// The part's condition, for people; absent if the service is not divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// The outside tuples that are its own, of a divided nat service that gives them out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<OutsidePlan>,
@@ -30,6 +35,7 @@ impl SharePlan {
             manager: manager.to_owned(),
             backup: None,
             asks: None,
+            part: None,
             outside: None,
         }
     }
@@ -63,6 +69,23 @@ impl ServicePlan {
         (self.share(number))
             .and_then(|share| share.backup.as_ref())
             .map_or(self.limits.criteria_lease_ms, |backup| backup.after_ms)
+    }
+
+    /// The service as the manager of a share decides for it: with the share's own outside tuples.
+    #[must_use]
+    pub fn of_share(&self, number: u32) -> Cow<'_, Self> {
+        let Some(outside) = self.share(number).and_then(|share| share.outside.clone()) else {
+            return Cow::Borrowed(self);
+        };
+        let mut own = self.clone();
+        if let Some(nat) = &mut own.nat {
+            nat.source = Some(NatSource::Ports {
+                addresses: outside.addresses,
+                first_port: outside.first_port,
+                last_port: outside.last_port,
+            });
+        }
+        Cow::Owned(own)
     }
 
     /// What the manager of a share is asked about, in the forward and in the reply part; with the service's

@@ -102,6 +102,7 @@ impl Checker<'_> {
             managers.push(Manager {
                 name: with.value.clone(),
                 serves: Vec::new(),
+                parts: Vec::new(),
                 backup: None,
                 span: with.span,
             });

@@ -104,6 +104,7 @@ impl Checker<'_> {
                 }
             }
         }
+        self.divisions(&proofs, policy);
         let first_translating = policy.services.iter().find(|s| s.translates());
         if let Some(above) = first_translating {
             for below in policy.services.iter().filter(|s| s.index > above.index) {

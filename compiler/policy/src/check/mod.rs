@@ -8,6 +8,7 @@ mod balance;
 mod clauses;
 mod conflicts;
 mod criteria;
+mod division;
 mod filter;
 mod formula;
 mod gate;
@@ -28,6 +29,7 @@ mod witness;
 
 use std::collections::BTreeSet;
 
+use self::criteria::Scope;
 use crate::Checked;
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, has_errors};
 use crate::lex::TokenKind;
@@ -126,7 +128,11 @@ impl<'a> Checker<'a> {
         let sets = self.sets();
         let pools = self.pools(&network);
         let services = self.services(&network, &sets, &pools);
-        let mut managers = self.managers(&services);
+        let scope = Scope {
+            network: &network,
+            sets: &sets,
+        };
+        let mut managers = self.managers(scope, &pools, &services);
         self.backups(&mut managers);
         let mut policy = Policy {
             name,
@@ -222,18 +228,6 @@ impl<'a> Checker<'a> {
                 format!("`{what}` may be said only once"),
             )
             .related(first, "first said here"),
-        );
-    }
-
-    /// What this version cannot do is refused by name.
-    fn unsupported(&mut self, span: Span, what: &str) {
-        self.report(
-            Diagnostic::error(
-                "unsupported",
-                span,
-                format!("this version cannot do {what}"),
-            )
-            .label("not supported yet"),
         );
     }
 }

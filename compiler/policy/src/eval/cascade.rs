@@ -175,7 +175,11 @@ impl Evaluator<'_> {
         part: Part,
         here: usize,
     ) -> Option<Outcome> {
-        let managed = self.policy.manager_of(service).is_some() && !self.silent.contains(&service);
+        let reply = part == Part::Reply;
+        let managed = (self.policy)
+            .asked_about(service, reply, &way.header())
+            .is_some()
+            && !self.silent.contains(&service);
         if managed {
             // What the manager has answered for goes on to the next stage.
             return (way.answered_at != Some(here))
@@ -311,7 +315,7 @@ impl<'f> Packet<'f> {
     }
 
     /// The packet as criteria see it now.
-    fn header(&self) -> Header {
+    pub(super) fn header(&self) -> Header {
         Header {
             family: self.family(),
             in_port: self.in_port,

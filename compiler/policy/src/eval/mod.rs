@@ -367,6 +367,20 @@ impl<'p> Evaluator<'p> {
             .then(|| (key(&parsed, &parsed.flow), parsed.flow.flags))
     }
 
+    /// The manager that a service asks about a frame, as [`Outcome::ToAgent`] has it, by its place among the
+    /// policy's managers.
+    pub fn asked_about(
+        &self,
+        port: u16,
+        frame: &[u8],
+        service: ServiceIndex,
+        part: Part,
+    ) -> Option<usize> {
+        let packet = Packet::new(frame, parse(frame, self.dual()), port);
+        let reply = part == Part::Reply;
+        self.policy.asked_about(service, reply, &packet.header())
+    }
+
     /// What becomes of a frame that comes in by a port.
     pub fn receive(&self, port: u16, frame: &[u8]) -> Outcome {
         self.receive_counted(port, frame).0

@@ -212,7 +212,7 @@ impl Gate {
 }
 
 /// The packets of the other direction: they come by any port.
-fn backwards(cubes: &[Cube]) -> Vec<Cube> {
+pub(crate) fn backwards(cubes: &[Cube]) -> Vec<Cube> {
     let back = cubes.iter().map(|c| Cube {
         src: c.dst,
         dst: c.src,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ServiceIndex, Span};
+use super::{Part, ServiceIndex, Span};
 
 /// A service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,10 +11,20 @@ pub struct Manager {
     pub name: String,
     /// The services it decides for, ascending; none if it only stands by.
     pub serves: Vec<ServiceIndex>,
+    /// The parts of those that are divided.
+    pub parts: Vec<(ServiceIndex, Part)>,
     /// Who takes its place when it is gone.
     pub backup: Option<Backup>,
     /// Where it stands first.
     pub span: Span,
+}
+
+impl Manager {
+    /// Its part of a service, if that is divided.
+    pub fn part_of(&self, service: ServiceIndex) -> Option<&Part> {
+        let mut parts = self.parts.iter();
+        parts.find(|(of, _)| *of == service).map(|(_, part)| part)
+    }
 }
 
 /// Who takes a manager's place.

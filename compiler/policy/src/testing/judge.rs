@@ -40,10 +40,7 @@ fn holds(policy: &Policy, expect: &Expect, fate: &Fate) -> bool {
             DroppedBy::Pipeline(_) | DroppedBy::Unknown => false,
         },
         (Expect::Interest { service }, _) => fate.asked.contains(service),
-        (Expect::Manager { manager }, _) => policy
-            .managers
-            .get(*manager)
-            .is_some_and(|m| fate.asked.iter().any(|s| m.serves.contains(s))),
+        (Expect::Manager { manager }, _) => fate.managers.contains(manager),
         (Expect::Reply, end) => *end == End::Replied,
         (Expect::Count { service }, _) => fate.counted.contains(service),
         (Expect::Forward { port, from, to }, End::Forwarded { port: by, frame }) => {
@@ -188,8 +185,18 @@ fn describe(policy: &Policy, fate: &Fate, with_source: bool) -> String {
                 .iter()
                 .map(|s| format!("`{}`", service_name(policy, *s)))
                 .collect();
+            let divided = asked.iter().any(|s| policy.shares_of(*s).count() > 1);
+            let who: Vec<String> = (fate.managers.iter())
+                .filter_map(|place| policy.managers.get(*place))
+                .map(|m| format!("`{}`", m.name))
+                .collect();
+            let who = if divided {
+                format!(": {}", who.join(" and "))
+            } else {
+                String::new()
+            };
             format!(
-                "{end}, after the manager of {} was asked",
+                "{end}, after the manager of {} was asked{who}",
                 names.join(" and ")
             )
         }

@@ -29,6 +29,7 @@ impl Target for OnEvaluator<'_> {
 
     fn send(&mut self, port: u16, frame: &[u8]) -> Fate {
         let mut asked: Vec<ServiceIndex> = Vec::new();
+        let mut managers = Vec::new();
         let (mut outcome, mut counted) = self.evaluator.receive_counted(port, frame);
         // Each pass answers one service, and a service is asked once: the loop ends.
         while let Outcome::ToAgent {
@@ -44,6 +45,8 @@ impl Target for OnEvaluator<'_> {
                 break;
             }
             asked.push(service);
+            let manager = self.evaluator.asked_about(port, packet, service, *part);
+            managers.extend(manager);
             let resume = Resume {
                 port,
                 part: *part,
@@ -52,13 +55,14 @@ impl Target for OnEvaluator<'_> {
                 answered: true,
                 dispatch: *dispatch,
             };
-            let decided = self
-                .managers
-                .decide(&mut self.evaluator, service, *part, packet);
+            let decided =
+                self.managers
+                    .decide(&mut self.evaluator, service, manager, *part, packet);
             let fallback = self.policy.service(service).map(Service::fallback);
             if !decided && fallback != Some(Fallback::Route) {
                 return Fate {
                     asked,
+                    managers,
                     counted,
                     end: End::Dropped(DroppedBy::Service(service)),
                 };
@@ -69,6 +73,7 @@ impl Target for OnEvaluator<'_> {
         }
         Fate {
             asked,
+            managers,
             counted,
             end: self.end(outcome),
         }

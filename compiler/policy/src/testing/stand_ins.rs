@@ -1,6 +1,7 @@
 //! Managers that stand in for the real ones when a test runs on the evaluator: they decide at once and
 //! in the plainest way, so that what a test may rely on is what any manager would do.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -37,6 +38,7 @@ impl<'p> StandIns<'p> {
         &mut self,
         evaluator: &mut Evaluator<'_>,
         service: ServiceIndex,
+        manager: Option<usize>,
         part: Part,
         packet: &[u8],
     ) -> bool {
@@ -57,6 +59,7 @@ impl<'p> StandIns<'p> {
                 true
             }
             (Some(ServiceKind::Nat(nat)), Part::Forward) if first => {
+                let nat = &*self.own(service, manager, nat);
                 let to = self.outward(service, nat, flow, packet);
                 to.is_some_and(|to| evaluator.translate(service, part, flow, to))
             }
@@ -65,6 +68,19 @@ impl<'p> StandIns<'p> {
                 to.is_some_and(|to| evaluator.translate(service, part, flow, to))
             }
             _ => false,
+        }
+    }
+
+    /// A nat service with the outside tuples that the manager has.
+    fn own(&self, service: ServiceIndex, manager: Option<usize>, nat: &'p Nat) -> Cow<'p, Nat> {
+        let manager = manager.and_then(|place| self.policy.managers.get(place));
+        let part = manager.and_then(|manager| manager.part_of(service));
+        match part.and_then(|part| part.outside.clone()) {
+            None => Cow::Borrowed(nat),
+            Some(outside) => Cow::Owned(Nat {
+                source: Some(outside),
+                ..nat.clone()
+            }),
         }
     }
 

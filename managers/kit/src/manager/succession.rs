@@ -78,26 +78,29 @@ impl Manager {
             .collect();
         let away = std::mem::take(&mut self.away);
         for (name, share, epoch, decide) in services {
-            let place = (old.iter()).position(|o| {
-                (o.as_ref())
-                    .is_some_and(|(offer, _)| *offer.service == *name && offer.share == share)
-            });
+            let of_it = |same: &dyn Fn(&Offer) -> bool| {
+                (old.iter()).position(|o| {
+                    (o.as_ref()).is_some_and(|(offer, _)| *offer.service == *name && same(offer))
+                })
+            };
+            // A share may have another number in another division.
+            let place = of_it(&|offer| offer.share == share).or_else(|| of_it(&|_| true));
             let before = place.and_then(|at| Some((at, old.get_mut(at)?.take()?)));
             let Some((place, (offer, service))) = before else {
                 self.add((&name, share), epoch, epoch == 0, 1, decide);
                 continue;
             };
             let index = self.services.len();
-            self.add(
-                (&name, share),
-                offer.epoch,
-                offer.learns,
-                offer.version + 1,
-                decide,
-            );
+            let (epoch, learns) = if offer.share == share {
+                (offer.epoch, offer.learns)
+            } else {
+                (epoch, epoch == 0)
+            };
+            self.add((&name, share), epoch, learns, offer.version + 1, decide);
             let service_plan = plan.services.iter().find(|s| s.name == name);
             if let (Some(new), Some(service_plan)) = (self.services.get_mut(index), service_plan) {
-                succeed(new, service, service_plan, plan, self.now);
+                succeed(new, service, &service_plan.of_share(share), plan, self.now);
+                new.memory.number_from(first_number(epoch));
             }
             // What its criteria need may be another thing now.
             if let (Some(offer), Some(service), Some(service_plan)) = (

@@ -257,9 +257,12 @@ impl Agent {
                 })
                 .into_iter()
                 .collect(),
-            Which::Flow(number) => self.store.numbered(service, number),
+            // Managers of one service number their flows each for itself.
+            Which::Flow(number) => (self.store.numbered(service, number).into_iter())
+                .filter(|at| (self.store.get(*at)).is_some_and(|f| f.share() == share))
+                .collect(),
             Which::All => (self.store.iter())
-                .filter(|(_, f)| f.service == service)
+                .filter(|(_, f)| f.share() == share)
                 .map(|(at, _)| at)
                 .collect(),
         };

@@ -240,6 +240,7 @@ impl Agent {
         self.plan_hash = crate::plan_hash(&plan);
         self.plan = plan;
         self.retarget_tunnels();
+        self.move_shares();
         self.drop_strangers();
         (change, done)
     }

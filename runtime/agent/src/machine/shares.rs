@@ -5,8 +5,13 @@
 
 use std::sync::Arc;
 
+use signalbox_lower::plan::{OutsidePlan, ServicePlan, SharePlan};
+
+use super::flow_record::Flow;
 use super::tunnels::Hop;
 use super::{Agent, SessionId};
+use crate::cover::covers_flow;
+use crate::flow::Tuple;
 
 /// A share of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +50,36 @@ pub(super) struct Origin {
     pub hops: Vec<Hop>,
 }
 
+/// The share that a flow belongs to: by its outside tuple where those are divided, since nobody else must
+/// give that out, else by what its first packet is like.
+pub(super) fn home(service: &ServicePlan, flow: &Flow) -> u32 {
+    let has = |share: &SharePlan| {
+        let (forward, reply) = (flow.forward.as_deref(), flow.reply.as_deref());
+        match (&share.outside, reply) {
+            (Some(outside), Some(reply)) => has_outside(outside, &reply.tuple),
+            _ => share
+                .asks
+                .as_ref()
+                .is_none_or(|asks| match (forward, reply) {
+                    (Some(d), _) => covers_flow(&asks.forward, &d.tuple, d.kind),
+                    (None, Some(d)) => covers_flow(&asks.reply, &d.tuple, d.kind),
+                    (None, None) => false,
+                }),
+        }
+    };
+    let found = (0u32..).zip(&service.shares).find(|(_, share)| has(share));
+    found.map_or(0, |(number, _)| number)
+}
+
+/// Whether packets with this tuple come to an outside tuple of a share.
+fn has_outside(outside: &OutsidePlan, comes: &Tuple) -> bool {
+    (outside.first_port..=outside.last_port).contains(&comes.dport)
+        && outside.addresses.iter().any(|range| {
+            range.first.is_ipv4() == comes.dst.is_ipv4()
+                && (range.first..=range.last).contains(&comes.dst)
+        })
+}
+
 impl Agent {
     pub(super) fn tenure(&self, share: Share) -> Option<&Tenure> {
         let service = self.services.get(usize::from(share.service))?;
@@ -61,6 +96,20 @@ impl Agent {
         let service = self.services.get(usize::from(share.service))?;
         let own = service.shares.get(&share.number).and_then(|t| t.holder);
         own.or_else(|| service.shares.values().find_map(|t| t.holder))
+    }
+
+    /// Gives each flow to the share that has flows like it by the plan in force: what becomes of it is told to
+    /// whoever serves that, and its packets are asked about there.
+    pub(super) fn move_shares(&mut self) {
+        let plan = self.plan.clone();
+        for at in self.store.refs() {
+            let Some(flow) = self.store.get_mut(at) else {
+                continue;
+            };
+            if let Some(service) = plan.services.get(usize::from(flow.service)) {
+                flow.share = home(service, flow);
+            }
+        }
     }
 
     pub(super) fn session_of(&self, manager: &str) -> Option<SessionId> {

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::flow_record::{Act, Cookie, Direction, Flow, Moment, Phase, Progress, Terms};
 use super::install::hop_of;
 use super::limits::watches_answers;
+use super::shares::home;
 use super::slots::Slots;
 use super::writer::Token;
 use super::{Agent, Found, Link, Output, WriteError};
@@ -255,7 +256,8 @@ impl Agent {
         cells: &FxHashMap<Cell, Totals>,
     ) {
         let service = forward.key.service;
-        let Some(plan) = self.plan.services.get(usize::from(service)) else {
+        let plan = self.plan.clone();
+        let Some(plan) = plan.services.get(usize::from(service)) else {
             return;
         };
         let limits = &plan.limits;
@@ -297,7 +299,7 @@ impl Agent {
             Box::new(d)
         };
         let now = Moment::from(self.now);
-        let flow = Flow {
+        let mut flow = Flow {
             number: 0,
             forward: Some(direction(forward)),
             reply: reply.map(direction),
@@ -319,6 +321,7 @@ impl Agent {
             reset: false,
             in_rest: false,
         };
+        flow.share = home(plan, &flow);
         let parts: Vec<Part> = flow.parts().collect();
         let hops: Vec<_> = flow.directions().filter_map(|d| hop_of(&d.act)).collect();
         if self.store.insert(flow).is_some() {

@@ -436,7 +436,7 @@ impl Agent {
         const PIECE: usize = 256;
         let mut list = Vec::new();
         for (_, flow) in self.store.iter() {
-            if flow.service != share.service
+            if flow.share() != share
                 || matches!(flow.phase, Phase::Ending { .. } | Phase::Draining { .. })
             {
                 continue;

@@ -3,6 +3,7 @@
 use signalbox_policy::diagnostic::Severity;
 use signalbox_policy::render::{Format, render};
 
+mod division;
 mod follow_ups;
 mod gate;
 mod gate_place;

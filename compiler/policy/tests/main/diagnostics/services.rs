@@ -310,10 +310,6 @@ fn managers_serve_what_needs_one() {
         &["error no-manager web-lb", "error unknown-name web-bl"],
     );
     check(
-        &with("managers { m serves web-lb where ip.src in 0.0.0.0/1 }"),
-        &["error unsupported ip.src in 0.0.0.0/1"],
-    );
-    check(
         &with("managers { m serves web-lb\n n serves web-lb }"),
         &["error served-twice web-lb"],
     );

@@ -212,6 +212,131 @@ fn a7_5_no_manager_gets_criteria_of_anothers_share() {
     assert!(w.switch.criteria.is_empty(), "a denial has no effect");
 }
 
+/// A manager decides about a client's new flow.
+fn decide(w: &mut World, who: (SessionId, u32, u64), host: u8, number: u64) -> Tuple {
+    let flow = syn(w, host, 1000);
+    let request = interests(w)[0].request;
+    let body = ManagerBody::Verdict(Verdict {
+        request,
+        decision: Decision::Resume,
+        affinities: balanced(flow, number, SERVER),
+    });
+    let (session, share, epoch) = who;
+    say_of(w, session, share, epoch, body);
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+    w.said.clear();
+    flow
+}
+
+/// lb-1 alone has decided about a flow of an even and one of an odd client, and is divided then. Both managers
+/// have the new plan and their criteria in.
+fn redivided() -> (World, [Tuple; 2]) {
+    let mut w = served();
+    let flows = [8, 9].map(|host| decide(&mut w, (LB, 0, 1), host, u64::from(host)));
+    let plan = halves();
+    w.apply(plan.clone());
+    w.said.clear();
+    for (session, manager, share) in [(3, "lb-1", 0), (4, "lb-2", 1)] {
+        w.feed(Input::SessionOpened(session));
+        say(&mut w, session, 0, claim(manager, share, 1, false));
+        say_of(&mut w, session, share, 1, half(&plan, share));
+    }
+    assert_eq!(denials(&w), []);
+    w.said.clear();
+    (w, flows)
+}
+
+fn listed(w: &mut World, session: SessionId, share: u32) -> Vec<Tuple> {
+    w.said.clear();
+    let body = ManagerBody::ListAffinities { request: 3 };
+    say_of(w, session, share, 1, body);
+    let lists = w.said.iter().filter_map(|(_, m)| match &m.body {
+        AgentBody::Affinities { list, .. } => Some(list),
+        _ => None,
+    });
+    let forward = lists.flatten().filter(|a| a.affinity.part == Part::Forward);
+    forward.map(|a| a.affinity.tuple).collect()
+}
+
+#[test]
+fn a7_3_a_division_leaves_flows_alone_and_moves_new_ones() {
+    let (mut w, flows) = redivided();
+    for flow in flows {
+        w.receive(1, &tcp(1, &flow, flags::ACK, b"x"));
+        assert_eq!(w.take_left(), [(2, to_server(flow))], "{flow}");
+    }
+    assert_eq!(asked(&w), []);
+    syn(&mut w, 8, 1001);
+    syn(&mut w, 9, 1001);
+    assert_eq!(asked(&w), [(3, 0, 1), (4, 1, 1)]);
+}
+
+#[test]
+fn a7_4_what_becomes_of_a_flow_is_told_to_whoever_has_flows_like_it_now() {
+    let (mut w, flows) = redivided();
+    assert_eq!(listed(&mut w, 3, 0), [flows[0]]);
+    assert_eq!(listed(&mut w, 4, 1), [flows[1]]);
+    w.said.clear();
+    for flow in flows {
+        w.receive(1, &tcp(1, &flow, flags::RST, b""));
+    }
+    w.advance(S);
+    let told: Vec<(SessionId, u32)> = (w.said.iter())
+        .filter(|(_, m)| matches!(m.body, AgentBody::Report(_)))
+        .map(|(session, m)| (*session, m.share))
+        .collect();
+    assert_eq!(told, [(3, 0), (4, 1)]);
+}
+
+#[test]
+fn a7_4_a_division_that_is_taken_back_leaves_no_flow_without_a_manager() {
+    let (mut w, flows) = redivided();
+    w.apply(plan());
+    w.feed(Input::SessionOpened(5));
+    say(&mut w, 5, 0, claim("lb-1", 0, 1, false));
+    assert_eq!(listed(&mut w, 5, 0), flows);
+}
+
+#[test]
+fn a7_5_what_a_manager_asked_about_before_a_division_it_is_asked_no_more() {
+    let mut w = served();
+    w.apply(halves());
+    w.said.clear();
+    // Nobody has come back: the floor has it, and not the former criteria.
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), []);
+    assert!(w.switch.criteria.is_empty());
+}
+
+#[test]
+fn a7_5_a_manager_ends_no_flow_of_anothers_share() {
+    let mut w = divided();
+    // Each numbers its flows for itself.
+    let even = decide(&mut w, (LB, 0, 1), 8, 1);
+    let odd = decide(&mut w, (OTHER, 1, 7), 9, 1);
+    for which in [Which::Flow(1), Which::All] {
+        say_of(&mut w, LB, 0, 1, ManagerBody::Delete { request: 1, which });
+        w.advance(S);
+        let left: Vec<Tuple> = w.agent.flows().iter().map(|f| f.flow).collect();
+        assert!(left.contains(&odd) && !left.contains(&even), "{left:?}");
+    }
+}
+
+// A7.4
+#[test]
+fn a_flow_that_an_agent_finds_on_its_switch_belongs_to_its_share() {
+    let (w, flows) = redivided();
+    let mut later = World::down(halves(), Target::switch());
+    later.switch = w.switch.clone();
+    later.switch_up();
+    for (session, manager, share) in [(3, "lb-1", 0), (4, "lb-2", 1)] {
+        later.feed(Input::SessionOpened(session));
+        say(&mut later, session, 0, claim(manager, share, 1, false));
+        let found = listed(&mut later, session, share);
+        assert_eq!(found, [flows[share as usize]]);
+    }
+}
+
 #[test]
 fn shares_without_end_are_denied() {
     let mut w = served();
