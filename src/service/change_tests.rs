@@ -1,6 +1,8 @@
 //! Another program under a running cascade of observe, balance and nat, with a real switch: what is established
 //! goes on, and nothing is forgotten or counted twice.
 
+mod division;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -70,6 +72,24 @@ struct Site {
 }
 
 impl Site {
+    fn at(switch: SwitchHandle) -> Self {
+        let (tell, left) = channel();
+        for number in [1, 2] {
+            let tell = tell.clone();
+            let port = MemoryPort::new(move |frame: &[u8]| {
+                let _ = tell.send(frame.to_vec());
+            });
+            switch.add_port(number, Box::new(port)).unwrap();
+        }
+        Self {
+            switch,
+            left,
+            sent: 0,
+            arrived: BTreeMap::new(),
+            outside: BTreeMap::new(),
+        }
+    }
+
     fn send(&mut self, way: Way) {
         let n = u16::from(way.1);
         let outside = self.outside.get(&way.1).copied().unwrap_or(0);
@@ -199,22 +219,7 @@ fn another_program_under_a_running_cascade_loses_no_affinity_tuple_or_count() {
             .await
             .unwrap()
     });
-    let switch = service.view().switch().cloned().unwrap();
-    let (tell, left) = channel();
-    for number in [1, 2] {
-        let tell = tell.clone();
-        let port = MemoryPort::new(move |frame: &[u8]| {
-            let _ = tell.send(frame.to_vec());
-        });
-        switch.add_port(number, Box::new(port)).unwrap();
-    }
-    let mut site = Site {
-        switch,
-        left,
-        sent: 0,
-        arrived: BTreeMap::new(),
-        outside: BTreeMap::new(),
-    };
+    let mut site = Site::at(service.view().switch().cloned().unwrap());
     let flows = || runtime.block_on(async { service.view().agent().flows().await.unwrap() });
     let interests = || {
         let status = async { service.view().agent().status(false).await.unwrap() };

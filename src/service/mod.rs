@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use signalbox_agent::channel::AgentChannel;
 use signalbox_agent::grpc;
 use signalbox_agent::shell::{self as agent_shell, AgentError};
-use signalbox_lower::plan::{CriterionAction, Plan};
+use signalbox_lower::plan::{Criterion, Plan};
 use signalbox_observe::Reports;
 use signalbox_switch::ports::Port;
 use tokio::sync::mpsc;
@@ -297,14 +297,19 @@ impl Service {
 }
 
 /// Whether so many managers and entries of theirs are all that a plan has: an entry a cube of each
-/// criterion, for every share of a service.
+/// criterion, for every share of a service, and as many of who stands by for it.
 fn criteria_are_in(plan: &Plan, managers: usize, entries: u64) -> bool {
-    let asks = (plan.services.iter())
-        .flat_map(|service| (0u32..).zip(&service.shares).map(|(n, _)| service.asks(n)));
-    let wanted: usize = asks
-        .flat_map(|(forward, reply)| forward.iter().chain(reply))
-        .filter(|criterion| matches!(criterion.action, CriterionAction::Ask { .. }))
-        .map(|criterion| criterion.cubes.len())
+    let of = |criteria: &[Criterion]| -> usize {
+        let asking = criteria.iter().filter(|criterion| !criterion.is_static());
+        asking.map(|criterion| criterion.cubes.len()).sum()
+    };
+    let shares = (plan.services.iter())
+        .flat_map(|service| (0u32..).zip(&service.shares).map(move |of| (service, of)));
+    let wanted: usize = shares
+        .map(|(service, (number, share))| {
+            let (forward, reply) = service.asks(number);
+            (of(forward) + of(reply)) * (1 + usize::from(share.backup.is_some()))
+        })
         .sum();
     managers == plan.managers.len() && entries >= wanted as u64
 }

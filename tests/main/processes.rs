@@ -1,5 +1,6 @@
 //! Agent and managers as processes of their own, and policies that are changed while they run.
 
+mod division;
 mod failover;
 mod place;
 

@@ -15,6 +15,7 @@ use signalbox_manager::{Counts, Input, Manager, Output};
 use crate::Balance;
 
 mod death;
+mod division;
 mod endpoints;
 mod failover;
 mod need_to_know;

@@ -79,6 +79,12 @@ pub enum Output {
 pub struct ServiceStatus {
     /// Its name.
     pub service: String,
+    /// The number of the share, if the service is divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<u32>,
+    /// What the share is, in the policy's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// This manager's epoch for it.
     pub epoch: u64,
     /// Whether it only stands by for another manager, which decides.
@@ -268,8 +274,11 @@ impl Manager {
                 .filter_map(|w| w.session.agent().map(ToString::to_string))
                 .collect(),
             services: (self.services.iter().zip(&self.offers))
-                .map(|(s, offer)| ServiceStatus {
+                .map(|(s, offer)| (s, offer, self.part(offer)))
+                .map(|(s, offer, part)| ServiceStatus {
                     service: offer.service.to_string(),
+                    share: part.as_ref().map(|_| offer.share),
+                    part,
                     epoch: offer.epoch,
                     stands_by: offer.stands_by,
                     flows: s.memory.len(),
@@ -280,6 +289,13 @@ impl Manager {
                 })
                 .collect(),
         }
+    }
+
+    /// What a share is, if its service is divided.
+    fn part(&self, offer: &Offer) -> Option<String> {
+        let mut services = self.plan.services.iter();
+        let service = services.find(|s| s.name == *offer.service)?;
+        service.share(offer.share)?.part.clone()
     }
 
     /// The agent through which checks go: the first one that is there.

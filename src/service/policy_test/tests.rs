@@ -108,6 +108,40 @@ fn a_packet_that_the_agent_keeps_was_dropped_by_no_service() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
+// A7.1, A7.6, A7.7
+#[test]
+fn of_two_managers_the_one_whose_part_it_is_is_asked_on_the_switch_as_on_the_evaluator() {
+    let policy = include_str!("../../../examples/divided.policy");
+    let policy = signalbox_policy::check(policy, "divided.policy")
+        .policy
+        .unwrap();
+    let mut target = OnSwitch::new(prepared(&policy)).unwrap();
+    for results in [run(&policy), run_on(&policy, &mut target)] {
+        assert_eq!(results.len(), policy.tests.len());
+        for test in results {
+            assert!(test.passed(), "{}: {:?}", test.name, test.failures);
+        }
+    }
+    assert!(target.problem().is_none());
+}
+
+// A7.1
+#[test]
+fn a_test_says_which_manager_was_asked() {
+    let network = NETWORK.replace(
+        "lb-1 serves web-lb",
+        "lb-1 serves web-lb where ip.src in 0.0.0.0/1; lb-2 serves web-lb where ip.src in 128.0.0.0/1",
+    );
+    let steps = "send tcp syn 203.0.113.9:1 -> 203.0.113.80:443 on clients\nexpect manager lb-1";
+    let found = failures_in(&network, "", steps);
+    assert_eq!(
+        found,
+        [
+            "expected manager `lb-1` to be asked, but it left on port `rack-a` to 10.0.1.10:8080, after the manager of `web-lb` was asked: `lb-2`"
+        ]
+    );
+}
+
 /// Three networks of both families.
 const OFFICE: &str = "
 network {

@@ -119,6 +119,7 @@ pages! {
     the_nat_example_shows_what_its_page_says: "nat", "ping";
     the_gate_example_shows_what_its_page_says: "gate", "openssl";
     the_observe_example_shows_what_its_page_says: "observe";
+    the_divided_example_shows_what_its_page_says: "divided";
     the_cascade_example_shows_what_its_page_says: "cascade", "dig", "dnsmasq";
 }
 

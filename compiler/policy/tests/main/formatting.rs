@@ -344,3 +344,11 @@ proptest! {
         let _ = check(&cut, "t.policy");
     }
 }
+
+#[test]
+fn parts_of_services_and_backups_are_formatted_as_they_are_read() {
+    becomes(
+        "managers{a  serves s where ip.src in 0.0.0.0/1\n b serves s,t where not(ip.src in 0.0.0.0/1)\nbackup a with b  after 1500ms replicate sync}",
+        "managers {\n  a serves s where ip.src in 0.0.0.0/1\n  b serves s, t where not (ip.src in 0.0.0.0/1)\n  backup a with b after 1500ms replicate sync\n}\n",
+    );
+}

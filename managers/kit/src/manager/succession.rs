@@ -83,8 +83,15 @@ impl Manager {
                     (o.as_ref()).is_some_and(|(offer, _)| *offer.service == *name && same(offer))
                 })
             };
-            // A share may have another number in another division.
-            let place = of_it(&|offer| offer.share == share).or_else(|| of_it(&|_| true));
+            let backs = |share: u32| {
+                (plan.services.iter())
+                    .find(|s| s.name == name)
+                    .and_then(|s| s.share(share))
+                    .is_some_and(|share| share.is_backup(&self.name))
+            };
+            // The share that it decides for may have another number in another division.
+            let own = |offer: &Offer| !offer.backup && !backs(share);
+            let place = of_it(&|offer| offer.share == share).or_else(|| of_it(&own));
             let before = place.and_then(|at| Some((at, old.get_mut(at)?.take()?)));
             let Some((place, (offer, service))) = before else {
                 self.add((&name, share), epoch, epoch == 0, 1, decide);

@@ -1,0 +1,154 @@
+//! A service that two managers share, and its division while they run.
+
+use std::collections::BTreeMap;
+
+use signalbox_lower::plan::{Asks, ManagerPlan, MaskedAddr, SharePlan};
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// lb-1 has the clients with an even address, lb-2 those with an odd one.
+fn halves() -> Plan {
+    let mut plan = plan();
+    plan.managers.push(ManagerPlan {
+        name: "lb-2".into(),
+        serves: vec!["web-lb".into()],
+        backs: Vec::new(),
+    });
+    let service = &plan.services[0];
+    let of = |odd: u8| {
+        let client = Some(MaskedAddr {
+            value: IpAddr::from([0, 0, 0, odd]),
+            mask: IpAddr::from([0, 0, 0, 1]),
+        });
+        let mut asks = Asks {
+            forward: service.forward.criteria.clone(),
+            reply: service.reply.as_ref().unwrap().criteria.clone(),
+        };
+        for cube in asks.forward.iter_mut().flat_map(|c| &mut c.cubes) {
+            cube.src = client;
+        }
+        for cube in asks.reply.iter_mut().flat_map(|c| &mut c.cubes) {
+            cube.dst = client;
+        }
+        Some(asks)
+    };
+    let shares = [("lb-1", of(0)), ("lb-2", of(1))].map(|(manager, asks)| SharePlan {
+        asks,
+        ..SharePlan::whole(manager)
+    });
+    plan.services[0].shares = shares.to_vec();
+    plan
+}
+
+fn served(plan: &Plan, share: u32, epoch: u64) -> Vec<signalbox_manager::Served> {
+    let balance = Balance::new(&plan.services[0]).unwrap();
+    vec![("web-lb".into(), share, epoch, Box::new(balance))]
+}
+
+fn sharing(plan: &Plan) -> Manager {
+    Manager::new("lb-2", plan, served(plan, 1, 0))
+}
+
+/// Both managers, each with sessions to two agents.
+fn divided() -> Net {
+    let plan = halves();
+    let mut net = calm(&plan, 2);
+    net.start(sharing(&plan), Faults::none());
+    net.advance(5 * MS);
+    net
+}
+
+/// Questions that each manager has answered.
+fn asked(net: &Net) -> [u64; 2] {
+    [0, 1].map(|m| net.counts(m).interest_packets)
+}
+
+#[test]
+fn a7_1_each_flow_is_asked_about_with_one_manager_at_whichever_agent() {
+    let mut net = divided();
+    let mut servers = BTreeMap::new();
+    for n in 0..40u16 {
+        let flow = client(n as u8, 2000 + n);
+        let before = asked(&net);
+        let server = net.send(usize::from(n) % 2, &flow, flags::SYN).unwrap();
+        servers.insert(flow, server);
+        let mut wanted = before;
+        wanted[usize::from(n) % 2] += 1;
+        assert_eq!(asked(&net), wanted, "{flow}");
+    }
+    assert_eq!(
+        [0, 1].map(|m| (net.live(m), net.counts(m).decided)),
+        [(20, 20); 2]
+    );
+    // Nor is either asked about packets of the flows, from whichever side.
+    let before = asked(&net);
+    for (flow, server) in servers {
+        let agent = usize::from(flow.sport) % 2;
+        assert_eq!(net.send(agent, &flow, flags::ACK), Some(server));
+    }
+    assert_eq!(asked(&net), before);
+}
+
+#[test]
+fn a7_6_a_reply_that_no_agent_knows_is_asked_about_with_the_clients_manager() {
+    let mut net = divided();
+    for (host, manager) in [(8, 0), (9, 1)] {
+        let flow = client(host, 3000);
+        let server = net.send(0, &flow, flags::SYN).unwrap();
+        // The client's flow goes on at the other agent, and the server answers there first.
+        let back = Tuple {
+            src: server,
+            dst: flow.src,
+            sport: 8080,
+            dport: flow.sport,
+            ..flow
+        };
+        let before = asked(&net);
+        net.agents[1].receive(2, &tcp(2, &back, flags::ACK, b""));
+        net.settle();
+        let mut wanted = before;
+        wanted[manager] += 1;
+        assert_eq!(asked(&net), wanted);
+        let left = net.agents[1].take_left();
+        assert_eq!(
+            left.first().map(|(_, t)| t.src),
+            Some(flow.dst),
+            "it is translated back"
+        );
+    }
+}
+
+#[test]
+fn a7_4_a_manager_that_gets_a_part_answers_for_its_flows_with_what_was_decided() {
+    let mut net = calm(&plan(), 2);
+    let flows: Vec<(Tuple, IpAddr)> = (0..20u16)
+        .map(|n| client(n as u8, 2000 + n))
+        .map(|flow| (flow, net.send(0, &flow, flags::SYN).unwrap()))
+        .collect();
+    let new = halves();
+    for agent in &mut net.agents {
+        agent.apply(new.clone());
+        agent.said.clear();
+    }
+    net.managers[0].replan(net.now, &new, served(&new, 0, 0));
+    for agent in [0, 1] {
+        net.mend(agent, 0);
+    }
+    net.start(sharing(&new), Faults::none());
+    net.advance(10 * MS);
+    assert_eq!([0, 1].map(|m| net.live(m)), [10, 10]);
+    // In mid-flow at the other agent, which has never seen them.
+    for (flow, server) in flows {
+        assert_eq!(net.send(1, &flow, flags::ACK), Some(server), "{flow}");
+    }
+    assert_eq!(
+        [0, 1].map(|m| net.counts(m).decided),
+        [20, 0],
+        "nothing is decided again"
+    );
+    // Both agents tell of their end.
+    net.advance(Duration::from_secs(16));
+    assert_eq!([0, 1].map(|m| net.live(m)), [0, 0]);
+}
