@@ -149,22 +149,14 @@ fn outside_tuples_and_what_comes_to_them_are_divided_with_the_parts() {
 // A9.1
 #[test]
 fn a_backup_is_in_the_share_and_in_its_managers_list() {
-    let managers =
-        format!("{HALVES}\nbackup a with b after 1500ms replicate sync\nbackup b with spare");
+    let managers = format!("{HALVES}\nbackup a with b after 1500ms\nbackup b with spare");
     let plan = plan(BALANCE, &managers);
     let backups: Vec<_> = (plan.services[0].shares.iter())
-        .map(|s| {
-            s.backup
-                .clone()
-                .map(|b| (b.manager, b.after_ms, b.replicate))
-        })
+        .map(|s| s.backup.clone().map(|b| (b.manager, b.after_ms)))
         .collect();
     assert_eq!(
         backups,
-        [
-            Some(("b".into(), 1_500, Some(crate::plan::Replicate::Sync))),
-            Some(("spare".into(), 3_000, None))
-        ]
+        [Some(("b".into(), 1_500)), Some(("spare".into(), 3_000))]
     );
     let list: Vec<_> = (plan.managers.iter())
         .map(|m| (m.name.as_str(), m.serves.len(), m.backs.len()))

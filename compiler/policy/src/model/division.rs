@@ -151,7 +151,7 @@ impl Nat {
             return Some((0..parts).map(of).collect());
         }
         let ports = u128::from(*last_port) - u128::from(*first_port) + 1;
-        let each = ports / parts & !1;
+        let each = (ports / parts) & !1;
         if each == 0 {
             return Some(Vec::new());
         }

@@ -105,6 +105,9 @@ fn a7_6_a_reply_that_no_agent_knows_is_asked_about_with_the_clients_manager() {
             dport: flow.sport,
             ..flow
         };
+        net.agents[1]
+            .hosts
+            .extend([(flow.src, [4, 0, 0, 1, 1, host])]);
         let before = asked(&net);
         net.agents[1].receive(2, &tcp(2, &back, flags::ACK, b""));
         net.settle();
