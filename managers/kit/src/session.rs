@@ -35,6 +35,8 @@ pub struct Offer {
     pub learns: bool,
     /// Whether the share is another manager's, and this one is its backup.
     pub backup: bool,
+    /// Whether the share has a manager and a backup, of which this one is either.
+    pub paired: bool,
     /// Whether the other one decides for it, as far as this one has heard.
     pub stands_by: bool,
     /// The criteria's version; above 0.
@@ -43,6 +45,18 @@ pub struct Offer {
     pub criteria: Vec<Criterion>,
     /// From one heartbeat to the next.
     pub beat: Duration,
+}
+
+impl Offer {
+    /// The epoch under which this manager takes the share over from `told`. A manager and its backup that do not
+    /// hear of each other must not take the same one, which nobody would deny to either: the manager's own
+    /// are odd, its backup's even.
+    #[must_use]
+    pub fn epoch_after(&self, told: u64) -> u64 {
+        let next = told.saturating_add(1);
+        let odd = next % 2 == 1;
+        next.saturating_add(u64::from(self.paired && odd == self.backup))
+    }
 }
 
 /// What a message to a session has brought, besides what the manager looks at itself.
@@ -335,6 +349,7 @@ mod tests {
             epoch: 1,
             learns: false,
             backup: false,
+            paired: false,
             stands_by: false,
             version: 1,
             criteria: Vec::new(),

@@ -203,6 +203,32 @@ fn a9_5_around_its_end_each_packet_is_decided_by_one_manager() {
 }
 
 #[test]
+fn a9_9_a_backup_that_slept_while_the_first_one_came_back_takes_another_epoch_than_it_has() {
+    let (mut net, plan) = two(2);
+    net.hung.insert(1);
+    let out = net.managers[0].farewell(net.now);
+    net.carry(0, out);
+    net.settle();
+    net.stop(0);
+    // The backup will hear of this question when it is long over.
+    assert_eq!(net.send(0, &client(9, 2000), flags::SYN), None);
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(10 * MS);
+    net.hung.remove(&1);
+    net.settle();
+    let (_, first) = standing(&net, 2);
+    assert_eq!(standing(&net, 1), (true, first), "its own was denied");
+    let flow = client(9, 2001);
+    let server = net.send(0, &flow, flags::SYN);
+    assert!(server.is_some());
+    assert_eq!(
+        net.send(1, &flow, flags::ACK),
+        server,
+        "one decides for both"
+    );
+}
+
+#[test]
 fn a9_9_two_that_reach_different_agents_raise_epochs_ever_more_seldom() {
     let (mut net, plan) = two(2);
     net.cut(1, 0);

@@ -109,7 +109,7 @@ impl Manager {
         self.take(index, over, "another manager had it");
     }
 
-    /// Decides for a share from now on, under the epoch after `told`.
+    /// Decides for a share from now on, under its next epoch after `told`.
     fn take(&mut self, index: usize, told: u64, why: &str) {
         let now = self.now;
         let (Some(offer), Some(service)) =
@@ -117,7 +117,7 @@ impl Manager {
         else {
             return;
         };
-        offer.epoch = told.max(offer.epoch).saturating_add(1);
+        offer.epoch = offer.epoch_after(told.max(offer.epoch));
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
         service.passing.lists_until = Some(now + LISTS);

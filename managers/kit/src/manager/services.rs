@@ -41,6 +41,7 @@ impl Manager {
         };
         let name: Arc<str> = service.into();
         let backup = (s.share(share)).is_some_and(|share| share.is_backup(&self.name));
+        let paired = (s.share(share)).is_some_and(|share| share.backup.is_some());
         let lease = s.lease_ms(share);
         let index = self.services.len();
         self.by_name.insert((name.clone(), share), index);
@@ -50,6 +51,7 @@ impl Manager {
             epoch,
             learns,
             backup,
+            paired,
             stands_by: backup,
             version,
             criteria: criteria_of(s, share, &*decide, backup),

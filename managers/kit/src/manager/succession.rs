@@ -41,7 +41,7 @@ impl Manager {
             else {
                 return;
             };
-            offer.epoch = told.saturating_add(1);
+            offer.epoch = offer.epoch_after(told);
             if told > 0
                 && let Some(proxy) = service.decide.proxy()
             {
