@@ -1,0 +1,276 @@
+//! The hosts: clients of the balance service, and hosts inside whose flows the nat service translates.
+//!
+//! They see only packets. A flow's server, or outside tuple, is where its SYN was last seen to go; what leaves a
+//! switch and contradicts that is a broken promise.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use signalbox_agent::flow::Tuple;
+use signalbox_agent::testing::{SERVICE, flags};
+
+/// Where a flow is in its life, as its ends see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its opener has not been answered.
+    Opening,
+    /// It has.
+    Established,
+    /// It is over.
+    Over,
+}
+
+/// A flow of a host.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// From inside.
+    pub nat: bool,
+    /// As its opener sends it.
+    pub tuple: Tuple,
+    /// The agent that its packets come to.
+    pub agent: usize,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its server, or its outside address and port.
+    pub to: Option<(IpAddr, u16)>,
+}
+
+/// A packet that a host sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    /// The agent that it comes to.
+    pub agent: usize,
+    /// The port that it comes in on.
+    pub port: u16,
+    /// Its tuple.
+    pub tuple: Tuple,
+    /// Its TCP flags.
+    pub flags: u8,
+}
+
+/// A promise that a packet has broken: the statement, and how.
+pub type Broken = (&'static str, String);
+
+/// All hosts' flows, by number.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// The flows.
+    pub flows: BTreeMap<usize, Flow>,
+}
+
+const REMOTE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
+const CLIENT_PORTS: u16 = 2_000;
+const REMOTE_PORTS: u16 = 1_000;
+
+fn is_inside(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(a) if a.octets()[0] == 10)
+}
+
+/// The port that a host is behind.
+fn port_of(host: IpAddr) -> u16 {
+    match host {
+        IpAddr::V4(a) if a.octets()[..3] == [10, 0, 1] => 2,
+        IpAddr::V4(a) if a.octets()[..3] == [10, 0, 2] => 3,
+        _ => 1,
+    }
+}
+
+/// The tuple of a flow's number. Two neighbouring flows from inside share their inside port.
+fn tuple(number: usize, nat: bool) -> Tuple {
+    let n = number as u16;
+    if !nat {
+        return Tuple {
+            src: REMOTE,
+            dst: SERVICE.into(),
+            proto: 6,
+            sport: CLIENT_PORTS + n,
+            dport: 443,
+        };
+    }
+    let hosts = [[10, 0, 1, 10], [10, 0, 2, 10], [10, 0, 2, 11]];
+    Tuple {
+        src: hosts[number / 2 % hosts.len()].into(),
+        dst: REMOTE,
+        proto: 6,
+        sport: 40_000 + n / 2,
+        dport: REMOTE_PORTS + n,
+    }
+}
+
+impl Flow {
+    /// Its opener sends.
+    fn opener(&self, flags: u8) -> Packet {
+        Packet {
+            agent: self.agent,
+            port: port_of(self.tuple.src),
+            tuple: self.tuple,
+            flags,
+        }
+    }
+
+    /// The other end sends, if it has heard of it.
+    fn other(&self, flags: u8) -> Option<Packet> {
+        let (address, port) = self.to?;
+        let back = self.tuple.reversed();
+        let tuple = match self.nat {
+            true => Tuple {
+                dst: address,
+                dport: port,
+                ..back
+            },
+            false => Tuple {
+                src: address,
+                sport: port,
+                ..back
+            },
+        };
+        Some(Packet {
+            agent: self.agent,
+            port: port_of(tuple.src),
+            tuple,
+            flags,
+        })
+    }
+}
+
+impl Hosts {
+    /// A new flow, or the same ends again after one that is over.
+    pub fn open(&mut self, number: usize, agent: usize, nat: bool) -> Packet {
+        let flow = self.flows.entry(number).or_insert(Flow {
+            nat,
+            tuple: tuple(number, nat),
+            agent,
+            phase: Phase::Opening,
+            to: None,
+        });
+        flow.opener(flags::SYN)
+    }
+
+    /// The opener's next packet.
+    #[must_use]
+    pub fn send(&self, number: usize) -> Option<Packet> {
+        let flow = self.flows.get(&number)?;
+        match flow.phase {
+            Phase::Opening => Some(flow.opener(flags::SYN)),
+            Phase::Established => Some(flow.opener(flags::ACK)),
+            Phase::Over => None,
+        }
+    }
+
+    /// The other end's next packet.
+    #[must_use]
+    pub fn answer(&self, number: usize) -> Option<Packet> {
+        let flow = self.flows.get(&number)?;
+        match flow.phase {
+            Phase::Opening => flow.other(flags::SYN | flags::ACK),
+            Phase::Established => flow.other(flags::ACK),
+            Phase::Over => None,
+        }
+    }
+
+    /// The last packets of a flow.
+    pub fn end(&mut self, number: usize, reset: bool) -> Vec<Packet> {
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return Vec::new();
+        };
+        if flow.phase == Phase::Over {
+            return Vec::new();
+        }
+        flow.phase = Phase::Over;
+        if reset {
+            return vec![flow.opener(flags::RST)];
+        }
+        let fin = flags::FIN | flags::ACK;
+        (flow.other(fin).into_iter())
+            .chain([flow.opener(fin)])
+            .collect()
+    }
+
+    /// An established flow's packets come to another agent from now on.
+    pub fn go(&mut self, number: usize, agent: usize) -> bool {
+        let flow = (self.flows.get_mut(&number)).filter(|f| f.phase == Phase::Established);
+        flow.map(|f| f.agent = agent).is_some()
+    }
+
+    /// A client's packet in mid-flow that nobody knows.
+    #[must_use]
+    pub fn stranger(&self, agent: usize, port: u16) -> Packet {
+        let flow = Tuple {
+            sport: port,
+            ..tuple(0, false)
+        };
+        Packet {
+            agent,
+            port: 1,
+            tuple: flow,
+            flags: flags::ACK,
+        }
+    }
+
+    /// A packet has left an agent's switch.
+    ///
+    /// # Errors
+    /// It should not have, or not so.
+    pub fn arrives(&mut self, port: u16, t: &Tuple, seen: u8) -> Result<(), Broken> {
+        if port == 1 && is_inside(t.src) {
+            return Err(("A9.10", format!("{t} left untranslated")));
+        }
+        let number = |port: u16, from: u16| usize::from(port.wrapping_sub(from));
+        if t.dst == REMOTE && t.src == IpAddr::from(SERVICE) {
+            if let Some(flow) = self.flows.get_mut(&number(t.dport, CLIENT_PORTS)) {
+                flow.answered();
+            }
+            return Ok(());
+        }
+        if t.dst == REMOTE && t.dport >= REMOTE_PORTS {
+            if let Some(flow) = self.flows.get_mut(&number(t.dport, REMOTE_PORTS)) {
+                flow.to = Some((t.src, t.sport));
+            }
+            return Ok(());
+        }
+        if is_inside(t.dst) && t.sport < CLIENT_PORTS {
+            if let Some(flow) = self.flows.get_mut(&number(t.sport, REMOTE_PORTS)) {
+                if (t.dst, t.dport) != (flow.tuple.src, flow.tuple.sport) {
+                    let text = format!("{t} is an answer to {}", flow.tuple);
+                    return Err(("A2.3", text));
+                }
+                flow.answered();
+            }
+            return Ok(());
+        }
+        if !is_inside(t.dst) {
+            return Ok(());
+        }
+        let Some(flow) = self.flows.get_mut(&number(t.sport, CLIENT_PORTS)) else {
+            return Err(("A8.4", format!("{t} is of no flow, and got a server")));
+        };
+        let to = (t.dst, t.dport);
+        if seen == flags::SYN && flow.phase != Phase::Established {
+            flow.to = Some(to);
+            return Ok(());
+        }
+        match flow.to {
+            Some(server) if server == to => Ok(()),
+            // Its SYN was decided about, and was lost on its way: the manager knows the flow.
+            None => {
+                flow.to = Some(to);
+                Ok(())
+            }
+            Some((server, _)) => Err((
+                "A6.1",
+                format!(
+                    "{} has {server}, and a packet went to {}",
+                    flow.tuple, t.dst
+                ),
+            )),
+        }
+    }
+}
+
+impl Flow {
+    fn answered(&mut self) {
+        if self.phase == Phase::Opening {
+            self.phase = Phase::Established;
+        }
+    }
+}

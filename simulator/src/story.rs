@@ -1,0 +1,210 @@
+//! A story: who is there, and what happens when. All of it follows from a number; any part of it may be
+//! taken away, and the rest is a story yet, since an event that finds nothing to happen to does nothing.
+
+use std::time::Duration;
+
+use signalbox_agent::channel::Faults;
+
+use crate::random::Random;
+
+/// Who is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// Agents, 1 to 4.
+    pub agents: usize,
+    /// Whether there is a balance service.
+    pub balance: bool,
+    /// Whether there is a nat service.
+    pub nat: bool,
+    /// Whether each manager has a backup.
+    pub backed: bool,
+    /// Outside ports of an address.
+    pub ports: u16,
+    /// What the lines do to messages before there is peace.
+    pub lines: Faults,
+    /// Whether managers that have a backup and are dead at the end stay so.
+    pub dead_stay_dead: bool,
+}
+
+/// One thing that happens. Agents and managers are named by their place, flows by their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A host opens a flow: a client's to the service, or one from inside.
+    Open {
+        /// The flow.
+        flow: usize,
+        /// Where its packets come in.
+        agent: usize,
+        /// From inside.
+        nat: bool,
+    },
+    /// Its opener sends: until it is answered the SYN again, and then data.
+    Send(usize),
+    /// The other end answers.
+    Answer(usize),
+    /// It ends: by a RST, or by a FIN of each end.
+    End {
+        /// The flow.
+        flow: usize,
+        /// Whether by a RST.
+        reset: bool,
+    },
+    /// Its packets come to another agent from now on, if it is established.
+    Move {
+        /// The flow.
+        flow: usize,
+        /// The agent.
+        agent: usize,
+    },
+    /// A packet in mid-flow that nobody knows.
+    Stranger {
+        /// Where.
+        agent: usize,
+        /// Its port.
+        port: u16,
+    },
+    /// The way between an agent and a manager breaks.
+    Cut {
+        /// The agent.
+        agent: usize,
+        /// The manager.
+        manager: usize,
+        /// Whether both ends notice. Else messages are lost.
+        noticed: bool,
+    },
+    /// It is whole again.
+    Mend {
+        /// The agent.
+        agent: usize,
+        /// The manager.
+        manager: usize,
+    },
+    /// A manager's process dies.
+    Kill(usize),
+    /// A manager ends in order.
+    Stop(usize),
+    /// A new process of it, which knows nothing.
+    Start(usize),
+    /// It hears and says nothing, and its sessions stay.
+    Hang(usize),
+    /// It goes on.
+    GoOn(usize),
+    /// An agent's process dies and a new one finds the switch as it was.
+    Restart(usize),
+}
+
+/// An event, and how long after the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Time that passes first.
+    pub wait: Duration,
+    /// The event.
+    pub event: Event,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Story {
+    /// Its number.
+    pub seed: u64,
+    /// Who is there.
+    pub setup: Setup,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+impl Story {
+    /// The story of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let setup = setup(&mut random, seed);
+        let count = 30 + random.below(31);
+        let mut flows = 0;
+        let steps = (0..count)
+            .map(|_| Step {
+                wait: wait(&mut random),
+                event: event(&mut random, &setup, &mut flows),
+            })
+            .collect();
+        Self { seed, setup, steps }
+    }
+}
+
+fn setup(random: &mut Random, seed: u64) -> Setup {
+    let services = random.below(5);
+    let lines = match random.below(3) {
+        0 => Faults::none(),
+        // As a stream does it: nothing is lost, and much is late.
+        1 => Faults {
+            seed,
+            delay: 300,
+            by: Duration::from_millis(120),
+            ..Faults::none()
+        },
+        _ => Faults {
+            seed,
+            lose: 80,
+            double: 80,
+            delay: 200,
+            by: Duration::from_millis(80),
+        },
+    };
+    Setup {
+        agents: 1 + random.below(4),
+        balance: services != 0 && services != 1,
+        nat: services != 2 && services != 3,
+        backed: random.happens(65),
+        ports: if lines.lose == 0 { 10 } else { 60 },
+        lines,
+        dead_stay_dead: random.happens(50),
+    }
+}
+
+fn wait(random: &mut Random) -> Duration {
+    let ms = match random.below(20) {
+        0..9 => 0,
+        9..15 => random.below(60),
+        15..18 => random.below(500),
+        18 => 500 + random.below(1_500),
+        _ => 2_000 + random.below(6_000),
+    };
+    Duration::from_millis(ms as u64)
+}
+
+fn event(random: &mut Random, setup: &Setup, flows: &mut usize) -> Event {
+    let agent = random.below(setup.agents);
+    let manager = random.below(crate::site::roles(setup).len());
+    let flow = random.below(*flows);
+    let yes = random.happens(50);
+    match random.below(100) {
+        0..24 => {
+            *flows += 1;
+            Event::Open {
+                flow: *flows - 1,
+                agent,
+                nat: setup.nat && (yes || !setup.balance),
+            }
+        }
+        24..38 => Event::Send(flow),
+        38..55 => Event::Answer(flow),
+        55..61 => Event::End { flow, reset: yes },
+        61..71 => Event::Move { flow, agent },
+        71..74 => Event::Stranger {
+            agent,
+            port: 60_000 + random.below(1_000) as u16,
+        },
+        74..79 => Event::Cut {
+            agent,
+            manager,
+            noticed: yes,
+        },
+        79..83 => Event::Mend { agent, manager },
+        83..86 => Event::Kill(manager),
+        86..88 => Event::Stop(manager),
+        88..92 => Event::Start(manager),
+        92..95 => Event::Hang(manager),
+        95..97 => Event::GoOn(manager),
+        _ => Event::Restart(agent),
+    }
+}

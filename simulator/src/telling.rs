@@ -1,0 +1,71 @@
+//! A story in words.
+
+use std::fmt;
+
+use crate::site::roles;
+use crate::story::{Event, Setup, Story};
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = roles(&self.setup).iter().map(|r| r.name).collect();
+        let lines = &self.setup.lines;
+        writeln!(
+            f,
+            "{} agent(s); managers {}; of 1000 messages {} are lost, {} doubled, {} late by up to {:?}",
+            self.setup.agents,
+            names.join(", "),
+            lines.lose,
+            lines.double,
+            lines.delay,
+            lines.by
+        )?;
+        let mut at = std::time::Duration::from_millis(20);
+        for step in &self.steps {
+            at += step.wait;
+            writeln!(f, "  {at:>10.3?}  {}", told(&self.setup, step.event))?;
+        }
+        Ok(())
+    }
+}
+
+fn told(setup: &Setup, event: Event) -> String {
+    let roles = roles(setup);
+    let name = |m: usize| roles.get(m).map_or("nobody", |r| r.name);
+    match event {
+        Event::Open { flow, agent, nat } => {
+            let who = if nat { "a host inside" } else { "a client" };
+            format!("{who} opens flow {flow} at agent {agent}")
+        }
+        Event::Send(flow) => format!("flow {flow}'s opener sends"),
+        Event::Answer(flow) => format!("flow {flow}'s other end answers"),
+        Event::End { flow, reset: true } => format!("flow {flow} is reset"),
+        Event::End { flow, .. } => format!("flow {flow} ends by two FINs"),
+        Event::Move { flow, agent } => format!("flow {flow} comes to agent {agent} from now on"),
+        Event::Stranger { agent, port } => {
+            format!("a packet in mid-flow from port {port}, of no flow, comes to agent {agent}")
+        }
+        Event::Cut {
+            agent,
+            manager,
+            noticed,
+        } => {
+            let how = if noticed { "" } else { ", and neither notices" };
+            format!(
+                "the way between agent {agent} and {} breaks{how}",
+                name(manager)
+            )
+        }
+        Event::Mend { agent, manager } => {
+            format!(
+                "the way between agent {agent} and {} is whole again",
+                name(manager)
+            )
+        }
+        Event::Kill(m) => format!("{} dies", name(m)),
+        Event::Stop(m) => format!("{} says goodbye and ends", name(m)),
+        Event::Start(m) => format!("{} starts", name(m)),
+        Event::Hang(m) => format!("{} hangs", name(m)),
+        Event::GoOn(m) => format!("{} goes on", name(m)),
+        Event::Restart(a) => format!("agent {a} starts anew, on its switch as it was"),
+    }
+}

@@ -1,0 +1,171 @@
+//! What is compared with docs/semantics.md beyond packets: who is asked, what takes effect under which epoch,
+//! and who holds which outside tuple.
+//!
+//! A manager can keep tuples apart only as far as it knows who holds them (ARCHITECTURE.md). So each decision is
+//! judged by what its process knew of which agents: of one whose list it has under its epoch, all, until
+//! another process decides there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use signalbox_agent::entry::FixedAction;
+use signalbox_agent::flow::Part;
+use signalbox_agent::testing::World;
+
+use crate::hosts::Broken;
+use crate::link::Sent;
+use crate::site::HOLD_BACK;
+
+type End = (IpAddr, u16);
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The statement of docs/semantics.md, or what else was expected.
+    pub statement: &'static str,
+    /// When.
+    pub at: Duration,
+    /// How.
+    pub text: String,
+}
+
+/// By whose word an agent holds an outside tuple.
+#[derive(Debug, Clone)]
+struct Given {
+    by: u64,
+    order: u64,
+    knew: BTreeSet<usize>,
+}
+
+/// Everything that is remembered to judge by.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The highest epoch that an agent was shown of a service.
+    seen: BTreeMap<(usize, String), u64>,
+    /// Agent, outside and inside end: by whose word.
+    given: BTreeMap<(usize, End, End), Given>,
+    /// Outside ends that nobody holds: since when, whose they were, and by whose word.
+    rests: BTreeMap<End, (Duration, End, u64)>,
+}
+
+impl Watch {
+    /// Notes that something is not as it should be, unless something was before.
+    pub fn broken(&mut self, at: Duration, (statement, text): Broken) {
+        self.violation.get_or_insert(Violation {
+            statement,
+            at,
+            text,
+        });
+    }
+
+    /// A manager's word is about to reach an agent that has taken it in. Says whether its epoch is over.
+    pub fn shown(&mut self, agent: usize, sent: &Sent) -> bool {
+        let key = (agent, sent.message.service.to_string());
+        let seen = self.seen.entry(key).or_default();
+        let old = sent.epoch < *seen;
+        *seen = (*seen).max(sent.epoch);
+        old
+    }
+
+    /// The highest epoch that an agent was shown of a service.
+    #[must_use]
+    pub fn epoch(&self, agent: usize, service: &str) -> u64 {
+        let key = (agent, service.to_owned());
+        self.seen.get(&key).copied().unwrap_or(0)
+    }
+
+    /// An agent's process has begun anew, and knows no epoch.
+    pub fn restarted(&mut self, agent: usize) {
+        self.seen.retain(|(of, _), _| *of != agent);
+    }
+
+    /// Looks at who holds which outside tuple now. `nat` is the place of the nat service in the plan; `sent`
+    /// was the last word to an agent, after which it may hold more.
+    pub fn tuples(
+        &mut self,
+        now: Duration,
+        nat: u8,
+        agents: &[World],
+        sent: Option<(usize, &Sent)>,
+    ) {
+        let mut held: BTreeSet<(usize, End, End)> = BTreeSet::new();
+        for (agent, world) in agents.iter().enumerate() {
+            for (key, entry) in &world.switch.fixed {
+                if let FixedAction::Translate(to) = entry.action
+                    && (key.service, key.part) == (nat, Part::Forward)
+                {
+                    let inside = (key.tuple.src, key.tuple.sport);
+                    held.insert((agent, (to.src, to.sport), inside));
+                }
+            }
+        }
+        let new: Vec<_> = (held.iter())
+            .filter(|key| !self.given.contains_key(key))
+            .copied()
+            .collect();
+        for key in new {
+            self.is_given(now, key, sent, &held);
+        }
+        let over = self.given.extract_if(.., |key, _| !held.contains(key));
+        for ((_, outside, inside), given) in over.collect::<Vec<_>>() {
+            if !held.iter().any(|(_, x, _)| *x == outside) {
+                self.rests.insert(outside, (now, inside, given.by));
+            }
+        }
+    }
+
+    fn is_given(
+        &mut self,
+        now: Duration,
+        key: (usize, End, End),
+        sent: Option<(usize, &Sent)>,
+        held: &BTreeSet<(usize, End, End)>,
+    ) {
+        let (agent, outside, inside) = key;
+        let Some((_, sent)) = sent.filter(|(to, _)| *to == agent) else {
+            let text = format!("agent {agent} holds {outside:?}, and nobody has said so");
+            return self.broken(now, ("A2.14", text));
+        };
+        let own = Given {
+            by: sent.by,
+            order: sent.order,
+            knew: sent.knew.clone(),
+        };
+        for other @ (at, x, i) in held {
+            let contradicts = if *x == outside {
+                (*i != inside).then_some("A2.14")
+            } else {
+                (*i == inside).then_some("A2.10")
+            };
+            let (Some(statement), Some(theirs)) = (contradicts, self.given.get(other)) else {
+                continue;
+            };
+            let knew = match own.order > theirs.order {
+                true => own.knew.contains(at),
+                false => theirs.knew.contains(&agent),
+            };
+            if knew || own.by == theirs.by {
+                let text = format!(
+                    "{}:{} is {}:{} at agent {agent}, and at agent {at} {}:{} is {}:{}",
+                    inside.0, inside.1, outside.0, outside.1, i.0, i.1, x.0, x.1
+                );
+                self.broken(now, (statement, text));
+            }
+        }
+        if let Some((since, whose, by)) = self.rests.remove(&outside)
+            && (whose != inside && by == own.by && now < since + HOLD_BACK)
+        {
+            let text = format!(
+                "{}:{} was given out after {:?}",
+                outside.0,
+                outside.1,
+                now - since
+            );
+            self.broken(now, ("A2.15", text));
+        }
+        self.given.insert(key, own);
+    }
+}
