@@ -111,6 +111,7 @@ fn examples_that_scenarios_leave_out_have_a_service_that_they_do_not_know() {
     let expected = [
         "cascade: meter is observe",
         "dispatch: web-lb dispatches",
+        "divided: egress is nat",
         "gate: admin is gate",
         "nat: mail is nat",
         "observe: meter is observe",

@@ -16,6 +16,7 @@ use signalbox_manager::{Input, Manager, Output, ServiceStatus};
 use crate::Nat;
 use crate::tests::{icmp, ip, nat_plan, ports, service};
 
+mod division;
 mod ends;
 mod flows;
 mod restarts;

@@ -11,6 +11,7 @@
 
 mod conditions;
 mod diagnostics;
+mod division;
 mod documents;
 mod evaluator;
 mod evaluator_kinds;
