@@ -37,6 +37,15 @@ pub enum Request {
     Flows,
     /// Bring another policy into force, or say what that would change.
     Apply(Wanted),
+    /// Let no new flows go to a server, or let them again.
+    Drain {
+        /// The pool's name.
+        pool: String,
+        /// The server, by its name or as ADDRESS:PORT.
+        server: String,
+        /// Whether it is drained from now on.
+        drained: bool,
+    },
     /// End one manager, as if it had died.
     ManagerStop {
         /// Its name.
@@ -239,6 +248,37 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Failure> {
         several => Err(Failure::Failed(format!(
             "several services are running; choose one with `--control`: {}",
             several.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// The given sockets; without any, those of this user at which something answers, if all of it runs one policy.
+///
+/// # Errors
+/// One line: nothing runs, or several policies do.
+pub fn find_all(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let mut found: Vec<(PathBuf, Value)> = Vec::new();
+    for path in live()? {
+        // One that does not answer is none to wait for.
+        if let Ok(status) = ask(&path, &Request::Status) {
+            found.push((path, status));
+        }
+    }
+    let policy = |status: &Value| status.get("policy").cloned();
+    match found.as_slice() {
+        [] => find(None).map(|path| vec![path]),
+        [(_, first), others @ ..] if others.iter().all(|(_, s)| policy(s) == policy(first)) => {
+            Ok(found.into_iter().map(|(path, _)| path).collect())
+        }
+        several => Err(Failure::Failed(format!(
+            "several policies are running; choose with `--control`, once for each process: {}",
+            (several.iter())
+                .map(|(path, _)| format!("`{}`", path.display()))
+                .collect::<Vec<_>>()
+                .join(", ")
         ))),
     }
 }

@@ -13,6 +13,7 @@ mod apply;
 mod check;
 mod compile;
 mod demo;
+mod drain;
 mod flows;
 mod fmt;
 mod listing;
@@ -78,6 +79,8 @@ enum Command {
     Switch(Box<switch_flags::Arguments>),
     /// Show what runs and its counters
     Status(status::Arguments),
+    /// Let no new flows go to a server of a pool, or let them again
+    Drain(drain::Arguments),
     /// List the flows that a running service's agent knows
     Flows(flows::Arguments),
     /// End one manager of a running service, as if it had died
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::P4(arguments) => p4::run(&arguments, format),
         Command::Switch(arguments) => switch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),
         Command::ManagerStop(arguments) => manager_stop::run(&arguments),
     };

@@ -123,6 +123,15 @@ impl ManagerProcess {
             Request::Status => self.status().await,
             Request::Apply(wanted) => self.apply(&wanted).await,
             Request::Flows => nothing("flows"),
+            Request::Drain {
+                pool,
+                server,
+                drained,
+            } => {
+                let handle = self.0.manager.handle();
+                let services = handle.drain(&pool, &server, drained).await?;
+                Ok(json!({ "services": services }))
+            }
             Request::ManagerStop { .. } => nothing("managers"),
         }
     }

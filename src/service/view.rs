@@ -188,8 +188,25 @@ impl View {
             Request::Status => self.status().await,
             Request::Flows => self.flows().await,
             Request::Apply(wanted) => self.apply(&wanted).await,
+            Request::Drain {
+                pool,
+                server,
+                drained,
+            } => self.drain(&pool, &server, drained).await,
             Request::ManagerStop { name } => self.stop_manager(&name).map(|()| Value::Null),
         }
+    }
+
+    /// Has the managers beside the agent drain a server, or put it back.
+    async fn drain(&self, pool: &str, server: &str, drained: bool) -> Result<Value, String> {
+        let handles: Vec<_> = (self.managers().values())
+            .map(|manager| manager.handle().clone())
+            .collect();
+        let mut services = 0;
+        for handle in handles {
+            services += handle.drain(pool, server, drained).await?;
+        }
+        Ok(json!({ "services": services }))
     }
 
     /// The flows as the agent knows them, with the names of their servers.

@@ -10,7 +10,7 @@ mod server;
 mod sticky;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -329,6 +329,26 @@ impl Decide for Balance {
         }
     }
 
+    fn drain(&mut self, pool: &str, server: &str, drained: bool) -> Result<bool, Vec<String>> {
+        if self.plan.pool != pool {
+            return Ok(false);
+        }
+        let now = self.now;
+        let of_it = |s: &&mut Server| {
+            s.listed && (s.name == server || server.parse() == Ok(SocketAddr::from(s.endpoint())))
+        };
+        let Some(server) = self.servers.iter_mut().find(of_it) else {
+            let listed = self.servers.iter().filter(|s| s.listed);
+            return Err(listed.map(|s| s.name.clone()).collect());
+        };
+        if server.drained && !drained {
+            server.start = Some(now);
+        }
+        server.drained = drained;
+        self.weigh();
+        Ok(true)
+    }
+
     fn reaction(&self) -> Option<Reaction> {
         match self.plan.on_death {
             OnDeath::Keep => None,
@@ -348,7 +368,7 @@ impl Decide for Balance {
         (self.servers.iter())
             .map(|s| TargetStatus {
                 name: s.name.clone(),
-                weight: s.weight,
+                weight: if s.drained { 0 } else { s.weight },
                 up: s.up,
                 load: s.load,
                 chosen: s.chosen,

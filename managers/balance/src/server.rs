@@ -17,6 +17,8 @@ pub(crate) struct Server {
     pub address: IpAddr,
     pub port: u16,
     pub weight: u32,
+    /// Whether an operator wants no new flows there, whatever its weight.
+    pub drained: bool,
     /// Whether the plan names it; one that it names no more is there for its old flows.
     pub listed: bool,
     pub up: bool,
@@ -35,6 +37,7 @@ impl Server {
             address: plan.address,
             port: plan.port,
             weight: plan.weight,
+            drained: false,
             listed: true,
             up: true,
             load: None,
@@ -56,7 +59,7 @@ impl Server {
 
     /// Whether it may get a new flow at all.
     pub fn is_open(&self) -> bool {
-        self.up && self.weight > 0 && self.load != Some(100)
+        self.up && !self.drained && self.weight > 0 && self.load != Some(100)
     }
 
     /// How much of the new flows it should get, in shares that only compare with those of the other servers:

@@ -257,6 +257,28 @@ fn a6_10_weight_zero_gets_no_new_flows() {
 }
 
 #[test]
+fn a6_10_a_server_that_an_operator_drains_gets_no_new_flows_until_it_is_put_back() {
+    for pick in PICKS {
+        let (mut b, plan) = with(pick, &[1, 1, 1], |_| {});
+        let old = decide(&mut b, flow(0)).unwrap();
+        let drained = server(&b, &old);
+        assert_eq!(b.drain("other", "s0", true), Ok(false));
+        let names = ["s0", "s1", "s2"].map(str::to_owned).to_vec();
+        assert_eq!(b.drain("web", "s3", true), Err(names));
+        let name = format!("s{drained}");
+        assert_eq!(b.drain("web", &name, true), Ok(true));
+        assert_eq!(shares(&mut b, 300)[drained], 0, "{pick:?}");
+        // Its old flow lives on, and another policy with the same weight does not put it back.
+        assert!(b.stands(&old));
+        b.update(&plan);
+        assert_eq!(shares(&mut b, 300)[drained], 0, "{pick:?}");
+        let endpoint = format!("10.0.{drained}.10:8080");
+        assert_eq!(b.drain("web", &endpoint, false), Ok(true));
+        assert!(shares(&mut b, 300)[drained] > 0, "{pick:?}");
+    }
+}
+
+#[test]
 fn a6_13_a_server_that_is_down_gets_no_new_flows_and_comes_back() {
     for pick in PICKS {
         let mut b = balance(pick, &[1, 1]);

@@ -209,6 +209,15 @@ pub trait Decide: Send {
     /// The target with that number has reported its load, 0 to 100 percent.
     fn load(&mut self, _target: usize, _percent: u8) {}
 
+    /// Drains a server of a pool, or puts it back: no new flow goes to one that is drained, and old ones live
+    /// on. Says whether the service chooses from that pool.
+    ///
+    /// # Errors
+    /// The pool has no such server; the names of those that it has.
+    fn drain(&mut self, _pool: &str, _server: &str, _drained: bool) -> Result<bool, Vec<String>> {
+        Ok(false)
+    }
+
     /// What becomes of the flows of a target that has gone down; `None` if they live on.
     fn reaction(&self) -> Option<Reaction> {
         None

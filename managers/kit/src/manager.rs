@@ -298,6 +298,35 @@ impl Manager {
         service.share(offer.share)?.part.clone()
     }
 
+    /// Drains a server of a pool in every service that chooses from it, or puts it back ([`Decide::drain`]);
+    /// says how many services that are.
+    ///
+    /// # Errors
+    /// One line: the pool has no such server.
+    pub fn drain(
+        &mut self,
+        now: Duration,
+        pool: &str,
+        server: &str,
+        drained: bool,
+    ) -> Result<usize, String> {
+        self.now = self.now.max(now);
+        let mut count = 0;
+        for service in &mut self.services {
+            service.decide.tick(self.now);
+            match service.decide.drain(pool, server, drained) {
+                Ok(is_of_it) => count += usize::from(is_of_it),
+                Err(names) => {
+                    return Err(format!(
+                        "pool `{pool}` has no server `{server}`; it has {}",
+                        names.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(count)
+    }
+
     /// The agent through which checks go: the first one that is there.
     fn speaker(&self) -> Option<SessionId> {
         (self.ways.iter())

@@ -34,6 +34,12 @@ enum Event {
     Message(SessionId, ToManager),
     Gone(SessionId),
     Farewell(oneshot::Sender<()>),
+    Drain {
+        pool: String,
+        server: String,
+        drained: bool,
+        reply: oneshot::Sender<Result<usize, String>>,
+    },
     Status(oneshot::Sender<Status>),
 }
 
@@ -83,6 +89,22 @@ impl Handle {
         let (tx, rx) = oneshot::channel();
         self.events.send(Event::Farewell(tx)).map_err(|_| Stopped)?;
         rx.await.map_err(|_| Stopped)
+    }
+
+    /// Has it drain a server, or put it back (see [`Manager::drain`]).
+    ///
+    /// # Errors
+    /// One line: the pool has no such server, or the manager has stopped.
+    pub async fn drain(&self, pool: &str, server: &str, drained: bool) -> Result<usize, String> {
+        let (reply, rx) = oneshot::channel();
+        let event = Event::Drain {
+            pool: pool.to_owned(),
+            server: server.to_owned(),
+            drained,
+            reply,
+        };
+        self.events.send(event).map_err(|_| Stopped.to_string())?;
+        rx.await.map_err(|_| Stopped.to_string())?
     }
 
     /// Its state.
@@ -209,6 +231,15 @@ impl Shell {
                 let outputs = self.manager.farewell(self.start.elapsed());
                 self.carry_out(outputs);
                 let _ = done.send(());
+            }
+            Event::Drain {
+                pool,
+                server,
+                drained,
+                reply,
+            } => {
+                let now = self.start.elapsed();
+                let _ = reply.send(self.manager.drain(now, &pool, &server, drained));
             }
             Event::Status(reply) => {
                 let _ = reply.send(self.manager.status());

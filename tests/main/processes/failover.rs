@@ -1,9 +1,11 @@
 //! Two managers that stand by for each other, killed and started again under traffic.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::place::{self, Place};
 use super::{SOON, ask};
+use crate::commands::{code, errors, signalbox, text};
 use crate::needs::has;
 use crate::process::wait_until;
 
@@ -51,6 +53,31 @@ fn a_managers_death_is_felt_by_no_download_and_by_new_connections_for_a_second()
     let (stands_by, epoch) = standing(&place, "lb-2").unwrap();
     assert!(!stands_by && epoch > before, "{epoch} after {before}");
     assert_eq!(place.fetch(81, 10), "200", "its own service");
+
+    // A server is drained at every manager that may have to choose, by whoever decides now.
+    let controls = ["lb-1", "lb-2"].map(|name| place.control(name).to_owned());
+    let drain = |words: &[&str], controls: &[PathBuf]| {
+        let mut all = vec!["drain", "web"];
+        all.extend(words);
+        for control in controls {
+            all.extend(["--control", text(control)]);
+        }
+        signalbox(&all)
+    };
+    let output = drain(&["10.0.1.99:8080"], &controls[1..]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        errors(&output).contains("it has 10.0.1.10:8080"),
+        "{}",
+        errors(&output)
+    );
+    assert_eq!(code(&drain(&["10.0.1.10:8080"], &controls[1..])), 0);
+    assert_eq!(place.fetch(80, 1), "000", "its only server is drained");
+    assert_eq!(
+        code(&drain(&["10.0.1.10:8080", "--undo"], &controls[1..])),
+        0
+    );
+    assert_eq!(place.fetch(80, 10), "200");
 
     place.start_manager("lb-1");
     wait_until("the first one's return", SOON, || {
