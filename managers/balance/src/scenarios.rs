@@ -362,6 +362,18 @@ fn a8_3_a_flow_that_moves_to_another_agent_in_mid_stream_keeps_its_server() {
     assert_eq!(counts.mid_flow_known, 1);
 }
 
+#[test]
+fn a8_3_a_flow_that_is_opened_anew_where_it_moved_to_does_not_meet_its_former_self_where_it_was() {
+    let mut net = calm(&plan(), 2);
+    let flow = client(9, 2000);
+    let former = net.send(0, &flow, flags::SYN);
+    assert_eq!(net.send(1, &flow, flags::ACK), former);
+    net.send(1, &flow, flags::RST);
+    let server = net.send(1, &flow, flags::SYN);
+    assert!(server.is_some() && server != former, "A6.15");
+    assert_eq!(net.send(0, &flow, flags::ACK), server);
+}
+
 // When a packet in mid-flow that nobody knows
 #[test]
 fn a8_4_an_unknown_packet_in_mid_flow_never_gets_a_server() {

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use signalbox_agent::flow::Part;
 use signalbox_agent::message::{
-    AgentBody, CarriedState, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject,
-    ToAgent, ToManager, Verdict, Which,
+    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
+    ToManager, Verdict,
 };
 use signalbox_lower::plan::Plan;
 
@@ -22,11 +21,12 @@ use crate::memory::{AgentId, Life, Recipient};
 use crate::proxy::Diverted;
 use crate::react::Ports;
 use crate::record::{Record, Reported};
-use crate::service::{Counts, Reset, Service};
+use crate::service::{Counts, Service};
 use crate::session::{News, Offer, Session, SessionId};
 
 pub(crate) use failover::Passing;
 
+mod ending;
 mod failover;
 mod proxies;
 mod services;
@@ -364,33 +364,6 @@ impl Manager {
         }
     }
 
-    /// Ends flows of targets that have died, and forgets what is over.
-    fn react(&mut self, index: usize) {
-        let now = self.now;
-        let Some(service) = self.services.get_mut(index) else {
-            return;
-        };
-        service.memory.forget(now);
-        if service.reactions.next().is_none_or(|at| at > now) {
-            return;
-        }
-        for (agent, affinities) in service.react(now) {
-            let session = (self.ways.iter())
-                .find(|(_, w)| w.agent.is_some_and(|(a, _)| a == agent))
-                .map(|(id, _)| *id);
-            // One that is away is told when it is back.
-            if let Some(id) = session {
-                self.unasked += 1;
-                let request = self.unasked;
-                let body = ManagerBody::Install {
-                    request,
-                    affinities,
-                };
-                self.say(id, index, body);
-            }
-        }
-    }
-
     /// Carries out what checks want: packets out, and news to the service.
     fn checked(&mut self, id: SessionId, index: usize, steps: Vec<Health>) {
         for step in steps {
@@ -558,6 +531,9 @@ impl Manager {
         };
         match message.body {
             AgentBody::Interest(interest) if interest.request == 0 => service.counts.notices += 1,
+            // It was asked before its own manager came back, which decides: its word under that one's epoch would
+            // be taken.
+            AgentBody::Interest(_) if self.offers.get(index).is_some_and(|o| o.stands_by) => {}
             AgentBody::Interest(interest) => {
                 let to = Recipient {
                     agent,
@@ -673,6 +649,9 @@ impl Manager {
             return;
         };
         service.counts.interest_packets += 1;
+        for (agent, tuple) in answer.replaced {
+            self.replaced(index, agent, tuple, interest.kind);
+        }
         let verdict = Verdict {
             request: interest.request,
             decision: answer.decision,
@@ -682,42 +661,6 @@ impl Manager {
         if let Some(reset) = answer.reset {
             self.reset(id, index, interest, reset);
         }
-    }
-
-    /// Answers for a target that has died: the RST takes the way that the target's own packets take, from
-    /// this service's reply part on, so that earlier services bring it back to what the client sees (A4.8).
-    fn reset(&mut self, id: SessionId, index: usize, interest: &Interest, reset: Reset) {
-        let flow = (self.services.get(index)).and_then(|s| s.memory.get(reset.number));
-        let port = flow.and_then(|f| self.ports.behind(&f.decided));
-        if let Some(packet) = reset.packet {
-            self.injected += 1;
-            let state = CarriedState {
-                ingress_port: port.unwrap_or(interest.state.ingress_port),
-                reply: true,
-                ..CarriedState::default()
-            };
-            let inject = Inject {
-                request: self.injected,
-                packet,
-                place: Place::Stage {
-                    stage: interest.stage,
-                    part: Part::Reply,
-                    state,
-                    answered: true,
-                },
-            };
-            self.say(id, index, ManagerBody::Inject(inject));
-        }
-        self.unasked += 1;
-        let delete = ManagerBody::Delete {
-            request: self.unasked,
-            which: Which::Match {
-                part: Part::Forward,
-                tuple: interest.flow,
-                kind: interest.kind,
-            },
-        };
-        self.say(id, index, delete);
     }
 
     /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists,

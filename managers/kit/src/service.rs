@@ -56,6 +56,8 @@ pub(crate) struct Answer {
     pub affinities: Vec<FixedAffinity>,
     /// The flow is over: this is sent back, and its affinities are deleted.
     pub reset: Option<Reset>,
+    /// Forward matches of what this takes the place of, and other agents that hold it yet.
+    pub replaced: Vec<(AgentId, Tuple)>,
 }
 
 /// The end of a flow whose target has died.
@@ -72,6 +74,7 @@ impl Answer {
             decision,
             affinities,
             reset: None,
+            replaced: Vec::new(),
         }
     }
 }
@@ -171,12 +174,19 @@ impl Service {
             Choice::Install(decided) => {
                 self.counts.decided += 1;
                 let (number, former) = self.memory.remember(decided, interest.kind, to, None);
+                let mut answer = Answer::new(Decision::Resume, self.affinities(number));
                 for flow in former {
                     if flow.life != Life::Gone {
                         self.decide.ended(&flow.decided);
                     }
+                    // Those who carry out the very same go on with it.
+                    let goes_on = |agent: &AgentId| {
+                        (self.memory.get(number)).is_some_and(|f| f.holders().any(|a| a == *agent))
+                    };
+                    let others = flow.holders().filter(|agent| !goes_on(agent));
+                    (answer.replaced).extend(others.map(|a| (a, flow.decided.forward.0)));
                 }
-                Answer::new(Decision::Resume, self.affinities(number))
+                answer
             }
             Choice::Drop => {
                 self.counts.no_choice += 1;

@@ -1,6 +1,8 @@
 //! A manager and the one that stands by for it.
 
-use signalbox_agent::message::Reason;
+use bytes::Bytes;
+use signalbox_agent::flow::{PacketKind, Part, events};
+use signalbox_agent::message::{CarriedState, Interest, Reason};
 use signalbox_lower::plan::{BackupPlan, ManagerPlan};
 
 use super::*;
@@ -226,6 +228,32 @@ fn a9_9_a_backup_that_slept_while_the_first_one_came_back_takes_another_epoch_th
         server,
         "one decides for both"
     );
+}
+
+#[test]
+fn a9_9_a_backup_that_stands_by_again_leaves_what_it_was_asked_before_unanswered() {
+    let (mut net, plan) = two(2);
+    net.stop(0);
+    net.advance(lease(&plan));
+    assert!(net.send(0, &client(9, 2000), flags::SYN).is_some());
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(lease(&plan) / 3);
+    assert_eq!(standing(&net, 1), (true, 3));
+    let (said, decided) = (net.told.len(), net.counts(1).decided);
+    let late = Interest {
+        request: 1,
+        stage: 1,
+        part: Part::Forward,
+        flow: client(9, 2001),
+        kind: PacketKind::Whole,
+        events: events::ALL | events::SYN,
+        packet: Bytes::new(),
+        state: CarriedState::default(),
+    };
+    net.hear(1, 1, AgentBody::Interest(late));
+    let verdict = |(_, body): &(usize, ManagerBody)| matches!(body, ManagerBody::Verdict(_));
+    assert!(!net.told[said..].iter().any(verdict));
+    assert_eq!(net.counts(1).decided, decided);
 }
 
 #[test]
