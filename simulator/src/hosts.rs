@@ -31,6 +31,8 @@ pub struct Flow {
     pub agent: usize,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Whether it goes to no other agent.
+    pub stays: bool,
     /// Its server, or its outside address and port.
     pub to: Option<(IpAddr, u16)>,
 }
@@ -52,8 +54,10 @@ pub struct Packet {
 pub type Broken = (&'static str, String);
 
 /// All hosts' flows, by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hosts {
+    /// Nothing has gone wrong yet.
+    pub calm: bool,
     /// The flows.
     pub flows: BTreeMap<usize, Flow>,
 }
@@ -141,9 +145,20 @@ impl Hosts {
             tuple: tuple(number, nat),
             agent,
             phase: Phase::Opening,
+            stays: false,
             to: None,
         });
         flow.opener(flags::SYN)
+    }
+
+    /// A client opens a flow once more that is over.
+    pub fn again(&mut self, number: usize) -> Option<Packet> {
+        let flow = self.flows.get_mut(&number)?;
+        if flow.phase != Phase::Over || flow.nat {
+            return None;
+        }
+        flow.phase = Phase::Opening;
+        Some(flow.opener(flags::SYN))
     }
 
     /// The opener's next packet.
@@ -188,7 +203,8 @@ impl Hosts {
 
     /// An established flow's packets come to another agent from now on.
     pub fn go(&mut self, number: usize, agent: usize) -> bool {
-        let flow = (self.flows.get_mut(&number)).filter(|f| f.phase == Phase::Established);
+        let flow =
+            (self.flows.get_mut(&number)).filter(|f| f.phase == Phase::Established && !f.stays);
         flow.map(|f| f.agent = agent).is_some()
     }
 
@@ -246,6 +262,8 @@ impl Hosts {
         };
         let to = (t.dst, t.dport);
         if seen == flags::SYN && flow.phase != Phase::Established {
+            // Other agents may hold what was decided before, and with faults a manager may not know.
+            flow.stays |= !self.calm && flow.to.is_some_and(|former| former != to);
             flow.to = Some(to);
             return Ok(());
         }

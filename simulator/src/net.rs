@@ -57,8 +57,6 @@ pub struct Net {
     pub hosts: Hosts,
     /// What is promised.
     pub watch: Watch,
-    /// Nothing has gone wrong yet.
-    pub calm: bool,
     pub(crate) mischief: Option<Mischief>,
     pub(crate) lines: Faults,
     sessions: u64,
@@ -80,11 +78,13 @@ impl Net {
             now: Duration::ZERO,
             links: pairs.map(|pair| (pair, Link::default())).collect(),
             processes: roles.iter().map(|_| None).collect(),
-            calm: setup.lines.delay == 0,
             plan,
             roles,
             agents,
-            hosts: Hosts::default(),
+            hosts: Hosts {
+                calm: setup.lines.delay == 0,
+                flows: BTreeMap::new(),
+            },
             watch: Watch::default(),
             mischief: bug.map(|bug| Mischief::new(bug, seed)),
             lines: setup.lines,

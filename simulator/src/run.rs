@@ -100,6 +100,11 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
             let packet = net.hosts.open(flow, agent, nat);
             net.send(packet);
         }
+        Event::Again(flow) => {
+            if let Some(packet) = net.hosts.again(flow) {
+                net.send(packet);
+            }
+        }
         Event::Send(flow) => {
             if let Some(packet) = net.hosts.send(flow) {
                 net.send(packet);
@@ -135,7 +140,7 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
         | Event::Stop(_)
         | Event::Hang(_)
         | Event::Restart(_) => {
-            net.calm = false;
+            net.hosts.calm = false;
             tally.faults += 1;
             fault(net, event);
         }

@@ -36,6 +36,7 @@ fn told(setup: &Setup, event: Event) -> String {
             let who = if nat { "a host inside" } else { "a client" };
             format!("{who} opens flow {flow} at agent {agent}")
         }
+        Event::Again(flow) => format!("flow {flow}'s client opens it again"),
         Event::Send(flow) => format!("flow {flow}'s opener sends"),
         Event::Answer(flow) => format!("flow {flow}'s other end answers"),
         Event::End { flow, reset: true } => format!("flow {flow} is reset"),

@@ -148,7 +148,7 @@ impl Net {
 
     fn deliver_up(&mut self, a: usize, m: usize, id: u64, message: ToManager) {
         let asks = matches!(&message.body, AgentBody::Interest(i) if i.request != 0);
-        if asks && self.roles[m].backup && self.calm {
+        if asks && self.roles[m].backup && self.hosts.calm {
             let text = format!("agent {a} asks {}", self.roles[m].name);
             self.watch.broken(self.now, ("A9.1", text));
         }
