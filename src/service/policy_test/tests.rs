@@ -142,6 +142,28 @@ fn a_test_says_which_manager_was_asked() {
     );
 }
 
+// A7.1, A7.6
+#[test]
+fn gates_and_meters_can_be_divided_and_ask_one_manager_about_both_directions() {
+    let network = NETWORK.replace("managers { lb-1 serves web-lb }", "");
+    let services = "service meter : observe { match tcp }\n\
+        service door : gate { match tcp.dst 10.0.1.10:443; allow ip }\n\
+        cascade meter > door > web-lb\n\
+        managers {\n\
+        a serves web-lb\n\
+        low serves door where ip.src in 0.0.0.0/1\n\
+        high serves door where ip.src in 128.0.0.0/1\n\
+        web serves meter where tcp.src 443 or tcp.dst 443\n\
+        rest serves meter where not (tcp.src 443 or tcp.dst 443)\n\
+        }";
+    let steps = "send tcp syn 203.0.113.9:40000 -> 10.0.1.10:443 on clients\n\
+        expect manager web\nexpect manager high\nexpect count by meter\n\
+        send answer on rack-a\nexpect manager web\nexpect forward on clients\n\
+        send tcp syn 100.64.0.9:40000 -> 10.0.1.10:443 on clients\nexpect manager low\n\
+        send tcp syn 203.0.113.9:40001 -> 10.0.1.10:80 on clients\nexpect manager rest";
+    assert_eq!(failures_in(&network, services, steps), [""; 0]);
+}
+
 /// Three networks of both families.
 const OFFICE: &str = "
 network {
