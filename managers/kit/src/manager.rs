@@ -8,28 +8,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 use signalbox_agent::message::{
     AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
     ToManager, Verdict,
 };
 use signalbox_lower::plan::Plan;
 
-use crate::decide::{Decide, OutsideStatus, TargetStatus};
+use crate::decide::Decide;
 use crate::health::Verdict as Health;
 use crate::memory::{AgentId, Life, Recipient};
 use crate::proxy::Diverted;
 use crate::react::Ports;
 use crate::record::{Record, Reported};
-use crate::service::{Counts, Service};
+use crate::service::Service;
 use crate::session::{News, Offer, Session, SessionId};
 
 pub(crate) use failover::Passing;
+pub use status::{ServiceStatus, Status};
 
 mod ending;
 mod failover;
 mod proxies;
 mod services;
+mod status;
 mod succession;
 
 /// Anything that happens to a manager.
@@ -72,47 +73,6 @@ pub enum Output {
     Log(String),
     /// Something that an agent has counted, to be kept for who wants to know.
     Record(Record),
-}
-
-/// A service's state, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ServiceStatus {
-    /// Its name.
-    pub service: String,
-    /// The number of the share, if the service is divided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share: Option<u32>,
-    /// What the share is, in the policy's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<String>,
-    /// This manager's epoch for it.
-    pub epoch: u64,
-    /// Whether it only stands by for another manager, which decides.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub stands_by: bool,
-    /// Flows remembered.
-    pub flows: usize,
-    /// What was counted.
-    pub counts: Counts,
-    /// Its targets.
-    pub targets: Vec<TargetStatus>,
-    /// Its outside addresses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub outside: Vec<OutsideStatus>,
-    /// What it has counted itself, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub counted: BTreeMap<&'static str, u64>,
-}
-
-/// A manager's state, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Its name.
-    pub manager: String,
-    /// Agents with an open session.
-    pub agents: Vec<String>,
-    /// Its services.
-    pub services: Vec<ServiceStatus>,
 }
 
 /// A way to an agent.
@@ -263,68 +223,6 @@ impl Manager {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Its state, for people.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
-            manager: self.name.to_string(),
-            agents: (self.ways.values())
-                .filter_map(|w| w.session.agent().map(ToString::to_string))
-                .collect(),
-            services: (self.services.iter().zip(&self.offers))
-                .map(|(s, offer)| (s, offer, self.part(offer)))
-                .map(|(s, offer, part)| ServiceStatus {
-                    service: offer.service.to_string(),
-                    share: part.as_ref().map(|_| offer.share),
-                    part,
-                    epoch: offer.epoch,
-                    stands_by: offer.stands_by,
-                    flows: s.memory.len(),
-                    counts: s.counts,
-                    targets: s.decide.status(),
-                    outside: s.decide.outside(),
-                    counted: s.decide.counted(),
-                })
-                .collect(),
-        }
-    }
-
-    /// What a share is, if its service is divided.
-    fn part(&self, offer: &Offer) -> Option<String> {
-        let mut services = self.plan.services.iter();
-        let service = services.find(|s| s.name == *offer.service)?;
-        service.share(offer.share)?.part.clone()
-    }
-
-    /// Drains a server of a pool in every service that chooses from it, or puts it back ([`Decide::drain`]);
-    /// says how many services that are.
-    ///
-    /// # Errors
-    /// One line: the pool has no such server.
-    pub fn drain(
-        &mut self,
-        now: Duration,
-        pool: &str,
-        server: &str,
-        drained: bool,
-    ) -> Result<usize, String> {
-        self.now = self.now.max(now);
-        let mut count = 0;
-        for service in &mut self.services {
-            service.decide.tick(self.now);
-            match service.decide.drain(pool, server, drained) {
-                Ok(is_of_it) => count += usize::from(is_of_it),
-                Err(names) => {
-                    return Err(format!(
-                        "pool `{pool}` has no server `{server}`; it has {}",
-                        names.join(", ")
-                    ));
-                }
-            }
-        }
-        Ok(count)
     }
 
     /// The agent through which checks go: the first one that is there.
