@@ -85,8 +85,8 @@ impl Manager {
         service.share(offer.share)?.part.clone()
     }
 
-    /// Drains a server of a pool in every service that chooses from it, or puts it back ([`Decide::drain`]);
-    /// says how many services that are.
+    /// Drains a server of a pool in every service that chooses from it, or puts it back
+    /// ([`Decide::drain`](crate::Decide::drain)); says how many services that are.
     ///
     /// # Errors
     /// One line: the pool has no such server.
