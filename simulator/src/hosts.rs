@@ -5,9 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use signalbox_agent::flow::Tuple;
 use signalbox_agent::testing::{SERVICE, flags};
+
+use crate::site::HALF_OPEN;
+
+mod ends;
+
+use ends::{CLIENT_PORTS, REMOTE, REMOTE_PORTS, tuple};
 
 /// Where a flow is in its life, as its ends see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +38,8 @@ pub struct Flow {
     pub agent: usize,
     /// Where it is in its life.
     pub phase: Phase,
+    /// When its SYN first got there.
+    pub since: Option<Duration>,
     /// Whether it goes to no other agent.
     pub stays: bool,
     /// Its server, or its outside address and port.
@@ -62,79 +71,8 @@ pub struct Hosts {
     pub flows: BTreeMap<usize, Flow>,
 }
 
-const REMOTE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
-const CLIENT_PORTS: u16 = 2_000;
-const REMOTE_PORTS: u16 = 1_000;
-
 fn is_inside(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(a) if a.octets()[0] == 10)
-}
-
-/// The port that a host is behind.
-fn port_of(host: IpAddr) -> u16 {
-    match host {
-        IpAddr::V4(a) if a.octets()[..3] == [10, 0, 1] => 2,
-        IpAddr::V4(a) if a.octets()[..3] == [10, 0, 2] => 3,
-        _ => 1,
-    }
-}
-
-/// The tuple of a flow's number. Two neighbouring flows from inside share their inside port.
-fn tuple(number: usize, nat: bool) -> Tuple {
-    let n = number as u16;
-    if !nat {
-        return Tuple {
-            src: REMOTE,
-            dst: SERVICE.into(),
-            proto: 6,
-            sport: CLIENT_PORTS + n,
-            dport: 443,
-        };
-    }
-    let hosts = [[10, 0, 1, 10], [10, 0, 2, 10], [10, 0, 2, 11]];
-    Tuple {
-        src: hosts[number / 2 % hosts.len()].into(),
-        dst: REMOTE,
-        proto: 6,
-        sport: 40_000 + n / 2,
-        dport: REMOTE_PORTS + n,
-    }
-}
-
-impl Flow {
-    /// Its opener sends.
-    fn opener(&self, flags: u8) -> Packet {
-        Packet {
-            agent: self.agent,
-            port: port_of(self.tuple.src),
-            tuple: self.tuple,
-            flags,
-        }
-    }
-
-    /// The other end sends, if it has heard of it.
-    fn other(&self, flags: u8) -> Option<Packet> {
-        let (address, port) = self.to?;
-        let back = self.tuple.reversed();
-        let tuple = match self.nat {
-            true => Tuple {
-                dst: address,
-                dport: port,
-                ..back
-            },
-            false => Tuple {
-                src: address,
-                sport: port,
-                ..back
-            },
-        };
-        Some(Packet {
-            agent: self.agent,
-            port: port_of(tuple.src),
-            tuple,
-            flags,
-        })
-    }
 }
 
 impl Hosts {
@@ -145,6 +83,7 @@ impl Hosts {
             tuple: tuple(number, nat),
             agent,
             phase: Phase::Opening,
+            since: None,
             stays: false,
             to: None,
         });
@@ -158,7 +97,19 @@ impl Hosts {
             return None;
         }
         flow.phase = Phase::Opening;
+        flow.since = None;
         Some(flow.opener(flags::SYN))
+    }
+
+    /// A flow's SYN at another agent, while nothing has gone wrong.
+    #[must_use]
+    pub fn elsewhere(&self, number: usize, agent: usize) -> Option<Packet> {
+        let flow = self.flows.get(&number)?;
+        let opening = self.calm && flow.phase == Phase::Opening && !flow.nat;
+        opening.then_some(Packet {
+            agent,
+            ..flow.opener(flags::SYN)
+        })
     }
 
     /// The opener's next packet.
@@ -177,7 +128,11 @@ impl Hosts {
     pub fn answer(&self, number: usize) -> Option<Packet> {
         let flow = self.flows.get(&number)?;
         match flow.phase {
-            Phase::Opening => flow.other(flags::SYN | flags::ACK),
+            // Only who has had the SYN answers it.
+            Phase::Opening if flow.nat || flow.since.is_some() => {
+                flow.other(flags::SYN | flags::ACK)
+            }
+            Phase::Opening => None,
             Phase::Established => flow.other(flags::ACK),
             Phase::Over => None,
         }
@@ -227,7 +182,7 @@ impl Hosts {
     ///
     /// # Errors
     /// It should not have, or not so.
-    pub fn arrives(&mut self, port: u16, t: &Tuple, seen: u8) -> Result<(), Broken> {
+    pub fn arrives(&mut self, now: Duration, port: u16, t: &Tuple, seen: u8) -> Result<(), Broken> {
         if port == 1 && is_inside(t.src) {
             return Err(("A9.10", format!("{t} left untranslated")));
         }
@@ -262,8 +217,17 @@ impl Hosts {
         };
         let to = (t.dst, t.dport);
         if seen == flags::SYN && flow.phase != Phase::Established {
+            let other = flow.to.filter(|former| *former != to);
+            let soon = flow.since.is_some_and(|since| now < since + HALF_OPEN);
+            if let (true, true, Some((server, _))) = (self.calm, soon, other) {
+                let text = format!("{} has {server}, and a SYN went to {}", flow.tuple, t.dst);
+                return Err(("A6.2", text));
+            }
+            if other.is_some() || flow.since.is_none() {
+                flow.since = Some(now);
+            }
             // Other agents may hold what was decided before, and with faults a manager may not know.
-            flow.stays |= !self.calm && flow.to.is_some_and(|former| former != to);
+            flow.stays |= !self.calm && other.is_some();
             flow.to = Some(to);
             return Ok(());
         }

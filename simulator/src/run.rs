@@ -128,6 +128,11 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
                 }
             }
         }
+        Event::Elsewhere { flow, agent } => {
+            if let Some(packet) = net.hosts.elsewhere(flow, agent) {
+                net.send(packet);
+            }
+        }
         Event::Stranger { agent, port } => net.send(net.hosts.stranger(agent, port)),
         Event::Mend { agent, manager } => net.mend(agent, manager),
         Event::Start(m) => {

@@ -22,6 +22,8 @@ pub const AFTER: Duration = Duration::from_millis(900);
 pub const LEASE: Duration = Duration::from_millis(1_500);
 /// The idle lease of flows.
 pub const IDLE: Duration = Duration::from_millis(8_000);
+/// The lease of flows that nobody has answered.
+pub const HALF_OPEN: Duration = Duration::from_millis(2_000);
 /// How long an outside tuple rests.
 pub const HOLD_BACK: Duration = Duration::from_millis(5_000);
 /// The name of the balance service.
@@ -65,7 +67,7 @@ pub fn plan_of(setup: &Setup) -> Plan {
     let mut balance = plan.services.remove(0);
     balance.limits.idle_ms = millis(IDLE);
     balance.limits.closed_ms = 1_000;
-    balance.limits.half_open_ms = 2_000;
+    balance.limits.half_open_ms = millis(HALF_OPEN);
     balance.limits.criteria_lease_ms = millis(LEASE);
     let mut services = Vec::new();
     if setup.nat {

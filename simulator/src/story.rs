@@ -60,6 +60,13 @@ pub enum Event {
         /// The agent.
         agent: usize,
     },
+    /// While nothing has gone wrong: its SYN comes to another agent, too.
+    Elsewhere {
+        /// The flow.
+        flow: usize,
+        /// The agent.
+        agent: usize,
+    },
     /// A packet in mid-flow that nobody knows.
     Stranger {
         /// Where.
@@ -197,8 +204,9 @@ fn event(random: &mut Random, setup: &Setup, flows: &mut usize) -> Event {
         38..55 => Event::Answer(flow),
         55..61 => Event::End { flow, reset: yes },
         61..71 => Event::Move { flow, agent },
-        71..74 => Event::Again(flow),
-        74..77 => Event::Stranger {
+        71..73 => Event::Again(flow),
+        73..75 => Event::Elsewhere { flow, agent },
+        75..77 => Event::Stranger {
             agent,
             port: 60_000 + random.below(1_000) as u16,
         },

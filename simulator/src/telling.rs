@@ -42,6 +42,9 @@ fn told(setup: &Setup, event: Event) -> String {
         Event::End { flow, reset: true } => format!("flow {flow} is reset"),
         Event::End { flow, .. } => format!("flow {flow} ends by two FINs"),
         Event::Move { flow, agent } => format!("flow {flow} comes to agent {agent} from now on"),
+        Event::Elsewhere { flow, agent } => {
+            format!("flow {flow}'s SYN comes to agent {agent}, too")
+        }
         Event::Stranger { agent, port } => {
             format!("a packet in mid-flow from port {port}, of no flow, comes to agent {agent}")
         }

@@ -204,7 +204,7 @@ impl Net {
                 let Some(view) = packet::view(&frame) else {
                     continue;
                 };
-                if let Err(broken) = self.hosts.arrives(port, &view.tuple, view.flags) {
+                if let Err(broken) = self.hosts.arrives(self.now, port, &view.tuple, view.flags) {
                     self.watch.broken(self.now, broken);
                 }
             }
