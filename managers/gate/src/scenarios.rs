@@ -11,8 +11,8 @@ use signalbox_agent::message::AgentBody;
 use signalbox_agent::packet::{TYPE_IPV4, frame};
 use signalbox_agent::testing::{World, plan as site, port_mac};
 use signalbox_lower::plan::{
-    AllowPlan, Criterion, CriterionAction, Cube, GateBounds, GatePlan, Kind, Masked, MaskedAddr,
-    Plan, Refuse, SharePlan,
+    AllowPlan, Criterion, CriterionAction, Cube, GateBounds, GatePlan, Kind, LookPlan, Masked,
+    MaskedAddr, Plan, Refuse, SharePlan,
 };
 use signalbox_manager::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 use signalbox_manager::{Input, Manager, Output, ServiceStatus};
@@ -124,6 +124,7 @@ fn manager(plan: &Plan, epoch: u64) -> Manager {
         plan,
         vec![("admin".into(), 0, epoch, Box::new(gate))],
     )
+    .with_instance(epoch)
 }
 
 /// An agent and a manager, with nothing lost between them.
@@ -140,7 +141,10 @@ struct Net {
 
 impl Net {
     fn new() -> Self {
-        let plan = plan();
+        Self::of(plan())
+    }
+
+    fn of(plan: Plan) -> Self {
         let mut net = Self {
             world: World::new(plan.clone()),
             manager: manager(&plan, 1),
@@ -215,11 +219,16 @@ impl Net {
 
     /// A segment comes from its source; what leaves the switch.
     fn send(&mut self, s: &Segment) -> Vec<Segment> {
+        self.come(s);
+        self.settle();
+        self.left()
+    }
+
+    /// A segment comes, and the manager has not heard of it.
+    fn come(&mut self, s: &Segment) {
         let port = if s.src.0 == CLIENT.0 { 1 } else { 2 };
         let bytes: Bytes = frame(port_mac(port), [0xaa; 6], TYPE_IPV4, &s.emit()).into();
         self.world.receive(port, &bytes);
-        self.settle();
-        self.left()
     }
 
     fn left(&mut self) -> Vec<Segment> {
@@ -337,6 +346,7 @@ fn with_no_manager_at_all_the_switchs_connections_go_on_and_nobody_else_gets_pas
     other.src.1 += 1;
     let others = net.send(&other)[0].seq;
     net.kill();
+    let mut told = Vec::new();
     for _ in 0..3 {
         talks(&mut net, cookie);
         let mut ack = client(ACK | PSH, ISN + 1, others + 1, b"hello");
@@ -345,7 +355,9 @@ fn with_no_manager_at_all_the_switchs_connections_go_on_and_nobody_else_gets_pas
         assert_eq!(net.send(&ack), []);
         // Its criteria end meanwhile.
         net.pass(Duration::from_secs(3));
+        told.extend(net.left().into_iter().map(|s| (s.dst, s.flags, s.seq)));
     }
+    assert_eq!(told, [(other.src, RST, others + 1)]);
 }
 
 // A3.2
@@ -374,6 +386,8 @@ fn of_a_connection_that_was_half_way_both_ends_are_reset() {
     let cookie = net.send(&client(SYN, ISN, 0, b""))[0].seq;
     net.send(&client(ACK, ISN + 1, cookie + 1, b""));
     net.restart();
+    // What the agent knew of it is lost on the way.
+    net.left();
     // The server answers the SYN that the former manager has sent.
     let left = net.send(&server(SYN | ACK, SERVER_ISN, ISN + 1, b""));
     assert_eq!(
@@ -386,6 +400,104 @@ fn of_a_connection_that_was_half_way_both_ends_are_reset() {
     let left = net.left();
     let reset = |dst| left.iter().any(|s| s.dst == dst && s.flags & RST != 0);
     assert!(reset(CLIENT) && reset(SERVER), "{left:?}");
+}
+
+/// Where a connection can be, by what brings it there, and how far client and server have come then: the numbers
+/// that they wait for beyond the first ones, for the server if it knows of it at all.
+type Place = (&'static str, fn(&mut Net, u32), u32, Option<u32>);
+
+const LOOKING: &str = "its first data are waited for";
+
+const PLACES: [Place; 6] = [
+    (
+        "nobody has heard the acknowledgement",
+        |net, cookie| net.come(&client(ACK, ISN + 1, cookie + 1, b"")),
+        0,
+        None,
+    ),
+    (
+        LOOKING,
+        |net, cookie| {
+            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
+        },
+        0,
+        None,
+    ),
+    (
+        "the server does not answer",
+        |net, cookie| {
+            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
+        },
+        0,
+        Some(0),
+    ),
+    (
+        "data have brought the cookie and the server does not answer",
+        |net, cookie| {
+            net.send(&client(ACK | PSH, ISN + 1, cookie + 1, b"hello"));
+        },
+        0,
+        Some(0),
+    ),
+    (
+        "both are there and say nothing",
+        |net, cookie| {
+            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
+            net.send(&small_syn_ack());
+        },
+        0,
+        Some(0),
+    ),
+    (
+        "both have said something",
+        |net, cookie| {
+            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
+            net.send(&small_syn_ack());
+            net.send(&client(ACK | PSH, ISN + 1, cookie + 1, b"hello"));
+            net.send(&server(ACK | PSH, SERVER_ISN + 1, ISN + 6, b"hi"));
+        },
+        2,
+        Some(5),
+    ),
+];
+
+/// With it a connection stays with the manager.
+fn small_syn_ack() -> Segment {
+    let mut syn_ack = server(SYN | ACK, SERVER_ISN, ISN + 1, b"");
+    syn_ack.options.mss = Some(900);
+    syn_ack
+}
+
+// A3.13
+#[test]
+fn wherever_a_connection_is_when_its_manager_dies_both_ends_are_reset_though_they_wait() {
+    for (place, get_there, of_client, of_server) in PLACES {
+        for is_next in [true, false] {
+            let mut plan = plan();
+            if place == LOOKING {
+                let gate = plan.services[0].gate.as_mut().unwrap();
+                gate.look = vec![LookPlan::HttpHost(Vec::new())];
+            }
+            let mut net = Net::of(plan);
+            let cookie = net.send(&client(SYN, ISN, 0, b""))[0].seq;
+            get_there(&mut net, cookie);
+            net.left();
+            net.kill();
+            if is_next {
+                net.connect();
+            } else {
+                net.pass(Duration::from_secs(4));
+            }
+            let left = net.left().into_iter().filter(|s| s.flags & RST != 0);
+            let mut resets: Vec<_> = left.map(|s| (s.dst, s.seq)).collect();
+            resets.sort_unstable();
+            let server = of_server.map(|said| (SERVER, ISN + 1 + said));
+            let expected: Vec<_> = (server.into_iter())
+                .chain([(CLIENT, cookie + 1 + of_client)])
+                .collect();
+            assert_eq!(resets, expected, "{place}, another manager: {is_next}");
+        }
+    }
 }
 
 // A3.11

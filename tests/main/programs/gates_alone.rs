@@ -11,6 +11,17 @@ use crate::processes::{ask, start};
 
 const NEEDS: [&str; 7] = ["root", "ip", "curl", "python3", "sysctl", "kill", "cat"];
 
+/// Starts the agent of a policy.
+fn agent(gated: &Gated, policy: &str) -> Process {
+    let folder = &gated.wired.folder;
+    let policy = folder.write("gated.policy", policy);
+    let mut command = gated.wired.at_switch.command(SIGNALBOX);
+    command.arg("agent").arg(policy);
+    command.args(["--port", "1=port1", "--port", "2=port2"]);
+    let (agent, _) = start("agent", command, folder);
+    agent
+}
+
 /// Starts the gate's manager.
 fn manager(gated: &Gated, name: &str) -> (Process, PathBuf) {
     let mut command = gated.wired.at_switch.command(SIGNALBOX);
@@ -29,12 +40,7 @@ fn a_killed_manager_leaves_the_switchs_connections_alone_and_the_next_one_resets
         return;
     }
     let mut gated = Gated::prepare("switch", 3_000_000);
-    let folder = &gated.wired.folder;
-    let policy = folder.write("gated.policy", POLICY);
-    let mut command = gated.wired.at_switch.command(SIGNALBOX);
-    command.arg("agent").arg(policy);
-    command.args(["--port", "1=port1", "--port", "2=port2"]);
-    let (_agent, _) = start("agent", command, folder);
+    let _agent = agent(&gated, POLICY);
     let (mut first, control) = manager(&gated, "first");
     gated.wait_for_service();
 
@@ -119,4 +125,67 @@ fn a_killed_manager_leaves_the_switchs_connections_alone_and_the_next_one_resets
     );
     let status = ask(&["status"], &control);
     assert_eq!(counted(&status, "door", "proxied"), 0, "{status}");
+}
+
+/// How long after a manager's death its clients are reset at the latest: criteria end after 3 s.
+const LEASE: Duration = Duration::from_secs(4);
+
+// A3.13
+#[test]
+fn clients_that_wait_for_their_server_to_speak_are_reset_when_the_manager_is_killed() {
+    let test = "clients_that_wait_for_their_server_to_speak_are_reset_when_the_manager_is_killed";
+    if !has(test, &NEEDS) {
+        return;
+    }
+    let mut gated = Gated::prepare("switch", 1000);
+    let patient = POLICY
+        .replace("hand-over", "connect within 1m\n  hand-over")
+        .replace("look", "speak within 1m\n  look");
+    let _agent = agent(&gated, &patient);
+    let script = |name: &str, text: &str| {
+        let path = gated.wired.folder.write(name, text);
+        path.to_str().unwrap().to_owned()
+    };
+    let mute = script("mute.py", include_str!("gated_mute.py"));
+    let waiting = script("waiting.py", include_str!("gated_waiting.py"));
+    let server = gated.server.clone();
+    gated.wired.program("mute", &server, &["python3", &mute]);
+    wait_until("who is mute", Duration::from_secs(20), || {
+        gated.wired.started("mute").printed().contains("listening")
+    });
+    // Their criteria end, or another process comes before that.
+    for (round, is_next) in [(1, false), (2, true)] {
+        let (mut first, control) = manager(&gated, &format!("first-{round}"));
+        gated.wait_for_service();
+        // One goes through the manager, the server of one does not answer, and of one the first data are awaited.
+        let mut command = gated.client.command("python3");
+        command.args([&waiting, SERVER, "22", "81", "443"]);
+        let mut clients = Process::start(&format!("waiting-{round}"), command, &gated.wired.folder);
+        wait_until("clients that wait", Duration::from_secs(20), || {
+            let status = ask(&["status"], &control);
+            let proxied = |gate| counted(&status, gate, "proxied");
+            let accepted = gated.wired.started("mute").printed();
+            (proxied("door"), proxied("named")) == (2, 1)
+                && counted(&status, "door", "smaller segments") == 1
+                && accepted.matches("accepted").count() == round
+                && clients.printed().matches("waits").count() == 3
+        });
+        first.kill();
+        let killed = std::time::Instant::now();
+        let _next = is_next.then(|| manager(&gated, "next"));
+        let status = clients.wait(Duration::from_secs(20));
+        let took = killed.elapsed();
+        let printed = clients.printed();
+        assert!(status.success(), "{printed}");
+        for port in [22, 81, 443] {
+            let reset = format!("{port} ConnectionResetError");
+            assert!(printed.contains(&reset), "{reset}: {printed}");
+        }
+        assert!(took < LEASE, "{took:?}");
+        // Nor does the server wait.
+        wait_until("the server's end", Duration::from_secs(2), || {
+            let server = gated.wired.started("mute").printed();
+            server.matches("ConnectionResetError").count() == round
+        });
+    }
 }

@@ -497,7 +497,10 @@ impl Agent {
             .filter(|(_, set)| set.until <= now)
             .map(|(owner, _)| owner.clone())
             .collect();
-        self.cut_legs(|owner, _| over.contains(owner));
+        if !over.is_empty() {
+            let is_over = |owner: &Owner| over.contains(owner);
+            self.cut_legs(|owner, _| is_over(owner), is_over);
+        }
         let gone = self.take_out(service, over);
         self.counters.leases_expired += gone as u64;
         if let Some(next) = self.criteria_until(service) {

@@ -34,7 +34,7 @@ impl Agent {
         InUse {
             flows: self.store.len(),
             slots: services.flat_map(|s| &s.slots).map(|s| s.in_use()).sum(),
-            questions: self.questions.len() + self.asked.len() + self.late.len(),
+            questions: self.questions.len() + self.asked.len() + self.late.len() + self.heard.len(),
             held: self.counters.held.now,
             requests: self.batches.len(),
             deadlines: self.timers.of_flows(),

@@ -46,6 +46,16 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Whom it was asked.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The packet that it was asked about.
+    pub fn first(&self) -> Option<&Packet> {
+        self.held.first()
+    }
+
     fn late(&self) -> Late {
         Late {
             service: self.key.service,
@@ -132,6 +142,8 @@ impl Agent {
         }
         let Some((share, asker)) = self.asker(service, entry) else {
             self.counters.unanswered += 1;
+            self.next_request += 1;
+            self.unanswered(self.next_request, &key, &packet);
             return self.floor(packet, service);
         };
         let door = if is_new && once {
@@ -328,11 +340,19 @@ impl Agent {
             }
             return;
         }
+        self.question_over(request);
+    }
+
+    /// Nobody has answered a question in time, nor will.
+    pub(super) fn question_over(&mut self, request: u64) {
         if let Some(question) = self.questions.remove(&request) {
             self.asked_no_more(request, &question.key);
             self.leave_door(&question.key, question.door);
             self.counters.unanswered += 1;
             self.question_late(request, question.late());
+            if let Some(packet) = question.first() {
+                self.unanswered(request, &question.key, packet);
+            }
             self.floor_all(question.held, question.key.service);
         }
     }
@@ -356,6 +376,10 @@ impl Agent {
         let subject = Subject::Verdict(request);
         let known = (self.questions.get(&request)).is_some_and(|q| q.share == share);
         if !known {
+            if verdict.decision == Decision::Consume {
+                self.consumed_late(id, share, request);
+            }
+            self.heard.answered(request);
             if self.question_answered_late(request) {
                 self.counters.late_verdicts += 1;
                 self.install(id, share, manager, subject, &verdict.affinities, None);
@@ -406,6 +430,9 @@ impl Agent {
                     Drop::Consumed
                 };
                 for packet in &held {
+                    if why == Drop::Consumed {
+                        self.consumed(id, share, &question.key, packet);
+                    }
                     self.let_go(packet, why);
                 }
             }

@@ -2,8 +2,8 @@
 //! them when their manager dies. Both ends are then reset in the numbers that they wait for.
 //!
 //! They are known by what was injected. A SYN of the forward part and an acknowledgement of the reply part begin
-//! one, so that what answers clients' SYNs costs nothing; an entry of its own, a RST or idleness ends one. Does
-//! not know what services do with them.
+//! one, and so does a client's segment that its manager has taken in (see `heard`): what answers clients' SYNs
+//! costs nothing. An entry of its own, a RST or idleness ends one. Does not know what services do with them.
 
 use std::time::Duration;
 
@@ -44,9 +44,29 @@ impl Legs {
         self.all.len()
     }
 
+    /// Whether it is remembered.
+    pub fn has(&self, service: u8, forward: Tuple) -> bool {
+        self.all.contains_key(&(service, forward))
+    }
+
     /// The switch has it, or it is over.
     pub fn remove(&mut self, service: u8, forward: Tuple) {
         self.all.remove(&(service, forward));
+    }
+
+    /// Its client has ended it. Of one that the server knows that is for the manager to say.
+    pub fn abandoned(&mut self, service: u8, forward: Tuple) {
+        let known = (self.all.get(&(service, forward))).is_some_and(|leg| leg.said[0].is_some());
+        if !known {
+            self.remove(service, forward);
+        }
+    }
+
+    /// What its client waits for, unless something was said to it: that tells it better, since nobody but the
+    /// manager has it. Says whether the connection is remembered.
+    pub fn heard(&mut self, service: u8, forward: Tuple, waits: Said) -> bool {
+        let leg = self.all.get_mut(&(service, forward));
+        leg.map(|leg| leg.said[1].get_or_insert(waits)).is_some()
     }
 }
 
@@ -63,11 +83,22 @@ struct Legged {
 
 /// What was sent last in one direction.
 #[derive(Debug, Clone, Copy)]
-struct Said {
+pub(super) struct Said {
     meta: PacketMeta,
     /// The number that comes next.
     next: u32,
     fin: bool,
+}
+
+impl Said {
+    /// Everything before that number was said, and goes that way.
+    pub fn up_to(next: u32, meta: PacketMeta) -> Self {
+        Self {
+            meta,
+            next,
+            fin: false,
+        }
+    }
 }
 
 impl Agent {
@@ -94,23 +125,13 @@ impl Agent {
         if view.flags & RST != 0 {
             return self.legs.remove(service, tuple);
         }
-        let teller = self.sessions.get(&id);
-        let teller = teller.and_then(|s| Some((s.manager.clone()?, s.instance)));
-        let next = next_number(&packet.bytes, &view);
-        let (Some((manager, instance)), Some(next)) = (teller, next) else {
+        let Some(next) = next_number(&packet.bytes, &view) else {
             return;
         };
-        let limits = (self.plan.services.get(usize::from(service))).map(|s| &s.limits);
-        let (idle, closed) = limits.map_or((0, 0), |l| (l.idle_ms, l.closed_ms));
-        if !std::mem::replace(&mut self.legs.looks, true) {
-            self.timers.at(self.now + LOOK, Timer::Legs);
-        }
-        let leg = self.legs.all.entry(key).or_insert(Legged {
-            owner: Owner { share, manager },
-            instance,
-            until: Duration::ZERO,
-            said: [None; 2],
-        });
+        let (now, rests) = (self.now, self.rests(service));
+        let Some(leg) = self.leg(id, share, key) else {
+            return;
+        };
         let [forward, reply] = &mut leg.said;
         let said = if part == Part::Forward {
             forward
@@ -125,37 +146,90 @@ impl Agent {
             fin: view.flags & FIN != 0 || said.is_some_and(|s| s.fin),
         });
         let is_closed = leg.said.iter().all(|s| s.is_some_and(|s| s.fin));
-        let rest = if is_closed { closed } else { idle };
-        leg.until = self.now + Duration::from_millis(rest);
+        let [idle, closed] = rests;
+        leg.until = now + if is_closed { closed } else { idle };
+    }
+
+    /// A manager carries on a connection whose client waits for this.
+    pub(super) fn leg_carries(&mut self, id: SessionId, share: Share, forward: Tuple, waits: Said) {
+        let service = share.service;
+        if self.legs.heard(service, forward, waits) || self.legs.len() >= MOST {
+            return;
+        }
+        let (now, [idle, _]) = (self.now, self.rests(service));
+        if let Some(leg) = self.leg(id, share, (service, forward)) {
+            leg.said = [None, Some(waits)];
+            leg.until = now + idle;
+        }
+    }
+
+    /// How long a service's connections rest, idle and closed.
+    fn rests(&self, service: u8) -> [Duration; 2] {
+        let limits = (self.plan.services.get(usize::from(service))).map(|s| &s.limits);
+        let rests = limits.map_or([0; 2], |l| [l.idle_ms, l.closed_ms]);
+        rests.map(Duration::from_millis)
+    }
+
+    /// One connection, which begins if it is not there.
+    fn leg(&mut self, id: SessionId, share: Share, key: (u8, Tuple)) -> Option<&mut Legged> {
+        let teller = self.sessions.get(&id)?;
+        let (manager, instance) = (teller.manager.clone()?, teller.instance);
+        self.look_at_legs();
+        Some(self.legs.all.entry(key).or_insert(Legged {
+            owner: Owner { share, manager },
+            instance,
+            until: Duration::ZERO,
+            said: [None; 2],
+        }))
+    }
+
+    /// Sees to it that idle ones are forgotten.
+    pub(super) fn look_at_legs(&mut self) {
+        if !std::mem::replace(&mut self.legs.looks, true) {
+            self.timers.at(self.now + LOOK, Timer::Legs);
+        }
     }
 
     /// Idle ones are forgotten.
     pub(super) fn legs_due(&mut self) {
         let now = self.now;
         self.legs.all.retain(|_, leg| leg.until > now);
-        self.legs.looks = !self.legs.all.is_empty();
-        if self.legs.looks {
-            self.timers.at(now + LOOK, Timer::Legs);
+        self.heard.forget(now);
+        self.legs.looks = false;
+        if self.legs.len() + self.heard.len() > 0 {
+            self.look_at_legs();
         }
     }
 
-    /// A manager's connections have nobody any more: their ends are told.
-    pub(super) fn cut_legs(&mut self, is_lost: impl Fn(&Owner, u64) -> bool) {
+    /// A manager's process is gone: the ends of what it has carried on are told, and clients of whom it may not
+    /// have heard.
+    pub(super) fn cut_legs(
+        &mut self,
+        is_lost: impl Fn(&Owner, u64) -> bool,
+        is_unheard: impl Fn(&Owner) -> bool,
+    ) {
+        let unheard = self.cut_heard(is_unheard);
         let mut lost: Vec<_> = (self.legs.all)
             .extract_if(|_, leg| is_lost(&leg.owner, leg.instance))
             .collect();
         lost.sort_by_key(|(key, _)| *key);
         for ((_, tuple), leg) in lost {
             let [forward, reply] = leg.said;
-            for (said, from) in [(forward, tuple), (reply, tuple.reversed())] {
-                if let Some(Said { meta, next, .. }) = said
-                    && let Some(frame) = self.reset_frame(&meta, &from, next)
-                {
-                    self.counters.legs_cut += 1;
-                    let bytes = frame.into();
-                    self.packet_out(Packet { meta, bytes });
-                }
-            }
+            self.reset(forward, &tuple);
+            self.reset(reply, &tuple.reversed());
+        }
+        for (tuple, waits) in unheard {
+            self.reset(Some(waits), &tuple.reversed());
+        }
+    }
+
+    fn reset(&mut self, said: Option<Said>, from: &Tuple) {
+        if let Some(Said { meta, next, .. }) = said
+            && let Some(frame) = self.reset_frame(&meta, from, next)
+        {
+            self.counters.legs_cut += 1;
+            let bytes = frame.into();
+            self.packet_out(Packet { meta, bytes });
         }
     }
 

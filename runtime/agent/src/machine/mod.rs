@@ -5,7 +5,7 @@
 //! files beneath are one concern each: `sessions` (who may speak), `criteria` (wildcard affinities and
 //! their leases) and `refused` (those that cannot go in), `shares` (who decides for which part of a service), `interest` (held packets and verdicts; `room` bounds them), `install`, `watch` and `ending` (a fixed
 //! affinity's life; its record is `flow_record`, and `accept` says what may go in), `limits` (of new flows), `tallies` (what criteria
-//! count), `host` and `neighbours` (the agent as a small host), `legs` (what managers carry on in others' names), `icmp`, `reset`, `quoted` and `fragments` (what the
+//! count), `host` and `neighbours` (the agent as a small host), `legs` and `heard` (what managers carry on in others' names), `icmp`, `reset`, `quoted` and `fragments` (what the
 //! pipeline leaves to it; `walk` is the cascade as it knows it), `tunnels`, `startup`.
 
 mod accept;
@@ -14,6 +14,7 @@ mod criteria;
 mod ending;
 mod flow_record;
 mod fragments;
+mod heard;
 mod host;
 mod icmp;
 mod in_use;
@@ -73,6 +74,7 @@ use crate::target::Target;
 use criteria::CriteriaSet;
 use flow_record::Phase;
 use fragments::Fragments;
+use heard::Heard;
 use icmp::Bucket;
 use interest::Question;
 use legs::Legs;
@@ -214,6 +216,8 @@ pub struct Agent {
     injected: FxHashMap<(IpAddr, u8, u16), SessionId>,
     /// What managers carry on in others' names.
     legs: Legs,
+    /// What clients have said to whom nothing was said.
+    heard: Heard,
     counters: Counters,
     /// A plan that waits for its program, and one whose entries are on their way.
     coming: Option<Coming>,
@@ -257,6 +261,7 @@ impl Agent {
             errors_through: ERRORS_THROUGH,
             injected: FxHashMap::default(),
             legs: Legs::default(),
+            heard: Heard::default(),
             counters: Counters::default(),
             coming: None,
             entering: None,

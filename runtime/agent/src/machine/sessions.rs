@@ -214,9 +214,12 @@ impl Agent {
                 .collect();
         }
         // What another process of that name carried on nobody knows any more.
-        self.cut_legs(|owner, instance| {
-            owner.manager == hello.manager && instance != hello.instance
-        });
+        let another = self.heard.comes(&hello.manager, hello.instance);
+        let is_its = |owner: &Owner| owner.manager == hello.manager;
+        self.cut_legs(
+            |owner, instance| is_its(owner) && instance != hello.instance,
+            |owner| is_its(owner) && another,
+        );
         for (share, claim) in wanted {
             let Some(service) = self.service(share.service) else {
                 continue;

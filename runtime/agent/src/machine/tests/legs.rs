@@ -5,11 +5,11 @@ use super::adjusting::{gate, joined_flow, to_server};
 use super::*;
 use crate::packet::{self, u32_at};
 
-const BEFORE: SessionId = LB;
-const AFTER: SessionId = LB + 10;
+pub(super) const BEFORE: SessionId = LB;
+pub(super) const AFTER: SessionId = LB + 10;
 
 /// A manager's process comes.
-fn comes(w: &mut World, session: SessionId, instance: u64) {
+pub(super) fn comes(w: &mut World, session: SessionId, instance: u64) {
     w.feed(Input::SessionOpened(session));
     let ManagerBody::Hello(mut hello) = hello("lb-1", 1) else {
         panic!("a hello");
@@ -23,14 +23,14 @@ fn comes(w: &mut World, session: SessionId, instance: u64) {
     say(w, session, 1, ManagerBody::Criteria(criteria));
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut w = World::new(gate());
     comes(&mut w, BEFORE, 1);
     w
 }
 
 /// The manager sends a segment in the name of one end to the other.
-fn inject(w: &mut World, part: Part, flags: u8, seq: u32, payload: &[u8]) {
+pub(super) fn inject(w: &mut World, part: Part, flags: u8, seq: u32, payload: &[u8]) {
     let flow = to_server(1000);
     let (from, port) = match part {
         Part::Forward => (flow, 1),
@@ -57,7 +57,7 @@ fn inject(w: &mut World, part: Part, flags: u8, seq: u32, payload: &[u8]) {
 }
 
 /// The RSTs that have left: the port, where they go, and their numbers.
-fn resets(w: &mut World) -> Vec<(u16, IpAddr, u32)> {
+pub(super) fn resets(w: &mut World) -> Vec<(u16, IpAddr, u32)> {
     let left = std::mem::take(&mut w.left).into_iter();
     left.filter_map(|(port, frame)| {
         let view = packet::view(&frame)?;

@@ -10,6 +10,7 @@ mod errors;
 mod flooding;
 mod fragments;
 mod frames;
+mod heard;
 mod host;
 mod interests;
 mod leases;
