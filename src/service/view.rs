@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use signalbox_agent::listing::FlowStatus;
 use signalbox_agent::shell::{self as agent_shell, NewPolicy, Pipeline};
 use signalbox_lower::plan::{ManagerPlan, Plan};
-use signalbox_manager::state::{MemoryStore, raise_epoch};
+use signalbox_manager::state::MemoryStore;
 use signalbox_observe::Reports;
 use signalbox_observe::export::{Taps, Watch};
 use signalbox_switch::ports::{LinkState, PortCounters};
@@ -92,7 +92,7 @@ impl View {
         let (fatal, _) = mpsc::unbounded_channel();
         let standing = Standing {
             instance: 0,
-            epoch: &|service, share| raise_epoch(&self.store, service, share),
+            epoch: &|service, share| self.store.raise_epoch(service, share),
             fatal,
             tap: (self.taps.lock())
                 .unwrap_or_else(PoisonError::into_inner)
@@ -279,7 +279,7 @@ impl View {
         {
             let mut managers = self.managers();
             managers.retain(|name, _| plan.managers.iter().any(|m| m.name == *name));
-            let epoch = |service: &str, share: u32| raise_epoch(&self.store, service, share);
+            let epoch = |service: &str, share: u32| self.store.raise_epoch(service, share);
             replannings.extend(managers.values().map(|m| m.replanning(plan, &epoch)));
         }
         for replanning in replannings {
