@@ -289,8 +289,8 @@ impl Site {
                     Reported::Flow { .. } => {}
                 },
                 Output::Opened { .. } => {}
-                other @ (Output::Refused { .. } | Output::Close(_)) => panic!("{other:?}"),
                 Output::Log(_) => {}
+                other => panic!("{other:?}"),
             }
         }
     }

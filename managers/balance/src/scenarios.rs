@@ -10,6 +10,7 @@ use signalbox_agent::flow::Tuple;
 use signalbox_agent::message::{AgentBody, ManagerBody, ToAgent, ToManager};
 use signalbox_agent::testing::{World, client, flags, plan, tcp};
 use signalbox_lower::plan::{CheckKind, CheckPlan, Pick, Plan};
+use signalbox_manager::peer::PeerMessage;
 use signalbox_manager::{Counts, Input, Manager, Output};
 
 use crate::Balance;
@@ -19,6 +20,7 @@ mod division;
 mod endpoints;
 mod failover;
 mod need_to_know;
+mod replication;
 mod restarts;
 mod servers;
 mod succession;
@@ -33,6 +35,10 @@ struct Net {
     managers: Vec<Manager>,
     up: Vec<((usize, usize), FaultLine<ToManager>)>,
     down: Vec<((usize, usize), FaultLine<ToAgent>)>,
+    /// Ways between managers: from one, which the other knows by its number here, to the other.
+    across: Vec<((usize, usize), FaultLine<PeerMessage>)>,
+    /// So many messages arrive yet, and then none.
+    fuse: usize,
     /// Sessions as each agent numbers them: (agent, session) to manager.
     sessions: BTreeMap<(usize, u64), usize>,
     /// What was said to each agent.
@@ -66,6 +72,8 @@ impl Net {
             managers: Vec::new(),
             up: Vec::new(),
             down: Vec::new(),
+            across: Vec::new(),
+            fuse: usize::MAX,
             sessions: BTreeMap::new(),
             told: Vec::new(),
             hung: BTreeSet::new(),
@@ -94,9 +102,38 @@ impl Net {
         }
     }
 
+    /// There is a way between two managers.
+    fn link(&mut self, m: usize, n: usize, faults: Faults) {
+        for (from, to) in [(m, n), (n, m)] {
+            let seed = faults.seed + 1000 * from as u64 + to as u64;
+            let faults = Faults { seed, ..faults };
+            self.across.push(((from, to), FaultLine::new(faults)));
+        }
+        for (m, n) in [(m, n), (n, m)] {
+            let out = self.managers[m].handle(self.now, Input::PeerConnected(n as u64));
+            self.carry(m, out);
+        }
+    }
+
+    /// It is gone.
+    fn unlink(&mut self, m: usize, n: usize) {
+        let there = self.across.len();
+        (self.across).retain(|(of, _)| ![(m, n), (n, m)].contains(of));
+        if self.across.len() == there {
+            return;
+        }
+        for (m, n) in [(m, n), (n, m)] {
+            let out = self.managers[m].handle(self.now, Input::PeerDisconnected(n as u64));
+            self.carry(m, out);
+        }
+    }
+
     fn stop(&mut self, m: usize) {
         self.up.retain(|((_, to), _)| *to != m);
         self.down.retain(|((_, from), _)| *from != m);
+        for n in 0..self.managers.len() {
+            self.unlink(m, n);
+        }
         for a in 0..self.agents.len() {
             self.agents[a].feed(ToTheAgent::SessionClosed(m as u64 + 1));
         }
@@ -143,6 +180,16 @@ impl Net {
 
     fn carry(&mut self, m: usize, out: Vec<Output>) {
         for output in out {
+            match &output {
+                Output::Peer(to, message) => {
+                    let key = (m, *to as usize);
+                    if let Some((_, line)) = self.across.iter_mut().find(|(k, _)| *k == key) {
+                        line.push(self.now, message.clone());
+                    }
+                }
+                Output::PeerClose(to) => self.unlink(m, *to as usize),
+                _ => {}
+            }
             if let Output::Message(agent, message) = output {
                 let key = (agent as usize, m);
                 self.told.push((key.0, message.body.clone()));
@@ -173,16 +220,37 @@ impl Net {
                 if self.hung.contains(&m) {
                     continue;
                 }
-                while let Some(message) = self.up[i].1.pop(self.now) {
-                    quiet = false;
+                while self.fuse > 0
+                    && let Some(message) = self.up[i].1.pop(self.now)
+                {
+                    (quiet, self.fuse) = (false, self.fuse - 1);
                     let out = self.managers[m].handle(self.now, Input::Message(a as u64, message));
                     self.carry(m, out);
                 }
             }
+            for i in 0..self.across.len() {
+                let Some((from, to)) = self.across.get(i).map(|(of, _)| *of) else {
+                    break;
+                };
+                if self.hung.contains(&to) {
+                    continue;
+                }
+                while self.fuse > 0
+                    && let Some((_, line)) = self.across.get_mut(i)
+                    && let Some(message) = line.pop(self.now)
+                {
+                    (quiet, self.fuse) = (false, self.fuse - 1);
+                    let input = Input::Peer(from as u64, message);
+                    let out = self.managers[to].handle(self.now, input);
+                    self.carry(to, out);
+                }
+            }
             for i in 0..self.down.len() {
                 let (a, m) = self.down[i].0;
-                while let Some(message) = self.down[i].1.pop(self.now) {
-                    quiet = false;
+                while self.fuse > 0
+                    && let Some(message) = self.down[i].1.pop(self.now)
+                {
+                    (quiet, self.fuse) = (false, self.fuse - 1);
                     let session = m as u64 + 1;
                     self.agents[a].feed(ToTheAgent::Message(session, message));
                 }

@@ -8,9 +8,11 @@ pub mod decide;
 pub mod health;
 pub mod manager;
 pub mod memory;
+pub mod peer;
 pub mod proxy;
 mod react;
 pub mod record;
+mod replica;
 pub mod segment;
 mod service;
 pub mod session;
@@ -19,6 +21,8 @@ pub mod state;
 mod turned_down;
 
 pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus};
-pub use manager::{Input, Manager, Output, Served, ServiceStatus, Status};
+pub use manager::{
+    Input, LinkCounts, LinkState, LinkStatus, Manager, Output, Served, ServiceStatus, Status,
+};
 pub use record::{Record, Reported};
 pub use service::Counts;

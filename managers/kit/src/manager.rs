@@ -17,6 +17,7 @@ use signalbox_lower::plan::Plan;
 use crate::decide::Decide;
 use crate::health::Verdict as Health;
 use crate::memory::{AgentId, Life, Recipient};
+use crate::peer::{PeerId, PeerMessage, PeerReason};
 use crate::proxy::Diverted;
 use crate::react::Ports;
 use crate::record::{Record, Reported};
@@ -24,11 +25,15 @@ use crate::service::Service;
 use crate::session::{News, Offer, Session, SessionId};
 
 pub(crate) use failover::Passing;
+pub use peers::{LinkCounts, LinkState, LinkStatus};
 pub use status::{ServiceStatus, Status};
 
 mod ending;
 mod failover;
+mod peers;
 mod proxies;
+mod recollection;
+mod replication;
 mod services;
 mod status;
 mod succession;
@@ -42,6 +47,12 @@ pub enum Input {
     Disconnected(SessionId),
     /// An agent has said something.
     Message(SessionId, ToManager),
+    /// There is a new way to another manager, whichever it is.
+    PeerConnected(PeerId),
+    /// It is gone.
+    PeerDisconnected(PeerId),
+    /// Another manager has said something.
+    Peer(PeerId, PeerMessage),
     /// Time has passed.
     Tick,
 }
@@ -69,6 +80,19 @@ pub enum Output {
     },
     /// End a session: it is to be opened anew.
     Close(SessionId),
+    /// Say something to another manager.
+    Peer(PeerId, PeerMessage),
+    /// The other manager will not have this one; the way is over.
+    PeerRefused {
+        /// The way.
+        peer: PeerId,
+        /// Why.
+        reason: PeerReason,
+        /// The same for people.
+        text: String,
+    },
+    /// End a way to another manager, once all is said.
+    PeerClose(PeerId),
     /// One line for the operator.
     Log(String),
     /// Something that an agent has counted, to be kept for who wants to know.
@@ -123,6 +147,11 @@ pub struct Manager {
     /// Installations and deletions that nobody asked for.
     unasked: u64,
     ports: Ports,
+    /// Other managers with which it shares decisions.
+    links: Vec<peers::Link>,
+    /// Ways to managers.
+    doors: BTreeMap<PeerId, peers::Door>,
+    peers_refused: BTreeMap<PeerReason, u64>,
     out: Vec<Output>,
 }
 
@@ -156,11 +185,17 @@ impl Manager {
             injected: 0,
             unasked: 0,
             ports: Ports::new(plan),
+            links: Vec::new(),
+            doors: BTreeMap::new(),
+            peers_refused: BTreeMap::new(),
             out: Vec::new(),
         };
         for (service, share, epoch, decide) in services {
             manager.add((&service, share), epoch, epoch == 0, 1, decide);
         }
+        manager.link();
+        // Whoever was there before may have left what only the other one knows.
+        manager.wish_to_recall(None);
         manager
     }
 
@@ -185,12 +220,16 @@ impl Manager {
             }
             Input::Disconnected(id) => self.disconnected(id),
             Input::Message(id, message) => self.message(id, message),
+            Input::PeerConnected(id) => self.peer_connected(id),
+            Input::PeerDisconnected(id) => self.peer_gone(id),
+            Input::Peer(id, message) => self.peer_said(id, message),
             Input::Tick => {}
         }
         self.tick();
         for index in 0..self.services.len() {
             self.proxy_steps(index);
         }
+        self.replicate();
         for (service, offer) in self.services.iter_mut().zip(&self.offers) {
             let lines = service.decide.news().into_iter();
             (self.out).extend(lines.map(|l| Output::Log(format!("{}: {l}", offer.service))));
@@ -216,6 +255,7 @@ impl Manager {
             .chain(away)
             .chain(waiting)
             .chain(own)
+            .chain(self.next_of_peers())
             .min()
     }
 
@@ -241,7 +281,10 @@ impl Manager {
         }
         let due = self.away.extract_if(.., |a| a.until <= now);
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
-            self.lost(agent, service, u64::MAX);
+            // Who stands by for another one is told of flows' ends.
+            if !self.is_told(service) {
+                self.lost(agent, service, u64::MAX);
+            }
         }
         for index in 0..self.services.len() {
             self.retake(index);
@@ -283,7 +326,8 @@ impl Manager {
                 Health::Changed { target, up } => {
                     if let Some(service) = self.services.get_mut(index) {
                         service.decide.health(target, up);
-                        if !up {
+                        // Whoever stands by ends nobody's flows.
+                        if !up && !self.offers.get(index).is_some_and(|o| o.stands_by) {
                             service.died(self.now);
                         }
                         let status = service.decide.status();
@@ -555,7 +599,7 @@ impl Manager {
             decision: answer.decision,
             affinities: answer.affinities,
         };
-        self.say(id, index, ManagerBody::Verdict(verdict));
+        self.verdict(id, index, verdict);
         if let Some(reset) = answer.reset {
             self.reset(id, index, interest, reset);
         }
@@ -568,7 +612,8 @@ impl Manager {
             let passing = s.passing.lists_until;
             s.decide.hold_back().is_none() && passing.is_none_or(|until| self.now >= until)
         };
-        self.services.get(index).is_none_or(at_once) || self.all_listed(index)
+        !self.is_recalling(index)
+            && (self.services.get(index).is_none_or(at_once) || self.all_listed(index))
     }
 
     /// Whether every agent that there is has listed what it holds of a service.

@@ -14,6 +14,10 @@ use signalbox_agent::packet::proto;
 use crate::decide::{Decided, Reaction};
 use crate::session::SessionId;
 
+pub use told::Change;
+
+mod told;
+
 /// Names an agent, by whichever session it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AgentId(pub usize);
@@ -63,6 +67,8 @@ pub struct Remembered {
     /// The question that it was decided for, if this manager decided it.
     origin: Option<(SessionId, u64)>,
     forget: Duration,
+    /// Another manager's telling in which it was told last; 0 for none.
+    told: u32,
 }
 
 impl Remembered {
@@ -97,6 +103,8 @@ pub struct Memory {
     gone: VecDeque<(Duration, u64)>,
     next: u64,
     keep: Duration,
+    /// What another manager must be told of, if there is one that wants it.
+    changes: Option<Vec<Change>>,
 }
 
 impl Memory {
@@ -111,6 +119,7 @@ impl Memory {
             gone: VecDeque::new(),
             next: first,
             keep,
+            changes: None,
         }
     }
 
@@ -172,7 +181,16 @@ impl Memory {
     /// Forgets what was decided for this direction, and returns it.
     pub fn take(&mut self, part: Part, tuple: Tuple, kind: PacketKind) -> Option<Remembered> {
         let number = *self.by_tuple.get(&(part, tuple, kind))?;
-        self.remove(number)
+        let flow = self.remove(number)?;
+        self.refused(&flow);
+        Some(flow)
+    }
+
+    fn refused(&mut self, flow: &Remembered) {
+        if let Some(changes) = &mut self.changes {
+            let what = (flow.decided.clone(), flow.kind);
+            changes.push(Change::Refused(Box::new(what)));
+        }
     }
 
     /// Whether another live flow than that of `forward` has this reply match.
@@ -241,13 +259,7 @@ impl Memory {
         to: Recipient,
         number: Option<u64>,
     ) -> (u64, Vec<Remembered>) {
-        let mut former = Vec::new();
-        let keys = keys(&decided, kind);
-        for key in keys.into_iter().flatten() {
-            if let Some(number) = self.by_tuple.get(&key).copied() {
-                former.extend(self.remove(number));
-            }
-        }
+        let former = self.make_way(&decided, kind);
         // Other agents that carry out the very same go on with it.
         let holdings = (former.iter())
             .filter(|f| f.decided.forward == decided.forward && f.decided.reply == decided.reply)
@@ -261,9 +273,31 @@ impl Memory {
                 ..*held
             })
             .collect();
+        let own = self.insert(decided, kind);
+        if let Some(flow) = self.flows.get_mut(&own) {
+            flow.holdings = holdings;
+            flow.origin = to.question;
+        }
+        self.given(own, to, number.unwrap_or(own));
+        (own, former)
+    }
+
+    /// Takes out what is remembered of a decision's tuples.
+    fn make_way(&mut self, decided: &Decided, kind: PacketKind) -> Vec<Remembered> {
+        let mut former = Vec::new();
+        for key in keys(decided, kind).into_iter().flatten() {
+            if let Some(number) = self.by_tuple.get(&key).copied() {
+                former.extend(self.remove(number));
+            }
+        }
+        former
+    }
+
+    /// A live flow of a new number, which nobody holds yet.
+    fn insert(&mut self, decided: Decided, kind: PacketKind) -> u64 {
         self.next += 1;
         let own = self.next;
-        for key in keys.into_iter().flatten() {
+        for key in keys(&decided, kind).into_iter().flatten() {
             self.by_tuple.insert(key, own);
         }
         self.flows.insert(
@@ -273,13 +307,13 @@ impl Memory {
                 kind,
                 life: Life::Live,
                 doom: None,
-                holdings,
-                origin: to.question,
+                holdings: Vec::new(),
+                origin: None,
                 forget: Duration::MAX,
+                told: 0,
             }),
         );
-        self.given(own, to, number.unwrap_or(own));
-        (own, former)
+        own
     }
 
     /// An agent has got the decision (again), and calls it `called`. A flow that was gone comes back to life,
@@ -287,6 +321,7 @@ impl Memory {
     pub fn given(&mut self, number: u64, to: Recipient, called: u64) -> Option<&Remembered> {
         let flow = self.flows.get_mut(&number)?;
         let holding = Holding { to, number: called };
+        let mut new = false;
         match (flow.holdings.iter_mut()).find(|h| h.to.agent == to.agent) {
             Some(held) => {
                 if let Some(question) = held.to.question {
@@ -298,6 +333,7 @@ impl Memory {
                 // Mostly it is the only one.
                 flow.holdings.reserve_exact(1);
                 flow.holdings.push(holding);
+                new = true;
             }
         }
         if let Some(question) = to.question {
@@ -307,6 +343,11 @@ impl Memory {
         let revived = flow.life == Life::Gone;
         if revived {
             flow.life = Life::Live;
+        }
+        if (new || revived)
+            && let Some(changes) = &mut self.changes
+        {
+            changes.push(Change::Of(number));
         }
         revived.then_some(flow)
     }
@@ -356,6 +397,9 @@ impl Memory {
         flow.life = Life::Gone;
         flow.forget = now + self.keep;
         self.gone.push_back((flow.forget, number));
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change::Of(number));
+        }
         Some(flow)
     }
 
@@ -391,6 +435,7 @@ impl Memory {
         let alone = flow.holdings.len() == 1;
         if flow.origin == Some(question) && alone {
             let flow = self.remove(number)?;
+            self.refused(&flow);
             return (flow.life != Life::Gone).then_some((flow.decided, true));
         }
         let holding = (flow.holdings.iter()).find(|h| h.to.question == Some(question))?;

@@ -338,12 +338,7 @@ impl Service {
                 (Some(Reaction::Drop), Part::Forward) if is_tcp => events::SYN,
                 _ => 0,
             };
-            let leases = decided.leases.unwrap_or(Leases {
-                half_open_ms: Some(self.limits.half_open_ms),
-                idle_ms: Some(self.limits.idle_ms),
-                closed_ms: Some(self.limits.closed_ms),
-                hard_ms: None,
-            });
+            let leases = self.leases(decided);
             FixedAffinity {
                 part,
                 tuple,
@@ -368,12 +363,7 @@ impl Service {
                     notice_events: 0,
                 },
                 track_close: is_tcp,
-                statistics: decided.statistics.unwrap_or(Statistics {
-                    count: true,
-                    every_ms: None,
-                    on_close: true,
-                    flags: false,
-                }),
+                statistics: statistics(decided),
             }
         };
         let (forward, actions) = &decided.forward;
@@ -384,6 +374,33 @@ impl Service {
         let partner = reply.map(|(tuple, _)| *tuple);
         list.push(make(Part::Forward, *forward, actions, partner));
         list
+    }
+
+    fn leases(&self, decided: &Decided) -> Leases {
+        decided.leases.unwrap_or(Leases {
+            half_open_ms: Some(self.limits.half_open_ms),
+            idle_ms: Some(self.limits.idle_ms),
+            closed_ms: Some(self.limits.closed_ms),
+            hard_ms: None,
+        })
+    }
+
+    /// A decision with nothing left to the plan.
+    pub fn settled(&self, decided: &Decided) -> Decided {
+        Decided {
+            leases: Some(self.leases(decided)),
+            statistics: Some(statistics(decided)),
+            ..decided.clone()
+        }
+    }
+
+    /// Remembers a decision of which another manager knew that no agent holds it any more: what it had rests.
+    pub fn rest(&mut self, now: Duration, decided: Decided, kind: PacketKind) {
+        if !self.memory.knows(&decided, kind) {
+            self.decide.adopted(&decided);
+            self.decide.ended(&decided);
+            self.memory.remember_gone(now, decided, kind);
+        }
     }
 
     /// Learns a decision that an agent holds already.
@@ -401,13 +418,17 @@ impl Service {
                 Some((_, same, _)) => !same,
                 None => (a.partner).is_some_and(|r| self.memory.held(r, a.kind)),
             };
-        if let Some((number, _, doomed)) = known.filter(|_| !others) {
+        if let Some((number, same, doomed)) = known.filter(|_| !others) {
             if doomed {
                 // It may not have heard while it was away.
                 self.reactions.add(now, number);
             }
             if let Some(flow) = self.memory.given(number, to, a.flow) {
                 self.decide.adopted(&flow.decided);
+            }
+            if !doomed && !same && a.actions.contains(&Action::Drop) {
+                // Its target died under the manager before this one.
+                self.memory.doom(number, Reaction::Drop);
             }
             return;
         }
@@ -445,6 +466,15 @@ impl Service {
             self.memory.closed(number);
         }
     }
+}
+
+fn statistics(decided: &Decided) -> Statistics {
+    decided.statistics.unwrap_or(Statistics {
+        count: true,
+        every_ms: None,
+        on_close: true,
+        flags: false,
+    })
 }
 
 /// The plan's criteria that ask the manager of a share, as it installs them: its backup's lie right below.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::manager::{Input, Manager, Output, Served, Status};
+use crate::peer::{PeerChannel, PeerId, PeerMessage, PeerReason};
 use crate::record::Record;
 use crate::session::SessionId;
 
@@ -25,6 +26,17 @@ pub enum End {
     Replanned,
 }
 
+/// How a way to another manager has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// The way is gone.
+    Gone,
+    /// The other would not have this one.
+    Refused(PeerReason, String),
+    /// This one would not have the other, or has another plan now.
+    Closed,
+}
+
 /// The decisions of a manager's services, with their epochs.
 type Services = Vec<Served>;
 
@@ -33,6 +45,9 @@ enum Event {
     Replan(Arc<Plan>, Services, oneshot::Sender<()>),
     Message(SessionId, ToManager),
     Gone(SessionId),
+    Peer(PeerChannel, Option<oneshot::Sender<PeerEnd>>),
+    PeerMessage(PeerId, PeerMessage),
+    PeerGone(PeerId),
     Farewell(oneshot::Sender<()>),
     Drain {
         pool: String,
@@ -68,6 +83,21 @@ impl Handle {
     pub async fn session(&self, channel: ManagerChannel) -> Result<End, Stopped> {
         let (tx, rx) = oneshot::channel();
         (self.events.send(Event::Attach(channel, Some(tx)))).map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+
+    /// Gives the manager a way to another one, whichever that is.
+    pub fn link(&self, channel: PeerChannel) {
+        let _ = self.events.send(Event::Peer(channel, None));
+    }
+
+    /// The same, and waits until the way has ended.
+    ///
+    /// # Errors
+    /// The manager has stopped.
+    pub async fn linked(&self, channel: PeerChannel) -> Result<PeerEnd, Stopped> {
+        let (tx, rx) = oneshot::channel();
+        (self.events.send(Event::Peer(channel, Some(tx)))).map_err(|_| Stopped)?;
         rx.await.map_err(|_| Stopped)
     }
 
@@ -142,6 +172,7 @@ pub fn start_tapped(manager: Manager, tap: Tap) -> (Handle, tokio::task::JoinHan
         start: Instant::now(),
         events_tx,
         agents: BTreeMap::new(),
+        peers: BTreeMap::new(),
         next: 0,
     };
     (handle, tokio::spawn(shell.run(events, gone)))
@@ -153,7 +184,20 @@ struct Shell {
     start: Instant,
     events_tx: mpsc::UnboundedSender<Event>,
     agents: BTreeMap<SessionId, Agent>,
+    peers: BTreeMap<PeerId, Peer>,
     next: SessionId,
+}
+
+struct Peer {
+    tx: Box<dyn Sender<PeerMessage>>,
+    listener: tokio::task::JoinHandle<()>,
+    end: Option<oneshot::Sender<PeerEnd>>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
 }
 
 struct Agent {
@@ -222,6 +266,27 @@ impl Shell {
                 self.ended(id, End::Gone);
                 self.feed(Input::Disconnected(id));
             }
+            Event::Peer(channel, end) => {
+                self.next += 1;
+                let id = self.next;
+                let (tx, mut rx) = channel.split();
+                let events = self.events_tx.clone();
+                let listener = tokio::spawn(async move {
+                    while let Some(message) = rx.recv().await {
+                        if events.send(Event::PeerMessage(id, message)).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = events.send(Event::PeerGone(id));
+                });
+                self.peers.insert(id, Peer { tx, listener, end });
+                self.feed(Input::PeerConnected(id));
+            }
+            Event::PeerMessage(id, message) => self.feed(Input::Peer(id, message)),
+            Event::PeerGone(id) => {
+                self.peer_ended(id, PeerEnd::Gone);
+                self.feed(Input::PeerDisconnected(id));
+            }
             Event::Replan(plan, services, done) => {
                 let outputs = self.manager.replan(self.start.elapsed(), &plan, services);
                 self.carry_out(outputs);
@@ -254,6 +319,13 @@ impl Shell {
         }
     }
 
+    fn peer_ended(&mut self, id: PeerId, how: PeerEnd) {
+        let peer = self.peers.remove(&id);
+        if let Some(end) = peer.and_then(|mut peer| peer.end.take()) {
+            let _ = end.send(how);
+        }
+    }
+
     fn feed(&mut self, input: Input) {
         let outputs = self.manager.handle(self.start.elapsed(), input);
         self.carry_out(outputs);
@@ -277,6 +349,16 @@ impl Shell {
                     tracing::info!("{}: agent `{agent}` is there", self.manager.name());
                 }
                 Output::Close(id) => self.ended(id, End::Replanned),
+                Output::Peer(id, message) => {
+                    if let Some(peer) = self.peers.get(&id) {
+                        // One that is gone is noticed by the end of what it sends.
+                        let _ = peer.tx.send(message);
+                    }
+                }
+                Output::PeerRefused { peer, reason, text } => {
+                    self.peer_ended(peer, PeerEnd::Refused(reason, text));
+                }
+                Output::PeerClose(id) => self.peer_ended(id, PeerEnd::Closed),
                 Output::Log(line) => tracing::info!("{line}"),
                 Output::Record(record) => (self.tap)(record),
             }

@@ -62,6 +62,8 @@ impl Net {
                     }
                 }
                 Output::Opened { .. } | Output::Log(_) | Output::Record(_) => {}
+                // Nobody replicates here.
+                Output::Peer(..) | Output::PeerRefused { .. } | Output::PeerClose(_) => {}
             }
         }
     }

@@ -11,7 +11,7 @@ const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 /// lb-1 decides for web-lb, and lb-2 stands by.
-fn backed() -> Plan {
+pub(super) fn backed() -> Plan {
     let mut plan = plan();
     plan.managers.push(ManagerPlan {
         name: "lb-2".into(),
@@ -27,7 +27,7 @@ fn backed() -> Plan {
 }
 
 /// A process of the backup.
-fn backup(plan: &Plan) -> Manager {
+pub(super) fn backup(plan: &Plan) -> Manager {
     let balance = Balance::new(&plan.services[0]).unwrap();
     Manager::new(
         "lb-2",
@@ -46,12 +46,12 @@ fn two(agents: usize) -> (Net, Plan) {
 }
 
 /// The criteria's lease, and a little.
-fn lease(plan: &Plan) -> Duration {
+pub(super) fn lease(plan: &Plan) -> Duration {
     Duration::from_millis(plan.services[0].lease_ms(0)) + 50 * MS
 }
 
 /// Whether a manager stands by, and its epoch.
-fn standing(net: &Net, m: usize) -> (bool, u64) {
+pub(super) fn standing(net: &Net, m: usize) -> (bool, u64) {
     let service = &net.managers[m].status().services[0];
     (service.stands_by, service.epoch)
 }

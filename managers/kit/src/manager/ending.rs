@@ -20,7 +20,11 @@ impl Manager {
         if service.reactions.next().is_none_or(|at| at > now) {
             return;
         }
-        for (agent, affinities) in service.react(now) {
+        let flows = service.react(now);
+        if self.offers.get(index).is_some_and(|o| o.stands_by) {
+            return;
+        }
+        for (agent, affinities) in flows {
             // One that is away is told when it is back.
             if let Some(id) = self.session_with(agent) {
                 self.unasked += 1;

@@ -15,6 +15,7 @@ use signalbox_agent::message::ManagerBody;
 
 use super::services::first_number;
 use super::{Manager, Output};
+use crate::memory::AgentId;
 use crate::session::SessionId;
 
 /// How long agents may take to list what they hold, before who has taken over decides without.
@@ -124,11 +125,25 @@ impl Manager {
         if let Some(proxy) = service.decide.proxy() {
             proxy.follows(now);
         }
-        let text = format!(
+        let mut text = format!(
             "{}: `{}` decides from now on, epoch {}: {why}",
             offer.service, self.name, offer.epoch
         );
+        if offer.backup {
+            let known = self.replica(index);
+            text.extend(known.map(|known| format!("; {known}")));
+        } else {
+            // The other one has decided meanwhile.
+            self.wish_to_recall(Some(index));
+        }
         self.out.push(Output::Log(text));
+        // What has died while it stood by.
+        if let Some(service) = self.services.get_mut(index) {
+            service.died(now);
+        }
+        for agent in 0..self.agents.len() {
+            self.expect(AgentId(agent), index);
+        }
         self.show(index);
         for way in self.ways.values_mut() {
             let Some((agent, session)) = &mut way.agent else {

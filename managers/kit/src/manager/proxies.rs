@@ -123,7 +123,7 @@ impl Manager {
                 decision,
                 affinities: affinities.clone(),
             };
-            self.say(question.way, index, ManagerBody::Verdict(verdict));
+            self.verdict(question.way, index, verdict);
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Manager;
+use super::{LinkStatus, Manager};
 use crate::decide::{OutsideStatus, TargetStatus};
+use crate::peer::PeerReason;
 use crate::service::Counts;
 use crate::session::Offer;
 
@@ -49,6 +50,12 @@ pub struct Status {
     pub agents: Vec<String>,
     /// Its services.
     pub services: Vec<ServiceStatus>,
+    /// Other managers with which it shares decisions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkStatus>,
+    /// Managers that it would not have, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers_refused: BTreeMap<PeerReason, u64>,
 }
 
 impl Manager {
@@ -75,6 +82,8 @@ impl Manager {
                     counted: s.decide.counted(),
                 })
                 .collect(),
+            links: self.link_statuses(),
+            peers_refused: self.peers_refused.clone(),
         }
     }
 

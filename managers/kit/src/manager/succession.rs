@@ -65,6 +65,7 @@ impl Manager {
             self.disconnected(id);
             self.out.push(Output::Close(id));
         }
+        self.unlink();
         self.plan = plan.clone();
         self.plan_hash = signalbox_agent::plan_hash(plan);
         self.ports = Ports::new(plan);
@@ -123,6 +124,7 @@ impl Manager {
                 ..*a
             }));
         }
+        self.link();
         std::mem::take(&mut self.out)
     }
 }
