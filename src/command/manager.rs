@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use signalbox_lower::plan::Plan;
+use signalbox_manager::state::{Endpoints, EtcdStore, StateStore};
 use signalbox_observe::Reports;
 
 use super::reports::ReportArgs;
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// Where `status` and `apply` ask
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// A store that the policy's managers share
+    #[arg(long, value_name = "etcd://HOST:PORT[,HOST:PORT…]")]
+    state: Option<Endpoints>,
     #[command(flatten)]
     reports: ReportArgs,
 }
@@ -86,8 +90,16 @@ async fn serve(arguments: &Arguments, plan: Plan, reports: &mut Reports) -> Resu
         }
     })?;
     arguments.reports.open(&policy, reports)?;
-    let (running, mut ends) =
-        ManagerProcess::start(Arc::new(plan), name, &arguments.agents, reports.tap())?;
+    let store = (arguments.state.clone())
+        .map(|places| EtcdStore::new(places, &format!("signalbox/{policy}/")))
+        .map(|store| Arc::new(store) as Arc<dyn StateStore>);
+    let (running, mut ends) = ManagerProcess::start(
+        Arc::new(plan),
+        name,
+        &arguments.agents,
+        reports.tap(),
+        store,
+    )?;
     // It is set nowhere else.
     let _ = manager.set(running.clone());
     output::note(&format!(

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use signalbox_lower::plan::{ManagerPlan, Plan};
 use signalbox_manager::shell::Tap;
+use signalbox_manager::state::StateStore;
 use tokio::sync::mpsc;
 
 use super::changes::{self, Wanted};
@@ -27,7 +28,7 @@ struct Inner {
     started: Instant,
 }
 
-/// Epochs come from the agents: there is no store that several processes share.
+/// Epochs come from the agents, and from the store where there is one.
 fn told_by_agents(_service: &str, _share: u32) -> u64 {
     0
 }
@@ -73,6 +74,7 @@ impl ManagerProcess {
         name: &str,
         agents: &[String],
         tap: Tap,
+        store: Option<Arc<dyn StateStore>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Failure>), Failure> {
         let manager = of_plan(&plan, name).map_err(Failure::Usage)?;
         let (fatal, ends) = mpsc::unbounded_channel();
@@ -82,6 +84,7 @@ impl ManagerProcess {
             fatal,
             tap,
             gates,
+            store,
         };
         let ways = agents.iter().cloned().map(Way::At).collect();
         let manager = RunningManager::start(&plan, manager, standing, ways);

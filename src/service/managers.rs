@@ -12,7 +12,8 @@ use signalbox_agent::shell as agent_shell;
 use signalbox_balance::Balance;
 use signalbox_gate::{GateService, Outside};
 use signalbox_lower::plan::{Kind, ManagerPlan, Plan, ServicePlan};
-use signalbox_manager::shell::{self as manager_shell, End, Tap};
+use signalbox_manager::shell::{self as manager_shell, End, Sharing, Tap};
+use signalbox_manager::state::StateStore;
 use signalbox_manager::{Decide, Manager, Served};
 use signalbox_nat::Nat;
 use signalbox_observe::Observe;
@@ -120,6 +121,8 @@ pub struct Standing<'a> {
     pub tap: Tap,
     /// What decides for its gates.
     pub gates: Gates,
+    /// What it shares with other managers.
+    pub store: Option<Arc<dyn StateStore>>,
 }
 
 impl RunningManager {
@@ -132,7 +135,15 @@ impl RunningManager {
     ) -> Self {
         let decisions = decisions(manager, plan, standing.epoch, standing.gates);
         let machine = Manager::new(&manager.name, plan, decisions).with_instance(standing.instance);
-        let (handle, task) = manager_shell::start_tapped(machine, standing.tap);
+        let ends = standing.fatal.clone();
+        let sharing = standing.store.map(|store| Sharing {
+            store,
+            // Who should hear it may be gone, too.
+            ends: Box::new(move |text| {
+                let _ = ends.send(Failure::Failed(text));
+            }),
+        });
+        let (handle, task) = manager_shell::start_tapped(machine, standing.tap, sharing);
         let replanned = Arc::new(Notify::new());
         let states = States::default();
         let sessions = ways

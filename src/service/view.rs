@@ -98,6 +98,7 @@ impl View {
                 .unwrap_or_else(PoisonError::into_inner)
                 .tap(),
             gates: self.gates,
+            store: None,
         };
         let way = Way::Here(self.agent.clone());
         let running = RunningManager::start(plan, manager, standing, vec![way]);

@@ -108,6 +108,25 @@ pub struct OutsideStatus {
     pub held_back: u64,
 }
 
+/// What a service gives out, in blocks that managers share through a store; at most 64 of them. Sets of blocks are
+/// bits, the first block's the lowest.
+pub trait Blocks {
+    /// How many there are.
+    fn count(&self) -> u32;
+
+    /// What a block is called, the same on every machine.
+    fn name(&self, block: u32) -> String;
+
+    /// From now on it gives out only what is in these. Before it is told of any, it has all.
+    fn allow(&mut self, blocks: u64);
+
+    /// Whether there is little left in those that it may use.
+    fn wants_more(&self) -> bool;
+
+    /// Blocks of which nothing is given out, nor rests.
+    fn unused(&self) -> u64;
+}
+
 /// A service's decisions. No I/O, no clock, no randomness: two managers that were told the same say the
 /// same.
 pub trait Decide: Send {
@@ -169,6 +188,11 @@ pub trait Decide: Send {
     /// What its decisions need of a target.
     fn needs(&self) -> Vec<Capability> {
         Vec::new()
+    }
+
+    /// What it gives out, in blocks; `None` if it gives out nothing that others could.
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        None
     }
 
     /// The service as one that answers packets itself; `None` if it decides once a flow.

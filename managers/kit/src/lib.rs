@@ -20,9 +20,12 @@ pub mod shell;
 pub mod state;
 mod turned_down;
 
-pub use decide::{Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus};
+pub use decide::{
+    Blocks, Choice, Decide, Decided, Opening, OutsideStatus, Reaction, Target, TargetStatus,
+};
 pub use manager::{
-    Input, LinkCounts, LinkState, LinkStatus, Manager, Output, Served, ServiceStatus, Status,
+    AliveStatus, BlockStatus, Input, LinkCounts, LinkState, LinkStatus, Manager, Output, Served,
+    ServiceStatus, Status, StoreCounts, StoreStatus,
 };
 pub use record::{Record, Reported};
 pub use service::Counts;

@@ -23,9 +23,13 @@ use crate::react::Ports;
 use crate::record::{Record, Reported};
 use crate::service::Service;
 use crate::session::{News, Offer, Session, SessionId};
+use crate::state::{Found, Round, StateError};
 
 pub(crate) use failover::Passing;
 pub use peers::{LinkCounts, LinkState, LinkStatus};
+pub(crate) use shared::Held;
+use shared::Shared;
+pub use shared::{AliveStatus, BlockStatus, StoreCounts, StoreStatus};
 pub use status::{ServiceStatus, Status};
 
 mod ending;
@@ -35,6 +39,7 @@ mod proxies;
 mod recollection;
 mod replication;
 mod services;
+mod shared;
 mod status;
 mod succession;
 
@@ -53,6 +58,8 @@ pub enum Input {
     PeerDisconnected(PeerId),
     /// Another manager has said something.
     Peer(PeerId, PeerMessage),
+    /// The store has answered the round with this number.
+    Store(u64, Result<Found, StateError>),
     /// Time has passed.
     Tick,
 }
@@ -95,6 +102,10 @@ pub enum Output {
     PeerClose(PeerId),
     /// One line for the operator.
     Log(String),
+    /// Do this with the store that managers share, and give its answer back.
+    Store(Round),
+    /// The manager is over: another process has taken its place. One line for the operator.
+    End(String),
     /// Something that an agent has counted, to be kept for who wants to know.
     Record(Record),
 }
@@ -152,6 +163,8 @@ pub struct Manager {
     /// Ways to managers.
     doors: BTreeMap<PeerId, peers::Door>,
     peers_refused: BTreeMap<PeerReason, u64>,
+    /// The store that it shares with others, if there is one.
+    shared: Option<Shared>,
     out: Vec<Output>,
 }
 
@@ -188,6 +201,7 @@ impl Manager {
             links: Vec::new(),
             doors: BTreeMap::new(),
             peers_refused: BTreeMap::new(),
+            shared: None,
             out: Vec::new(),
         };
         for (service, share, epoch, decide) in services {
@@ -223,9 +237,11 @@ impl Manager {
             Input::PeerConnected(id) => self.peer_connected(id),
             Input::PeerDisconnected(id) => self.peer_gone(id),
             Input::Peer(id, message) => self.peer_said(id, message),
+            Input::Store(number, result) => self.answered(number, result),
             Input::Tick => {}
         }
         self.tick();
+        self.share();
         for index in 0..self.services.len() {
             self.proxy_steps(index);
         }
@@ -251,6 +267,7 @@ impl Manager {
             .flat_map(|s| [s.decide.next(), s.reactions.next(), s.passing.next()])
             .flatten();
         sessions
+            .chain(self.shared.as_ref().map(Shared::next))
             .chain(checks)
             .chain(away)
             .chain(waiting)

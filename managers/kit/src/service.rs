@@ -14,7 +14,7 @@ use signalbox_lower::plan::{self, CriterionAction, Fallback, Limits, ServicePlan
 
 use crate::decide::{Choice, Decide, Decided, Opening, Reaction};
 use crate::health::Checker;
-use crate::manager::Passing;
+use crate::manager::{Held, Passing};
 use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
 use crate::proxy::Proxy;
 use crate::react::{self, Reactions};
@@ -90,6 +90,8 @@ pub(crate) struct Service {
     pub reactions: Reactions,
     pub turned_down: TurnedDown,
     pub passing: Passing,
+    /// What the store that managers share has of it.
+    pub held: Held,
 }
 
 impl Service {

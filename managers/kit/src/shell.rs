@@ -14,6 +14,10 @@ use crate::manager::{Input, Manager, Output, Served, Status};
 use crate::peer::{PeerChannel, PeerId, PeerMessage, PeerReason};
 use crate::record::Record;
 use crate::session::SessionId;
+use crate::state::{self, Found, StateError, StateStore};
+
+/// How long a goodbye to the store may take.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// How a session has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,7 @@ enum Event {
         reply: oneshot::Sender<Result<usize, String>>,
     },
     Status(oneshot::Sender<Status>),
+    Store(u64, Result<Found, StateError>),
 }
 
 /// What can be asked of a running manager. Clones share it; when the last one is dropped, the manager stops.
@@ -154,12 +159,28 @@ pub type Tap = Box<dyn FnMut(Record) + Send>;
 /// Starts a manager on a tokio runtime. Aborting the task is a manager's sudden death: it says no goodbye.
 #[must_use]
 pub fn start(manager: Manager) -> (Handle, tokio::task::JoinHandle<()>) {
-    start_tapped(manager, Box::new(drop))
+    start_tapped(manager, Box::new(drop), None)
 }
 
-/// The same for a manager whose records somebody wants.
+/// The store that a manager shares with others, and where it says that another process has taken its place.
+pub struct Sharing {
+    /// The store.
+    pub store: Arc<dyn StateStore>,
+    /// Told why, once.
+    pub ends: Box<dyn Fn(String) + Send>,
+}
+
+/// The same for a manager whose records somebody wants, and that may share a store.
 #[must_use]
-pub fn start_tapped(manager: Manager, tap: Tap) -> (Handle, tokio::task::JoinHandle<()>) {
+pub fn start_tapped(
+    manager: Manager,
+    tap: Tap,
+    sharing: Option<Sharing>,
+) -> (Handle, tokio::task::JoinHandle<()>) {
+    let manager = match &sharing {
+        Some(sharing) => manager.with_store(&sharing.store.place()),
+        None => manager,
+    };
     let (events_tx, events) = mpsc::unbounded_channel();
     let (alive, gone) = watch::channel(());
     let handle = Handle {
@@ -169,6 +190,7 @@ pub fn start_tapped(manager: Manager, tap: Tap) -> (Handle, tokio::task::JoinHan
     let shell = Shell {
         manager,
         tap,
+        sharing,
         start: Instant::now(),
         events_tx,
         agents: BTreeMap::new(),
@@ -181,6 +203,7 @@ pub fn start_tapped(manager: Manager, tap: Tap) -> (Handle, tokio::task::JoinHan
 struct Shell {
     manager: Manager,
     tap: Tap,
+    sharing: Option<Sharing>,
     start: Instant,
     events_tx: mpsc::UnboundedSender<Event>,
     agents: BTreeMap<SessionId, Agent>,
@@ -295,8 +318,21 @@ impl Shell {
             Event::Farewell(done) => {
                 let outputs = self.manager.farewell(self.start.elapsed());
                 self.carry_out(outputs);
-                let _ = done.send(());
+                match &self.sharing {
+                    Some(sharing) => {
+                        let store = Arc::clone(&sharing.store);
+                        tokio::spawn(async move {
+                            // What cannot be said now ends by itself.
+                            let _ = tokio::time::timeout(LEAVE, store.leave()).await;
+                            let _ = done.send(());
+                        });
+                    }
+                    None => {
+                        let _ = done.send(());
+                    }
+                }
             }
+            Event::Store(number, result) => self.feed(Input::Store(number, result)),
             Event::Drain {
                 pool,
                 server,
@@ -361,6 +397,20 @@ impl Shell {
                 Output::PeerClose(id) => self.peer_ended(id, PeerEnd::Closed),
                 Output::Log(line) => tracing::info!("{line}"),
                 Output::Record(record) => (self.tap)(record),
+                Output::Store(round) => {
+                    if let Some(sharing) = &self.sharing {
+                        let (store, events) = (Arc::clone(&sharing.store), self.events_tx.clone());
+                        tokio::spawn(async move {
+                            let result = state::carry_out(&*store, &round).await;
+                            let _ = events.send(Event::Store(round.number, result));
+                        });
+                    }
+                }
+                Output::End(text) => {
+                    if let Some(sharing) = &self.sharing {
+                        (sharing.ends)(text);
+                    }
+                }
             }
         }
     }

@@ -7,10 +7,12 @@
 //! A hairpin, a flow from inside to an outside tuple of another inside host, has two outside tuples and
 //! translates both ends (RFC 4787, REQ-9). What `inbound` says of packets from outside does not concern it.
 
+mod blocks;
 mod outside;
 mod pairs;
 mod pool;
 mod ports;
+mod space;
 mod subscribers;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use signalbox_agent::packet::{self, proto};
 use signalbox_lower::plan::{
     AddressRange, Inbound, NatDestination, NatLeases, NatSource, Pair, ServicePlan,
 };
-use signalbox_manager::{Choice, Decide, Decided, Opening, OutsideStatus};
+use signalbox_manager::{Blocks, Choice, Decide, Decided, Opening, OutsideStatus};
 use siphasher::sip::SipHasher13;
 
 use outside::{Claim, End, Outside, Protocol, Refusal};
@@ -272,9 +274,13 @@ impl Nat {
         }
         self.said.insert(protocol, now);
         let (name, mapped) = (protocol.name(), outside.mapped(protocol));
+        let what_helps = if outside.has_all() {
+            "give `source` more addresses or ports, or a shorter `hold-back`"
+        } else {
+            "other blocks of ports are not this manager's, or not yet"
+        };
         self.news.push(format!(
-            "no outside {name} port is left for {}; {mapped} are mapped; give `source` more addresses or \
-             ports, or a shorter `hold-back`",
+            "no outside {name} port is left for {}; {mapped} are mapped; {what_helps}",
             flow.src
         ));
     }
@@ -405,6 +411,13 @@ impl Decide for Nat {
                     end(inside)
                 )),
             }
+        }
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        match &mut self.source {
+            Source::Ports(outside) => Some(&mut **outside),
+            _ => None,
         }
     }
 

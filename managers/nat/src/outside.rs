@@ -11,8 +11,9 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use siphasher::sip::SipHasher13;
 
-use crate::pool::Pool;
-use crate::ports::{Ports, Range, Side};
+use crate::blocks::Blocks;
+use crate::ports::Range;
+use crate::space::Space;
 use crate::subscribers::Subscribers;
 
 /// Outside addresses that are used at most; the policy allows no more.
@@ -109,26 +110,6 @@ struct Mapping {
     until: u64,
 }
 
-/// The tuples of one protocol.
-#[derive(Debug)]
-struct Space {
-    /// Those addresses of which some port is not free.
-    used: FxHashMap<u16, Ports>,
-    /// Addresses with a free port below 1,024, and with one above.
-    low: Pool,
-    high: Pool,
-    mapped: usize,
-}
-
-impl Space {
-    fn open(&self, side: Side) -> &Pool {
-        match side {
-            Side::Low => &self.low,
-            Side::High => &self.high,
-        }
-    }
-}
-
 /// What of an address is used in a protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Use {
@@ -144,11 +125,42 @@ pub struct Use {
     pub resting: u32,
 }
 
+impl signalbox_manager::Blocks for Outside {
+    fn count(&self) -> u32 {
+        Blocks::divided(self.range).count()
+    }
+
+    fn name(&self, block: u32) -> String {
+        let range = Blocks::divided(self.range).range(block);
+        format!("{}-{}", range.first, range.last)
+    }
+
+    fn allow(&mut self, blocks: u64) {
+        if !self.is_shared {
+            self.divide();
+        }
+        for space in &mut self.spaces {
+            space.allow(blocks);
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        self.is_shared && self.spaces.iter().any(Space::is_tight)
+    }
+
+    fn unused(&self) -> u64 {
+        (self.spaces.iter()).fold(u64::MAX, |set, space| set & space.untaken())
+    }
+}
+
 /// Outside addresses, and what is mapped to them.
 #[derive(Debug)]
 pub struct Outside {
     addresses: Vec<IpAddr>,
     range: Range,
+    /// One block of all, until the tuples are shared.
+    blocks: Blocks,
+    is_shared: bool,
     hold_back: u64,
     per_source: Option<u32>,
     numbers: FxHashMap<IpAddr, u16>,
@@ -178,17 +190,14 @@ impl Outside {
         addresses.sort_unstable();
         addresses.dedup();
         let count = u32::try_from(addresses.len()).unwrap_or(0);
-        let open = |side| Pool::new(if range.count(side) > 0 { count } else { 0 });
-        let space = || Space {
-            used: FxHashMap::default(),
-            low: open(Side::Low),
-            high: open(Side::High),
-            mapped: 0,
-        };
+        let blocks = Blocks::whole(range);
+        let space = || Space::new(blocks, count);
         Self {
             numbers: addresses.iter().copied().zip(0..=u16::MAX).collect(),
             addresses,
             range,
+            blocks,
+            is_shared: false,
             hold_back,
             per_source,
             spaces: [space(), space(), space()],
@@ -205,6 +214,28 @@ impl Outside {
     /// Gives out ports in another order.
     pub fn reseed(&mut self, seed: u64) {
         self.seed = seed;
+    }
+
+    /// Whether every tuple may be given out that is free.
+    pub fn has_all(&self) -> bool {
+        self.spaces.iter().all(Space::has_all)
+    }
+
+    /// Cuts the tuples into blocks that managers share. Nothing is given out before some are allowed.
+    fn divide(&mut self) {
+        self.is_shared = true;
+        self.blocks = Blocks::divided(self.range);
+        let count = u32::try_from(self.addresses.len()).unwrap_or(0);
+        for space in &mut self.spaces {
+            *space = Space::new(self.blocks, count);
+        }
+        let taken: Vec<(TupleId, bool)> = (self.mappings.iter())
+            .map(|(id, mapping)| (*id, mapping.flows > 0))
+            .collect();
+        for (id, is_mapped) in taken {
+            self.space_mut(id.protocol()).take(id.address(), id.port());
+            self.count(id, i32::from(is_mapped), i32::from(!is_mapped));
+        }
     }
 
     /// Time has passed: what has rested is free.
@@ -254,15 +285,20 @@ impl Outside {
         let paired = self.subscribers.outside(subscriber).filter(|_| mapped > 0);
         let number = match paired {
             Some(number) => number,
-            None => self
-                .address_for(protocol, inside)
-                .ok_or(Refusal::Exhausted)?,
+            None => match self.address_for(protocol, inside) {
+                Some(number) => number,
+                None => {
+                    self.space_mut(protocol).exhausted();
+                    return Err(Refusal::Exhausted);
+                }
+            },
         };
         let random = self.random();
-        let range = self.range;
-        let ports =
-            (self.space_mut(protocol).used.entry(number)).or_insert_with(|| Ports::new(range));
-        let drawn = ports.draw(port, random).ok_or(Refusal::Exhausted)?;
+        let space = self.space_mut(protocol);
+        let Some(drawn) = space.draw(number, port, random) else {
+            space.exhausted();
+            return Err(Refusal::Exhausted);
+        };
         let id = TupleId::new(protocol, number, drawn);
         let subscriber = self.subscribers.enter(address, number);
         self.insert(id, subscriber, port, true);
@@ -298,10 +334,7 @@ impl Outside {
             .map(|m| (m.flows, m.subscriber, m.port))
         {
             None => {
-                let range = self.range;
-                let ports = (self.space_mut(protocol).used.entry(number))
-                    .or_insert_with(|| Ports::new(range));
-                if !ports.take(outside.1) {
+                if !self.space_mut(protocol).take(number, outside.1) {
                     return Claim::Foreign;
                 }
                 let subscriber = self.subscribers.enter(address, number);
@@ -390,10 +423,9 @@ impl Outside {
         const MANY: usize = 64;
         let of = |address: IpAddr, number: u16| {
             (Protocol::ALL.into_iter()).filter_map(move |protocol| {
-                let ports = self.space(protocol).used.get(&number);
-                let all = || self.range.count(Side::Low) + self.range.count(Side::High);
-                let (mapped, resting) = ports.map_or((0, 0), |p| (p.mapped, p.resting));
-                let free = ports.map_or_else(all, |p| p.free(Side::Low) + p.free(Side::High));
+                let space = self.space(protocol);
+                let (mapped, resting, free) = (space.address(number))
+                    .map_or((0, 0, space.room()), |a| (a.mapped, a.resting, a.free()));
                 (mapped + resting > 0 || self.addresses.len() <= MANY).then_some(Use {
                     address,
                     protocol,
@@ -421,14 +453,10 @@ impl Outside {
         let sides = self.range.sides(inside.1);
         let count = self.addresses.len() as u128;
         let first = u16::try_from((u128::from(hash) * count) >> 64).ok()?;
-        let has_room = |side: &Side| match space.used.get(&first) {
-            Some(ports) => ports.free(*side) > 0,
-            None => self.range.count(*side) > 0,
-        };
-        if sides.iter().any(has_room) {
+        if sides.iter().any(|side| space.has_room(first, *side)) {
             return Some(first);
         }
-        (sides.iter()).find_map(|side| space.open(*side).pick(hash))
+        sides.iter().find_map(|side| space.any(*side, hash))
     }
 
     fn insert(&mut self, id: TupleId, subscriber: u32, port: u16, fresh: bool) {
@@ -459,32 +487,14 @@ impl Outside {
             return;
         };
         self.subscribers.leave(mapping.subscriber);
-        if let Some(ports) = self.space_mut(id.protocol()).used.get_mut(&id.address()) {
-            ports.give_back(id.port());
-        }
+        let space = self.space_mut(id.protocol());
+        space.give_back(id.address(), id.port());
         self.count(id, 0, -1);
     }
 
-    /// Notes that tuples of an address are mapped or rest, and whether it has free ones now.
     fn count(&mut self, id: TupleId, mapped: i32, resting: i32) {
-        let number = id.address();
         let space = self.space_mut(id.protocol());
-        space.mapped = space.mapped.saturating_add_signed(mapped as isize);
-        let Some(ports) = space.used.get_mut(&number) else {
-            return;
-        };
-        ports.mapped = ports.mapped.saturating_add_signed(mapped);
-        ports.resting = ports.resting.saturating_add_signed(resting);
-        for (side, open) in [(Side::Low, &mut space.low), (Side::High, &mut space.high)] {
-            if ports.free(side) > 0 {
-                open.give_back(number);
-            } else {
-                open.take(number);
-            }
-        }
-        if ports.mapped + ports.resting == 0 {
-            space.used.remove(&number);
-        }
+        space.count(id.address(), mapped, resting);
     }
 
     fn id(&self, protocol: Protocol, outside: End) -> Option<TupleId> {

@@ -56,6 +56,13 @@ impl Range {
         }
     }
 
+    /// On which side and of which parity an inside port may find an outside one, best first.
+    pub fn classes(self, inside: u16) -> impl Iterator<Item = (Side, bool)> {
+        let odd = inside & 1 == 1;
+        let sides = self.sides(inside).iter();
+        sides.flat_map(move |side| [(*side, odd), (*side, !odd)])
+    }
+
     /// How many ports it has on a side.
     pub fn count(self, side: Side) -> u32 {
         let (first, last) = self.on(side);
@@ -87,10 +94,6 @@ pub struct Ports {
     range: Range,
     low: [Class; 2],
     high: [Class; 2],
-    /// Ports that are mapped.
-    pub mapped: u32,
-    /// Ports that rest.
-    pub resting: u32,
 }
 
 impl Ports {
@@ -101,24 +104,22 @@ impl Ports {
             range,
             low: both(Side::Low),
             high: both(Side::High),
-            mapped: 0,
-            resting: 0,
         }
     }
 
-    /// Takes a free port for an inside one.
-    pub fn draw(&mut self, inside: u16, random: u64) -> Option<u16> {
-        let odd = inside & 1 == 1;
-        for side in self.range.sides(inside) {
-            for odd in [odd, !odd] {
-                let class = self.class(*side, odd);
-                if let Some(number) = class.pool.pick(random) {
-                    class.pool.take(number);
-                    return Some(class.first + 2 * number);
-                }
-            }
-        }
-        None
+    /// Takes a free port of a side and a parity.
+    pub fn draw(&mut self, side: Side, odd: bool, random: u64) -> Option<u16> {
+        let class = self.class(side, odd);
+        let number = class.pool.pick(random)?;
+        class.pool.take(number);
+        Some(class.first + 2 * number)
+    }
+
+    /// Whether every port is free.
+    pub fn is_whole(&self) -> bool {
+        [Side::Low, Side::High]
+            .into_iter()
+            .all(|side| self.free(side) == self.range.count(side))
     }
 
     /// Takes a certain port, if it is one of the range and free.
@@ -165,10 +166,11 @@ mod tests {
     use super::*;
 
     fn drain(ports: &mut Ports, inside: u16) -> Vec<u16> {
+        let range = ports.range;
         let mut seed = 7u64;
         std::iter::from_fn(|| {
             seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            ports.draw(inside, seed)
+            (range.classes(inside)).find_map(|(side, odd)| ports.draw(side, odd, seed))
         })
         .collect()
     }

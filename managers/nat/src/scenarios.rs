@@ -20,6 +20,7 @@ mod division;
 mod ends;
 mod flows;
 mod restarts;
+mod shared;
 mod twice;
 
 const SECOND: Duration = Duration::from_secs(1);

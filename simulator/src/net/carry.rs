@@ -64,6 +64,8 @@ impl Net {
                 Output::Opened { .. } | Output::Log(_) | Output::Record(_) => {}
                 // Nobody replicates here.
                 Output::Peer(..) | Output::PeerRefused { .. } | Output::PeerClose(_) => {}
+                // Nor shares a store.
+                Output::Store(_) | Output::End(_) => {}
             }
         }
     }

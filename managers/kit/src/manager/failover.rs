@@ -75,6 +75,7 @@ impl Manager {
                 offer.service, self.name
             );
             self.out.push(Output::Log(text));
+            self.hurry();
             // Whoever decides is asked again.
             self.waiting.retain(|w| w.service != index);
         }
@@ -111,13 +112,14 @@ impl Manager {
     }
 
     /// Decides for a share from now on, under its next epoch after `told`.
-    fn take(&mut self, index: usize, told: u64, why: &str) {
+    pub(super) fn take(&mut self, index: usize, told: u64, why: &str) {
         let now = self.now;
         let (Some(offer), Some(service)) =
             (self.offers.get_mut(index), self.services.get_mut(index))
         else {
             return;
         };
+        let told = told.max(service.held.epoch());
         offer.epoch = offer.epoch_after(told.max(offer.epoch));
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
@@ -144,6 +146,7 @@ impl Manager {
         for agent in 0..self.agents.len() {
             self.expect(AgentId(agent), index);
         }
+        self.took(index);
         self.show(index);
         for way in self.ways.values_mut() {
             let Some((agent, session)) = &mut way.agent else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Manager, Passing, keep};
+use super::{Held, Manager, Passing, keep};
 use crate::decide::Decide;
 use crate::health::Checker;
 use crate::memory::Memory;
@@ -73,7 +73,9 @@ impl Manager {
             reactions: Reactions::default(),
             turned_down: TurnedDown::default(),
             passing: Passing::default(),
+            held: Held::default(),
         });
+        self.took(index);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::shared::{BlockStatus, StoreStatus};
 use super::{LinkStatus, Manager};
 use crate::decide::{OutsideStatus, TargetStatus};
 use crate::peer::PeerReason;
@@ -36,6 +37,9 @@ pub struct ServiceStatus {
     /// Its outside addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<OutsideStatus>,
+    /// Its blocks of outside ports, where managers share a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<BlockStatus>,
     /// What it has counted itself, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<&'static str, u64>,
@@ -48,6 +52,9 @@ pub struct Status {
     pub manager: String,
     /// Agents with an open session.
     pub agents: Vec<String>,
+    /// The store that it shares with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
     /// Its services.
     pub services: Vec<ServiceStatus>,
     /// Other managers with which it shares decisions.
@@ -67,9 +74,10 @@ impl Manager {
             agents: (self.ways.values())
                 .filter_map(|w| w.session.agent().map(ToString::to_string))
                 .collect(),
-            services: (self.services.iter().zip(&self.offers))
-                .map(|(s, offer)| (s, offer, self.part(offer)))
-                .map(|(s, offer, part)| ServiceStatus {
+            store: self.store_status(),
+            services: (self.services.iter().zip(&self.offers).enumerate())
+                .map(|(index, (s, offer))| (index, s, offer, self.part(offer)))
+                .map(|(index, s, offer, part)| ServiceStatus {
                     service: offer.service.to_string(),
                     share: part.as_ref().map(|_| offer.share),
                     part,
@@ -79,6 +87,7 @@ impl Manager {
                     counts: s.counts,
                     targets: s.decide.status(),
                     outside: s.decide.outside(),
+                    blocks: self.block_status(index),
                     counted: s.decide.counted(),
                 })
                 .collect(),

@@ -14,6 +14,7 @@ use signalbox_lower::plan::{Plan, ServicePlan};
 
 use super::services::first_number;
 use super::{Away, Manager, Output, Served};
+use crate::decide::Decide;
 use crate::memory::Life;
 use crate::react::Ports;
 use crate::service::{Service, criteria_of};
@@ -41,6 +42,7 @@ impl Manager {
             else {
                 return;
             };
+            let told = told.max(service.held.epoch());
             offer.epoch = offer.epoch_after(told);
             if told > 0
                 && let Some(proxy) = service.decide.proxy()
@@ -52,6 +54,7 @@ impl Manager {
                 "{}: epoch {} (agent `{}` has seen {told})",
                 offer.service, offer.epoch, welcome.agent
             )));
+            self.took(index);
         }
     }
 
@@ -73,6 +76,7 @@ impl Manager {
         // Agents list what they hold when they are back, and their questions come again.
         self.listed.clear();
         self.waiting.clear();
+        self.forget_round();
         let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())
             .zip(std::mem::take(&mut self.services))
             .map(Some)
@@ -118,6 +122,7 @@ impl Manager {
             ) {
                 offer.criteria = criteria_of(service_plan, share, &*service.decide, offer.backup);
             }
+            self.allow(index);
             let of_it = away.iter().filter(|a| a.service == place);
             self.away.extend(of_it.map(|a| Away {
                 service: index,
@@ -129,12 +134,22 @@ impl Manager {
     }
 }
 
+/// What a service's blocks are called, if it has such.
+fn block_names(decide: &mut dyn Decide) -> Vec<String> {
+    decide.blocks().map_or_else(Vec::new, |blocks| {
+        (0..blocks.count()).map(|n| blocks.name(n)).collect()
+    })
+}
+
 /// Gives a service of another plan what the former one has: its memory, its counts, and its decisions if they
 /// take the plan over. Others are told of every flow that is remembered.
 fn succeed(new: &mut Service, mut old: Service, of: &ServicePlan, plan: &Plan, now: Duration) {
     new.counts = old.counts;
     new.memory = old.memory;
     new.reactions = old.reactions;
+    if block_names(&mut *old.decide) == block_names(&mut *new.decide) {
+        new.held = old.held;
+    }
     old.decide.tick(now);
     if old.decide.update(of) {
         new.decide = old.decide;

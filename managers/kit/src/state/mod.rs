@@ -6,12 +6,14 @@
 
 mod etcd;
 mod memory;
+mod round;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use etcd::{BadEndpoints, Endpoints, EtcdStore};
 pub use memory::MemoryStore;
+pub use round::{Alive, BlockRound, Found, Round, ShareFound, ShareRound, carry_out};
 
 /// Why a store has not done what was asked, and which one it is. A swap that has ended so may have been made or not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
