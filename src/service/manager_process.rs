@@ -140,18 +140,23 @@ impl ManagerProcess {
     }
 
     async fn status(&self) -> Result<Value, String> {
-        let status = (self.0.manager.handle().status().await).map_err(|e| e.to_string())?;
+        let mut status = (self.0.manager.handle().status().await).map_err(|e| e.to_string())?;
+        let store = status.store.take();
         let agents: Vec<Value> = (self.0.manager.ways().into_iter())
             .map(|(address, state)| json!({ "address": address, "state": state }))
             .collect();
-        Ok(json!({
+        let mut answer = json!({
             "role": "manager",
             "name": self.0.name,
             "policy": self.plan().policy,
             "uptime_s": self.0.started.elapsed().as_secs(),
             "agents": agents,
             "managers": [status],
-        }))
+        });
+        if let (Some(store), Some(answer)) = (store, answer.as_object_mut()) {
+            answer.insert("store".to_owned(), json!(store));
+        }
+        Ok(answer)
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Value, String> {

@@ -12,6 +12,8 @@
 )]
 
 mod commands;
+#[path = "../../bmv2-tests/src/etcd.rs"]
+mod etcd;
 mod flood;
 mod grpc;
 mod lab;

@@ -3,6 +3,7 @@
 mod division;
 mod failover;
 mod place;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -248,6 +249,9 @@ fn a_manager_of_another_policy_is_refused_until_the_policies_are_one() {
     });
     assert!(process.ended().is_none(), "it waits for the policy");
     assert_eq!(agent.served(), (0, 0));
+    let refused = ask(&["status"], &agent.control);
+    let refused = &refused["agent"]["counters"]["refused_logins"];
+    assert!(refused.as_u64().is_some_and(|n| n > 0), "{refused}");
     let status = ask(&["status"], &control);
     let state = status["agents"][0]["state"].as_str().unwrap().to_owned();
     assert!(state.contains("another plan"), "{state}");

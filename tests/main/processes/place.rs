@@ -168,11 +168,16 @@ impl Place {
 
     /// Starts a manager.
     pub fn start_manager(&mut self, name: &'static str) {
+        self.start_manager_with(name, &[]);
+    }
+
+    /// The same with more words.
+    pub fn start_manager_with(&mut self, name: &'static str, words: &[&str]) {
         let mut command = self.switch_space.command(SIGNALBOX);
         command
             .args(["manager", name])
             .arg(self.folder.file("web.policy"));
-        command.args(["--agent", "127.0.0.1:9570"]);
+        command.args(["--agent", "127.0.0.1:9570"]).args(words);
         self.begin(name, command);
     }
 

@@ -23,6 +23,35 @@ fn criteria_end_with_their_lease_and_fixed_affinities_live_on() {
     assert_eq!(w.dropped, ["floor"], "A9.10: the floor stays");
 }
 
+#[test]
+fn a_clock_that_goes_back_ends_nothing_and_after_one_that_leaps_managers_are_heard_again() {
+    let mut w = served();
+    let flow = connect(&mut w, 1000);
+    w.take_left();
+    w.advance(2 * S);
+    beat(&mut w, 1);
+    let now = w.now;
+    w.now = Duration::from_millis(1);
+    w.feed(Input::Tick);
+    beat(&mut w, 1);
+    w.receive(1, &tcp(1, &flow, flags::ACK, b""));
+    assert_eq!(w.take_left().len(), 1);
+    assert_eq!(w.switch.criteria.len(), 4);
+    assert_eq!(w.agent.counters().leases_expired, 0);
+    // Hours later at once: leases are over as if every second had been counted, and the floor stays.
+    w.now = now + 5 * 3600 * S;
+    w.feed(Input::Tick);
+    assert!(w.switch.criteria.is_empty());
+    w.receive(1, &tcp(1, &client(9, 2000), flags::SYN, b""));
+    assert_eq!(w.dropped, ["floor"]);
+    w.said.clear();
+    beat(&mut w, 1);
+    assert!(matches!(w.said[0].1.body, AgentBody::Resync { .. }));
+    say(&mut w, LB, 1, ManagerBody::Criteria(criteria(&plan(), 2)));
+    connect(&mut w, 3000);
+    assert_eq!(w.take_left().len(), 1);
+}
+
 // When a manager returns
 #[test]
 fn a8_5_an_agent_without_criteria_asks_for_them_at_the_next_heartbeat() {
