@@ -19,7 +19,8 @@ def total(data):
 
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 chance = random.Random(1)
-begin = time.monotonic()
+# Whoever was late does not catch up: that would be another rate.
+due = time.monotonic()
 for number in range(count):
     source = struct.pack("!I", 0xC6120000 + chance.randrange(1 << 17))
     rest = struct.pack("!IIBBHHH", chance.randrange(1 << 32), 0, 0x60, 2, 65535, 0, 0) + b"\x02\x04\x05\xb4"
@@ -28,7 +29,8 @@ for number in range(count):
     tcp = ports + rest[:12] + struct.pack("!H", checksum) + rest[14:]
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 44, 0, 0, 64, 6, 0) + source + target
     raw.sendto(ip + tcp, (sys.argv[1], 0))
-    ahead = begin + number / rate - time.monotonic()
+    due = max(due + 1 / rate, time.monotonic() - 0.01)
+    ahead = due - time.monotonic()
     if ahead > 0.01:
         time.sleep(ahead)
 print(time.time())
