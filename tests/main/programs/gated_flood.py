@@ -1,5 +1,5 @@
 """A bounded flood of SYNs from addresses that nobody has: COUNT of them, at most RATE a second. Prints when it is
-over."""
+over and how long it took."""
 
 import random
 import socket
@@ -20,7 +20,7 @@ def total(data):
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 chance = random.Random(1)
 # Whoever was late does not catch up: that would be another rate.
-due = time.monotonic()
+begin = due = time.monotonic()
 for number in range(count):
     source = struct.pack("!I", 0xC6120000 + chance.randrange(1 << 17))
     rest = struct.pack("!IIBBHHH", chance.randrange(1 << 32), 0, 0x60, 2, 65535, 0, 0) + b"\x02\x04\x05\xb4"
@@ -33,4 +33,4 @@ for number in range(count):
     ahead = due - time.monotonic()
     if ahead > 0.01:
         time.sleep(ahead)
-print(time.time())
+print(time.time(), time.monotonic() - begin)

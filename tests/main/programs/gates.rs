@@ -240,11 +240,13 @@ impl Flood {
         }
     }
 
-    /// When all of it was sent, in the clients' time.
-    fn ended(&mut self) -> f64 {
+    /// When all of it was sent, in the clients' time, and how long that took.
+    fn ended(&mut self) -> (f64, f64) {
         let status = self.program.wait(Duration::from_secs(60));
         assert!(status.success(), "{}", self.program.printed());
-        self.program.printed().trim().parse().unwrap()
+        let printed = self.program.printed();
+        let (ended, took) = printed.trim().split_once(' ').unwrap();
+        (ended.parse().unwrap(), took.parse().unwrap())
     }
 
     /// When nothing of it waits at the switch's port any more.
@@ -315,7 +317,8 @@ fn a_flood(target: &str) {
         _ => ("12000", "3000"),
     };
     let mut flood = Flood::begin(target, count, rate);
-    flood.ended();
+    let (_, took) = flood.ended();
+    assert!(took < 8.0, "the flood was thin: {count} SYNs in {took} s");
     let clients = flood.clients();
     let late = clients.iter().map(|c| c.took).filter(|took| *took >= 1.0);
     let late: Vec<f64> = late.collect();
@@ -335,7 +338,7 @@ fn after_a_flood_that_is_too_much_clients_get_in_at_once() {
         return;
     }
     let mut flood = Flood::begin("switch", "80000", "20000");
-    let ended = flood.ended();
+    let (ended, _) = flood.ended();
     let taken = flood.taken();
     std::thread::sleep(Duration::from_secs(2));
     let clients = flood.clients();
