@@ -1,5 +1,6 @@
 //! `signalbox manager`: one manager of a policy, with sessions to agents in other processes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::reports::ReportArgs;
 use super::{ErrorFormat, policy_input};
 use crate::control::{self, Server};
 use crate::failure::Failure;
-use crate::service::ManagerProcess;
+use crate::service::{ManagerProcess, Meeting, PeerDoor};
 use crate::{image, output, signals};
 
 /// What `manager` takes.
@@ -28,6 +29,12 @@ pub struct Arguments {
     /// An agent of the policy; once for each
     #[arg(long = "agent", value_name = "HOST:PORT", required = true, value_parser = address)]
     agents: Vec<String>,
+    /// Where a manager with which it shares decisions comes in; an address of loopback
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where a manager with which it shares decisions listens; once for each
+    #[arg(long = "peer", value_name = "NAME=HOST:PORT", value_parser = peer)]
+    peers: Vec<(String, String)>,
     /// Where `status` and `apply` ask
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
@@ -46,6 +53,15 @@ fn address(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected HOST:PORT".to_owned())
+    }
+}
+
+fn peer(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, at)) if !name.is_empty() && address(at).is_ok() => {
+            Ok((name.to_owned(), at.to_owned()))
+        }
+        _ => Err("expected NAME=HOST:PORT".to_owned()),
     }
 }
 
@@ -77,7 +93,15 @@ async fn serve(arguments: &Arguments, plan: Plan, reports: &mut Reports) -> Resu
         Some(path) => path.clone(),
         None => control::default_path(&format!("{policy}-{name}"))?,
     };
-    ManagerProcess::check(&plan, name)?;
+    let meeting = Meeting {
+        listen: arguments.listen,
+        peers: arguments.peers.clone(),
+    };
+    ManagerProcess::check(&plan, name, &meeting)?;
+    let door = match meeting.listen {
+        Some(address) => Some(PeerDoor::open(address).await?),
+        None => None,
+    };
     let manager: Arc<OnceLock<ManagerProcess>> = Arc::default();
     let asked = Arc::clone(&manager);
     let _control = Server::start(&path, move |request| {
@@ -97,6 +121,7 @@ async fn serve(arguments: &Arguments, plan: Plan, reports: &mut Reports) -> Resu
         Arc::new(plan),
         name,
         &arguments.agents,
+        (meeting, door),
         reports.tap(),
         store,
     )?;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::changes::{self, Wanted};
 use super::managers::{RunningManager, Standing, Way, gates};
+use super::peers::{self, Meeting, PeerDoor};
 use crate::control::Request;
 use crate::failure::Failure;
 
@@ -25,6 +26,8 @@ struct Inner {
     name: String,
     plan: RwLock<Arc<Plan>>,
     manager: RunningManager,
+    meeting: Meeting,
+    peers: peers::Running,
     started: Instant,
 }
 
@@ -57,15 +60,18 @@ fn of_plan<'a>(plan: &'a Plan, name: &str) -> Result<&'a ManagerPlan, String> {
 }
 
 impl ManagerProcess {
-    /// Whether the policy has a manager of that name.
+    /// Whether the policy has a manager of that name, which meets others there.
     ///
     /// # Errors
-    /// It has not; it may have others.
-    pub fn check(plan: &Plan, name: &str) -> Result<(), Failure> {
-        of_plan(plan, name).map(|_| ()).map_err(Failure::Usage)
+    /// It has not, but may have others; or the manager shares decisions with others and does not meet them, or
+    /// the other way round.
+    pub fn check(plan: &Plan, name: &str, meeting: &Meeting) -> Result<(), Failure> {
+        of_plan(plan, name).map_err(Failure::Usage)?;
+        meeting.check(plan, name).map_err(Failure::Usage)
     }
 
-    /// Starts the manager of that name; what ends it comes out of the receiver.
+    /// Starts the manager of that name; what ends it comes out of the receiver. The door is where it listens for
+    /// other managers, if it does.
     ///
     /// # Errors
     /// The policy has none of that name.
@@ -73,6 +79,7 @@ impl ManagerProcess {
         plan: Arc<Plan>,
         name: &str,
         agents: &[String],
+        (meeting, door): (Meeting, Option<PeerDoor>),
         tap: Tap,
         store: Option<Arc<dyn StateStore>>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Failure>), Failure> {
@@ -88,10 +95,13 @@ impl ManagerProcess {
         };
         let ways = agents.iter().cloned().map(Way::At).collect();
         let manager = RunningManager::start(&plan, manager, standing, ways);
+        let peers = peers::Running::start(name, manager.handle(), door, &meeting.peers);
         let inner = Inner {
             name: name.to_owned(),
             plan: RwLock::new(plan),
             manager,
+            meeting,
+            peers,
             started: Instant::now(),
         };
         Ok((Self(Arc::new(inner)), ends))
@@ -145,7 +155,7 @@ impl ManagerProcess {
         let agents: Vec<Value> = (self.0.manager.ways().into_iter())
             .map(|(address, state)| json!({ "address": address, "state": state }))
             .collect();
-        let mut answer = json!({
+        let mut said = json!({
             "role": "manager",
             "name": self.0.name,
             "policy": self.plan().policy,
@@ -153,16 +163,29 @@ impl ManagerProcess {
             "agents": agents,
             "managers": [status],
         });
-        if let (Some(store), Some(answer)) = (store, answer.as_object_mut()) {
-            answer.insert("store".to_owned(), json!(store));
+        if let Some(said) = said.as_object_mut() {
+            said.extend(store.map(|store| ("store".to_owned(), json!(store))));
+            let listen = self.0.peers.listen;
+            said.extend(listen.map(|at| ("listen".to_owned(), json!(at))));
+            let states = self.0.peers.states.all();
+            let peers: Vec<Value> = (self.0.meeting.peers.iter())
+                .map(|(name, address)| {
+                    json!({ "manager": name, "address": address, "state": states.get(name) })
+                })
+                .collect();
+            if !peers.is_empty() {
+                said.insert("peers".to_owned(), json!(peers));
+            }
         }
-        Ok(answer)
+        Ok(said)
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Value, String> {
         let old = self.plan();
         let new = Arc::new(wanted.compile(&old).await?.lowered.plan);
         of_plan(&new, &self.0.name).map_err(|error| format!("{error}: end this one first"))?;
+        (self.0.meeting.check(&new, &self.0.name))
+            .map_err(|error| format!("{error}: start this one again with that"))?;
         if !wanted.dry_run && !changes::is_same(&old, &new) {
             let replanning = self.0.manager.replanning(&new, &told_by_agents);
             replanning.run().await?;

@@ -23,11 +23,11 @@ use tokio::task::JoinHandle;
 use crate::failure::Failure;
 
 /// Before the second try to open a session; it doubles, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A session that has lasted so long was a good one: the next try comes at once.
-const GOOD: Duration = Duration::from_secs(1);
+pub(super) const GOOD: Duration = Duration::from_secs(1);
 
 /// What an agent with another plan is told of as.
 const OTHER_PLAN: &str = "it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one";
@@ -98,14 +98,20 @@ impl Drop for RunningManager {
     }
 }
 
-/// What the ways to agents are like, in words, by their names.
+/// What ways are like, in words, by the names of who is at their other end.
 #[derive(Debug, Clone, Default)]
-struct States(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct States(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl States {
-    fn set(&self, way: &str, state: &str) {
+    pub(super) fn set(&self, way: &str, state: &str) {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         states.insert(way.to_owned(), state.to_owned());
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.clone()
     }
 }
 
@@ -180,8 +186,7 @@ impl RunningManager {
 
     /// What the ways to its agents are like, by their names.
     pub fn ways(&self) -> BTreeMap<String, String> {
-        let states = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
-        states.clone()
+        self.states.all()
     }
 
     /// What gives it another plan, in which it must be.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::Links;
 use super::changes::{self, Wanted};
 use super::managers::{Gates, Replanning, RunningManager, Standing, Way, gates};
+use super::peers;
 use crate::control::Request;
 use crate::flows::Step;
 
@@ -84,6 +85,17 @@ impl View {
         let plan = self.plan();
         for manager in &plan.managers {
             self.start_manager(&plan, manager);
+        }
+        self.join_managers(&plan);
+    }
+
+    /// Those that share decisions have a way to each other.
+    fn join_managers(&self, plan: &Plan) {
+        let managers = self.managers();
+        for (one, other) in peers::pairs(plan) {
+            if let (Some(one), Some(other)) = (managers.get(one), managers.get(other)) {
+                peers::join(one.handle(), other.handle());
+            }
         }
     }
 
@@ -294,6 +306,7 @@ impl View {
                 self.start_manager(plan, manager);
             }
         }
+        self.join_managers(plan);
     }
 
     fn role(&self) -> &'static str {

@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 
 use crate::decide::Decided;
 
+pub mod grpc;
+pub mod wire;
+
 /// Names a way to another manager.
 pub type PeerId = u64;
 

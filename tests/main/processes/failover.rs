@@ -96,3 +96,65 @@ fn a_managers_death_is_felt_by_no_download_and_by_new_connections_for_a_second()
         ended.elapsed().as_millis()
     );
 }
+
+/// How a manager's link to the other one stands.
+fn link(place: &Place, manager: &str) -> Option<String> {
+    let status = ask(&["status"], place.control(manager));
+    Some(
+        status
+            .pointer("/managers/0/links/0/state")?
+            .as_str()?
+            .to_owned(),
+    )
+}
+
+// A9.7, A9.8
+#[test]
+fn a_download_outlives_its_agent_and_its_manager_where_the_backup_was_told_of_it() {
+    if !has(
+        "a_download_outlives_its_agent_and_its_manager_where_the_backup_was_told_of_it",
+        &place::NEEDS,
+    ) {
+        return;
+    }
+    let replicated = place::POLICY.replace(
+        "  lb-2 serves web-two\n",
+        "  lb-2 serves web-two\n  backup lb-1 with lb-2 after 1s replicate sync\n",
+    );
+    let mut place = Place::start_with(&replicated, false, true);
+    for manager in ["lb-1", "lb-2"] {
+        wait_until("the link", SOON, || {
+            link(&place, manager).as_deref() == Some("in_sync")
+        });
+    }
+    let mut download = place.download(80);
+    // Nobody is left who holds the flow: neither an agent nor the manager that decided it.
+    place.kill("lb-1");
+    place.kill("agent");
+    place.start_agent();
+    wait_until("the backup", SOON, || place.fetch(80, 1) == "200");
+    assert_eq!(link(&place, "lb-2").as_deref(), Some("away"));
+    assert!(download.is_running());
+    wait_until("the download", SOON, || {
+        let status = ask(&["status"], place.control("lb-2"));
+        let counts = status
+            .pointer("/managers/0/services")
+            .unwrap()
+            .as_array()
+            .unwrap();
+        (counts.iter()).any(|s| s["counts"]["mid_flow_known"].as_u64() > Some(0))
+    });
+
+    // A dead backup does not stop the service, either; and both are in step again.
+    place.start_manager("lb-1");
+    wait_until("the first one's return", SOON, || {
+        standing(&place, "lb-1").is_some_and(|(stands_by, _)| !stands_by)
+            && link(&place, "lb-1").as_deref() == Some("in_sync")
+    });
+    place.kill("lb-2");
+    wait_until("the backup's end", SOON, || {
+        link(&place, "lb-1").as_deref() == Some("away")
+    });
+    assert_eq!(place.fetch(80, 2), "200");
+    download.assert_whole();
+}

@@ -76,6 +76,8 @@ pub struct Place {
     client: Space,
     switch_space: Space,
     external: bool,
+    /// Whether lb-1 listens for lb-2.
+    linked: bool,
     folder: Folder,
     _lab: Lab,
 }
@@ -84,6 +86,11 @@ impl Place {
     /// Builds it all and waits until both services serve. With `external` the switch is a process of its
     /// own, which lives on without its agent.
     pub fn start(external: bool) -> Self {
+        Self::start_with(POLICY, external, false)
+    }
+
+    /// The same with another policy, of the same services, in which the two managers may share decisions.
+    pub fn start_with(policy: &str, external: bool, linked: bool) -> Self {
         let folder = Folder::new();
         let lab = Lab::new();
         let client = lab.space("client");
@@ -109,7 +116,7 @@ impl Place {
             let process = Process::start(name, command, &folder);
             servers.push((space, process));
         }
-        folder.write("web.policy", POLICY);
+        folder.write("web.policy", policy);
         let mut place = Self {
             running: BTreeMap::new(),
             controls: BTreeMap::new(),
@@ -117,6 +124,7 @@ impl Place {
             client,
             switch_space,
             external,
+            linked,
             folder,
             _lab: lab,
         };
@@ -178,6 +186,12 @@ impl Place {
             .args(["manager", name])
             .arg(self.folder.file("web.policy"));
         command.args(["--agent", "127.0.0.1:9570"]).args(words);
+        if self.linked {
+            command.args(match name {
+                "lb-1" => ["--listen", "127.0.0.1:9580"],
+                _ => ["--peer", "lb-1=127.0.0.1:9580"],
+            });
+        }
         self.begin(name, command);
     }
 

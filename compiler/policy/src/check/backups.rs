@@ -49,10 +49,6 @@ impl Checker<'_> {
         let after = after.map_or(AFTER, |t| self.time(t.span, t.value, SHORTEST, LONGEST));
         let choices = [("sync", Replicate::Sync), ("async", Replicate::Async)];
         let chosen = replicate.and_then(|word| self.choice("a way to replicate", word, &choices));
-        if let (Some(word), Some(_)) = (replicate, chosen) {
-            let what = "`replicate`, which tells a backup of decisions as they are made";
-            self.unsupported(word.span, what);
-        }
         (after, chosen)
     }
 

@@ -230,18 +230,6 @@ impl<'a> Checker<'a> {
             .related(first, "first said here"),
         );
     }
-
-    /// What this version cannot do is refused by name.
-    fn unsupported(&mut self, span: Span, what: &str) {
-        self.report(
-            Diagnostic::error(
-                "unsupported",
-                span,
-                format!("this version cannot do {what}"),
-            )
-            .label("not supported yet"),
-        );
-    }
 }
 
 /// Both families if an IPv6 address stands anywhere but in a test.

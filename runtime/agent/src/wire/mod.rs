@@ -24,6 +24,7 @@ pub mod pb {
 
 pub use from_agent::{read_from_agent, write_from_agent};
 pub use from_manager::{read_from_manager, write_from_manager};
+pub use parts::{read_affinity, write_affinity};
 
 /// Why a protobuf message is not one of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -280,7 +280,9 @@ fn read_action(a: &pb::Action) -> Result<Action, WireError> {
     })
 }
 
-pub(super) fn write_affinity(a: &FixedAffinity) -> pb::FixedAffinity {
+/// A fixed affinity for the wire.
+#[must_use]
+pub fn write_affinity(a: &FixedAffinity) -> pb::FixedAffinity {
     pb::FixedAffinity {
         part: write_part(a.part),
         r#match: Some(write_tuple(&a.tuple)),
@@ -301,7 +303,11 @@ pub(super) fn write_affinity(a: &FixedAffinity) -> pb::FixedAffinity {
     }
 }
 
-pub(super) fn read_affinity(a: &pb::FixedAffinity) -> Result<FixedAffinity, WireError> {
+/// A fixed affinity from the wire.
+///
+/// # Errors
+/// A field is missing or out of its range.
+pub fn read_affinity(a: &pb::FixedAffinity) -> Result<FixedAffinity, WireError> {
     let leases = a.leases.unwrap_or_default();
     Ok(FixedAffinity {
         part: read_part(a.part)?,
