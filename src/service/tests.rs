@@ -50,3 +50,54 @@ fn a_gate_is_decided_by_its_own_manager_and_other_services_are_not() {
     }
     assert!(plan.services.iter().any(|s| s.gate.is_some()));
 }
+
+/// Waits until two managers beside an agent say this of their link.
+async fn linked(view: &View, state: signalbox_manager::LinkState, managers: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let all = view.manager_statuses().await;
+        let links: Vec<_> = all.iter().flat_map(|m| &m.links).collect();
+        if links.len() == managers && links.iter().all(|l| l.state == state) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{links:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn managers_of_one_process_share_decisions_also_after_another_policy() {
+    use signalbox_manager::LinkState;
+
+    use crate::control::Request;
+
+    let backup = "lb-1 serves web-lb, web6-lb\n  backup lb-1 with lb-2 replicate";
+    let with = |how: &str| WEB6.replace("lb-1 serves web-lb, web6-lb", &format!("{backup} {how}"));
+    let policy = signalbox_policy::check(&with("sync"), "web6.policy")
+        .policy
+        .unwrap();
+    let compiled = image::compile(policy).unwrap();
+    let plan = &compiled.lowered.plan;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let numbers = plan.ports.iter().map(|port| port.number).collect();
+        let target = RunningTarget::embedded(numbers, plan.cpu_port, None)
+            .await
+            .unwrap();
+        let pipeline = Pipeline::Push {
+            device_config: compiled.image.json.clone().into_bytes(),
+        };
+        let service = Service::start(&compiled, target, pipeline).await.unwrap();
+        let view = service.view();
+        linked(&view, LinkState::InSync, 2).await;
+        let wanted = Wanted {
+            file: "web6.policy".to_owned(),
+            text: with("async"),
+            dry_run: false,
+        };
+        view.answer(Request::Apply(wanted)).await.unwrap();
+        linked(&view, LinkState::InSync, 2).await;
+        view.stop_manager("lb-2").unwrap();
+        linked(&view, LinkState::Away, 1).await;
+    });
+}
