@@ -10,7 +10,7 @@ const STATEMENTS: &str = "\
 - **A1.1** The first one,
   which has two lines.
 - **A1.2** The second one.
-- **A9.1** One of a section that is not built.
+- **A5.1** One of a section that is not built.
 - **A10.1** The last one.
 ";
 
@@ -20,7 +20,7 @@ fn semantics(tests: &str) -> Output {
     tree.write("docs/semantics.md", STATEMENTS);
     tree.write("part/src/tests.rs", tests);
     // What was built is not part of the tree.
-    tree.write("target/copy.rs", "// A9.1\n#[test]\nfn built() {}\n");
+    tree.write("target/copy.rs", "// A5.1\n#[test]\nfn built() {}\n");
     Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/ci/semantics"))
         .arg("--root")
         .arg(tree.file("."))
@@ -42,7 +42,7 @@ fn semantics_finds_statements_in_comments_ranges_and_names() {
     assert!(output.status.success(), "{said}");
     let wanted = "A1.1 The first one, which has two lines.\n    part/src/tests.rs:3 a_range\n\
                   A1.2 The second one.\n    part/src/tests.rs:3 a_range\n\
-                  A9.1 One of a section that is not built.\n\
+                  A5.1 One of a section that is not built.\n\
                   A10.1 The last one.\n    part/src/tests.rs:6 a10_1_in_its_name\n\n\
                   4 statements, 3 with a test; 3 of 3 of the sections that are built";
     assert!(said.starts_with(wanted), "{said}");

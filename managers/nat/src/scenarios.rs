@@ -19,6 +19,7 @@ use crate::tests::{icmp, ip, nat_plan, ports, service};
 mod division;
 mod ends;
 mod flows;
+mod replication;
 mod restarts;
 mod shared;
 mod twice;

@@ -7,7 +7,7 @@ use signalbox_lower::plan::{Asks, ManagerPlan, NatSource, OutsidePlan};
 use super::*;
 
 /// One outside address with the ports 5000 to 5007, for the hosts 10.0.1.0/24 and 10.0.2.0/24.
-fn whole() -> Plan {
+pub(super) fn whole() -> Plan {
     let mut plan = site(Inbound::Mapped);
     let nat = plan.services[0].nat.as_mut().unwrap();
     nat.source = ports("203.0.113.100", "203.0.113.100", 5000, 5007);
@@ -51,20 +51,20 @@ fn halves() -> Plan {
     plan
 }
 
-fn served(plan: &Plan, share: u32) -> Vec<signalbox_manager::Served> {
+pub(super) fn served(plan: &Plan, share: u32) -> Vec<signalbox_manager::Served> {
     let service = plan.services[0].of_share(share);
     let nat = Nat::new(&service).unwrap().seeded(u64::from(share));
     vec![("egress".into(), share, 0, Box::new(nat))]
 }
 
 /// An agent and its managers, by their sessions, with nothing lost between them.
-struct Pair {
-    agent: World,
-    managers: BTreeMap<u64, Manager>,
+pub(super) struct Pair {
+    pub agent: World,
+    pub managers: BTreeMap<u64, Manager>,
 }
 
 impl Pair {
-    fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let mut pair = Self {
             agent: World::new(plan.clone()),
             managers: BTreeMap::new(),
@@ -73,20 +73,25 @@ impl Pair {
         pair
     }
 
-    fn join(&mut self, session: u64, manager: Manager) {
+    pub(super) fn join(&mut self, session: u64, manager: Manager) {
         self.managers.insert(session, manager);
         self.agent.feed(ToTheAgent::SessionOpened(session));
         self.tell(session, Input::Connected(session));
         self.advance(Duration::from_millis(5));
     }
 
-    fn tell(&mut self, session: u64, input: Input) {
+    pub(super) fn tell(&mut self, session: u64, input: Input) {
         let Some(manager) = self.managers.get_mut(&session) else {
             return;
         };
         for output in manager.handle(self.agent.now, input) {
-            if let Output::Message(to, message) = output {
-                self.agent.feed(ToTheAgent::Message(to, message));
+            match output {
+                Output::Message(to, message) => {
+                    self.agent.feed(ToTheAgent::Message(to, message));
+                }
+                // Managers call each other by their sessions.
+                Output::Peer(to, message) => self.tell(to, Input::Peer(session, message)),
+                _ => {}
             }
         }
     }
@@ -99,7 +104,7 @@ impl Pair {
         }
     }
 
-    fn advance(&mut self, by: Duration) {
+    pub(super) fn advance(&mut self, by: Duration) {
         self.agent.advance(by);
         for session in self.managers.keys().copied().collect::<Vec<_>>() {
             self.tell(session, Input::Tick);
@@ -119,7 +124,7 @@ impl Pair {
     }
 
     /// A datagram from inside to a resolver; the outside port that it leaves with.
-    fn out(&mut self, src: &str, sport: u16) -> Option<u16> {
+    pub(super) fn out(&mut self, src: &str, sport: u16) -> Option<u16> {
         self.out_to(src, sport, 53)
     }
 
