@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use super::packet_socket::{MAX_FRAME, PacketSocket, host_addresses};
 use super::{Port, PortCounters, offload};
@@ -29,6 +30,11 @@ pub enum InterfaceError {
         error: io::Error,
     },
 }
+
+/// A frame that has waited for longer is dropped. Where more come than the switch takes, the kernel's buffer, which
+/// has room for bursts, would else make all of them late by seconds. Whoever has waited for an answer for so long
+/// has mostly sent again (RFC 6298 has a second, Linux less).
+const STALE: Duration = Duration::from_millis(500);
 
 /// A port on a Linux interface.
 pub struct InterfacePort {
@@ -90,6 +96,10 @@ impl Port for InterfacePort {
                 Err(error) => return Err(error),
             };
             frames += 1;
+            if info.waited() > STALE {
+                self.counters.receive_late += 1;
+                continue;
+            }
             let Some(frame) = self.buffer.get_mut(..info.length) else {
                 continue;
             };
@@ -147,5 +157,35 @@ mod tests {
             error,
             InterfaceError::Missing(_) | InterfaceError::Permission(_)
         ));
+    }
+    #[test]
+    fn frames_that_nobody_took_for_long_are_dropped_and_later_ones_are_taken() {
+        let mut port = match InterfacePort::open("lo") {
+            Ok(port) => port,
+            Err(error) => return eprintln!("SKIPPED: {error}"),
+        };
+        let from = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sends = |text: &str| {
+            let text = format!("{text} from {}", std::process::id());
+            from.send_to(text.as_bytes(), to.local_addr().unwrap())
+                .unwrap();
+        };
+        sends("an old one");
+        std::thread::sleep(STALE + Duration::from_millis(50));
+        sends("a new one");
+        let mut came = Vec::new();
+        let mut take = |frame: &[u8]| {
+            let text = String::from_utf8_lossy(frame).into_owned();
+            came.extend(
+                text.contains(&format!("one from {}", std::process::id()))
+                    .then_some(text),
+            );
+        };
+        // Others may talk there, too.
+        while port.receive(64, &mut take).unwrap() > 0 {}
+        assert!(port.counters().receive_late >= 1);
+        assert_eq!(came.len(), 1, "{came:?}");
+        assert!(came[0].contains("a new one"), "{came:?}");
     }
 }

@@ -31,6 +31,8 @@ pub struct PortCounters {
     pub send_failed: u64,
     /// Frames that could not be received whole or whose offloads could not be undone.
     pub receive_failed: u64,
+    /// Frames that had waited for so long when the switch came to them that they were dropped.
+    pub receive_late: u64,
 }
 
 /// One port of a switch.

@@ -1,7 +1,7 @@
 //! A raw packet socket on a Linux interface (AF_PACKET, see packet(7)).
 //!
 //! With `table/memory.rs` the only place of the project with `unsafe` code: the socket options and the control messages
-//! that carry offload state and stripped VLAN tags have no safe wrapper. It knows nothing of what
+//! that carry offload state, stripped VLAN tags and times have no safe wrapper. It knows nothing of what
 //! the frames mean; `offload` does.
 #![allow(
     unsafe_code,
@@ -12,6 +12,7 @@ use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::offload::{VNET_HEADER, VnetHeader};
 
@@ -30,7 +31,25 @@ pub struct FrameInfo {
     pub vlan: Option<(u16, u16)>,
     /// Bytes of the frame.
     pub length: usize,
+    /// When it came, by the machine's clock, since 1970; absent where the kernel does not say.
+    pub came: Option<Duration>,
 }
+
+impl FrameInfo {
+    /// How long it has waited; nothing, if that cannot be: clocks are set.
+    pub fn waited(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let waited = now
+            .zip(self.came)
+            .and_then(|(now, came)| now.checked_sub(came));
+        waited
+            .filter(|waited| *waited < A_MINUTE)
+            .unwrap_or_default()
+    }
+}
+
+/// Nothing waits for longer.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// A bound, non-blocking, promiscuous raw socket.
 #[derive(Debug)]
@@ -95,6 +114,7 @@ impl PacketSocket {
         set_option(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &one)?;
         set_option(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &one)?;
         set_option(&fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &one)?;
+        set_option(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &one)?;
         // A burst of a whole window must fit while the switch is busy elsewhere. FORCE needs CAP_NET_ADMIN; the plain one is a fall-back.
         let buffer: c_int = 16 << 20;
         if set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &buffer).is_err() {
@@ -161,6 +181,7 @@ impl PacketSocket {
             length: (received as usize)
                 .saturating_sub(VNET_HEADER)
                 .min(buffer.len()),
+            came: None,
         };
         // SAFETY: recvmsg filled `message`; the CMSG macros stay inside msg_control of msg_controllen bytes.
         unsafe {
@@ -179,6 +200,15 @@ impl PacketSocket {
                         };
                         info.vlan = Some((tpid, aux.tp_vlan_tci));
                     }
+                }
+                if (*header).cmsg_level == libc::SOL_SOCKET
+                    && (*header).cmsg_type == libc::SCM_TIMESTAMPNS
+                {
+                    let came: libc::timespec =
+                        std::ptr::read_unaligned(libc::CMSG_DATA(header).cast());
+                    info.came = (u64::try_from(came.tv_sec).ok())
+                        .zip(u32::try_from(came.tv_nsec).ok())
+                        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
                 }
                 header = libc::CMSG_NXTHDR(&message, header);
             }
@@ -278,4 +308,26 @@ pub fn host_addresses(interface: &str) -> Vec<String> {
         libc::freeifaddrs(list);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_waited_since_it_came_unless_the_clock_was_set_meanwhile() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let waited = |came| {
+            let info = FrameInfo {
+                came,
+                ..FrameInfo::default()
+            };
+            info.waited()
+        };
+        let second = Duration::from_secs(1);
+        assert!((second..2 * second).contains(&waited(Some(now - second))));
+        for came in [None, Some(now + 9 * second), Some(now - 90 * second)] {
+            assert_eq!(waited(came), Duration::ZERO);
+        }
+    }
 }
