@@ -171,21 +171,24 @@ mod tests {
             from.send_to(text.as_bytes(), to.local_addr().unwrap())
                 .unwrap();
         };
-        sends("an old one");
-        std::thread::sleep(STALE + Duration::from_millis(50));
-        sends("a new one");
-        let mut came = Vec::new();
-        let mut take = |frame: &[u8]| {
-            let text = String::from_utf8_lossy(frame).into_owned();
-            came.extend(
-                text.contains(&format!("one from {}", std::process::id()))
-                    .then_some(text),
-            );
-        };
-        // Others may talk there, too.
-        while port.receive(64, &mut take).unwrap() > 0 {}
-        assert!(port.counters().receive_late >= 1);
-        assert_eq!(came.len(), 1, "{came:?}");
-        assert!(came[0].contains("a new one"), "{came:?}");
+        let mine = format!("one from {}", std::process::id());
+        // A kernel that is asked for times begins to note them a moment later.
+        for _ in 0..10 {
+            sends("an old one");
+            std::thread::sleep(STALE + Duration::from_millis(50));
+            sends("a new one");
+            let mut came = Vec::new();
+            let mut take = |frame: &[u8]| {
+                let text = String::from_utf8_lossy(frame).into_owned();
+                came.extend(text.contains(&mine).then_some(text));
+            };
+            // Others may talk there, too.
+            while port.receive(64, &mut take).unwrap() > 0 {}
+            assert!(came.iter().any(|text| text.contains("a new one")));
+            if came.len() == 1 {
+                return assert!(port.counters().receive_late >= 1);
+            }
+        }
+        panic!("nothing was dropped");
     }
 }
