@@ -109,7 +109,7 @@ pub enum Told {
     /// All that it remembers follows.
     Begin,
     /// A flow as it stands now.
-    Flow(Box<ToldFlow>),
+    Flow(Arc<ToldFlow>),
     /// That was all since the last [`Told::Begin`].
     Whole {
         /// The highest [`PeerMessage::Recall`] that it answers; 0 for none.

@@ -127,7 +127,7 @@ impl Manager {
                 duty.led = word == Word::Decider;
                 duty.complete = false;
             }
-            Told::Flow(flow) => self.take_in(index, *flow, word, number),
+            Told::Flow(flow) => self.take_in(index, Arc::unwrap_or_clone(flow), word, number),
             Told::Whole { request } => {
                 // A telling whose beginning was an elder one's says nothing of what it does not contain.
                 duty.complete = duty.led && word == Word::Decider;

@@ -5,6 +5,7 @@
 //! other does not know; but not longer than the manager's criteria would live without it, and not at all while
 //! the other is away: a dead backup must not stop the service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_agent::message::{FixedAffinity, ManagerBody, Verdict};
@@ -191,7 +192,7 @@ impl Manager {
                 }
             }
         };
-        Some(Told::Flow(Box::new(flow)))
+        Some(Told::Flow(Arc::new(flow)))
     }
 
     /// Lets verdicts go whose decisions the other knows, and all if it does not say so in time.

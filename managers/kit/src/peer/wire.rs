@@ -159,7 +159,7 @@ fn read_telling(telling: pb::Telling) -> Result<Telling, WireError> {
         leads: telling.leads,
         body: match telling.body.ok_or(Missing("body"))? {
             Body::Begin(pb::Begin {}) => Told::Begin,
-            Body::Flow(flow) => Told::Flow(Box::new(read_flow(flow)?)),
+            Body::Flow(flow) => Told::Flow(Arc::new(read_flow(flow)?)),
             Body::Whole(whole) => Told::Whole {
                 request: whole.request,
             },

@@ -89,10 +89,10 @@ fn every_message_survives_the_wire() {
     }
     let held = ToldState::Held(vec!["agent-1".into(), "agent-2".into()]);
     for state in [held, ToldState::Gone, ToldState::Refused] {
-        messages.push(telling(Told::Flow(Box::new(flow(state.clone())))));
+        messages.push(telling(Told::Flow(Arc::new(flow(state.clone())))));
         let mut one_way = flow(state);
         one_way.decided.reply = None;
-        messages.push(telling(Told::Flow(Box::new(one_way))));
+        messages.push(telling(Told::Flow(Arc::new(one_way))));
     }
     for message in messages {
         assert_eq!(read(write(&message)), Ok(message));
