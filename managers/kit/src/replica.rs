@@ -73,6 +73,8 @@ struct Walk {
 /// What an acknowledgement has brought.
 #[derive(Debug, Default)]
 pub(crate) struct Acked {
+    /// Whether it is of anything new.
+    pub any: bool,
     /// To be told again.
     pub again: Vec<Telling>,
     /// Shares of which the other has everything now.
@@ -254,6 +256,7 @@ impl Outgoing {
             self.acked = self.acked.max(sent.position.unwrap_or(0));
             brought.whole.extend(sent.whole);
         }
+        brought.any = any;
         if any {
             self.again = (!self.on_the_way.is_empty()).then_some((now + AGAIN, AGAIN));
             if std::mem::take(&mut self.probed) {

@@ -1,5 +1,8 @@
 //! A manager that tells its backup of decisions as they are made.
 
+use bytes::Bytes;
+use signalbox_agent::flow::{PacketKind, Part, events};
+use signalbox_agent::message::{CarriedState, Interest};
 use signalbox_lower::plan::Replicate;
 use signalbox_manager::peer::{self, PeerHello, PeerReason};
 use signalbox_manager::{LinkState, LinkStatus};
@@ -237,9 +240,10 @@ fn a9_7_the_first_one_that_is_back_learns_what_its_backup_has_decided_and_no_age
     assert_eq!(link(&net, 2).state, LinkState::InSync);
 }
 
+// A9.7
 #[test]
-fn a9_9_what_an_old_epoch_has_decided_a_backup_that_has_taken_over_denies() {
-    let plan = replicated(Replicate::Async);
+fn a9_9_what_is_decided_under_an_old_epoch_a_backup_that_has_taken_over_denies() {
+    let plan = replicated(Replicate::Sync);
     let mut net = two(&plan, 1, Faults::none());
     net.hung.insert(0);
     net.advance(lease(&plan));
@@ -247,15 +251,104 @@ fn a9_9_what_an_old_epoch_has_decided_a_backup_that_has_taken_over_denies() {
     let server = net.send(0, &flow, flags::SYN);
     assert!(server.is_some());
     assert_eq!(standing(&net, 1), (false, 2));
-    // The first one has been asked about it, too, and says so under its old epoch.
-    let out = net.managers[0].handle(net.now, Input::Tick);
-    net.carry(0, out);
-    net.up.retain(|((_, m), _)| *m != 0);
+    // The first one goes on, has not heard of it, and is asked about the same flow and another one.
     net.hung.remove(&0);
-    let late = net.managers[0].status();
-    assert_eq!(late.services[0].epoch, 1);
+    net.up.retain(|((_, m), _)| *m != 0);
+    for (request, flow) in [(90, flow), (91, client(9, 2001))] {
+        let interest = Interest {
+            request,
+            stage: 1,
+            part: Part::Forward,
+            flow,
+            kind: PacketKind::Whole,
+            events: events::ALL | events::SYN,
+            packet: Bytes::new(),
+            state: CarriedState::default(),
+        };
+        net.hear(0, 0, AgentBody::Interest(interest));
+    }
     net.settle();
+    assert_eq!(standing(&net, 0), (false, 1));
+    assert_eq!(net.counts(0).decided, 2);
+    assert!(link(&net, 1).counts.old >= 2, "{:?}", link(&net, 1));
+    assert_eq!(net.managers[1].status().services[0].flows, 1);
     assert_eq!(net.send(0, &flow, flags::ACK), server);
+    assert_eq!(net.agents[0].switch.fixed.len(), 2, "and so does the agent");
+}
+
+// A9.7
+#[test]
+fn a_manager_that_starts_decides_nothing_anew_before_the_other_has_told_or_is_late() {
+    let plan = replicated(Replicate::Sync);
+    let mut net = Net::new(&plan, 1, Faults::none());
+    net.advance(lease(&plan) / 2);
+    assert_eq!(net.send(0, &client(9, 2000), flags::SYN), None);
+    net.advance(lease(&plan));
+    assert!(net.send(0, &client(9, 2001), flags::SYN).is_some());
+    assert_eq!(link(&net, 0).state, LinkState::Away);
+    assert_eq!(link(&net, 0).counts.without, 1);
+}
+
+#[test]
+fn what_the_first_one_does_not_know_of_its_backup_does_not_take_for_alive() {
+    let mut plan = replicated(Replicate::Sync);
+    plan.services[0].limits.half_open_ms = 3_600_000;
+    let mut net = two(&plan, 1, Faults::none());
+    for n in 0..4 {
+        net.send(0, &client(9, 2000 + n), flags::SYN);
+    }
+    net.unlink(0, 1);
+    net.send(0, &client(9, 2000), flags::RST);
+    net.advance(Duration::from_millis(plan.services[0].limits.closed_ms) + S);
+    assert_eq!(net.live(1), 4, "nobody has told it");
+    // Another process follows on the first one, and hears in vain for what the backup remembers.
+    net.stop(0);
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(lease(&plan));
+    assert_eq!(standing(&net, 1), (true, 3));
+    net.link(2, 1, Faults::none());
+    net.advance(10 * MS);
+    assert_eq!((net.live(2), net.live(1)), (3, 3));
+}
+
+// A9.8
+#[test]
+fn what_an_agent_out_of_reach_holds_the_first_one_learns_from_its_backup() {
+    let mut plan = replicated(Replicate::Sync);
+    plan.services[0].limits.half_open_ms = 3_600_000;
+    let mut net = two(&plan, 2, Faults::none());
+    net.stop(0);
+    net.advance(lease(&plan));
+    let servers = [0, 1].map(|a| net.send(a, &client(9, 2000 + a as u16), flags::SYN));
+    assert!(servers.iter().all(Option::is_some));
+    net.start(manager(&plan, 0), Faults::none());
+    net.cut(1, 2);
+    net.link(2, 1, Faults::none());
+    net.advance(lease(&plan));
+    assert_eq!((net.live(2), net.live(1)), (2, 2));
+    assert_eq!(net.send(0, &client(9, 2001), flags::SYN), servers[1]);
+    // It is back, and does not hold it any more.
+    restart(&mut net, 1, &plan, 2);
+    net.advance(10 * MS);
+    assert_eq!(net.live(2), 2, "the other agent has it now");
+}
+
+#[test]
+fn a_backup_that_an_agent_is_away_from_is_told_of_its_flows_all_the_same() {
+    let mut plan = replicated(Replicate::Sync);
+    plan.services[0].limits.half_open_ms = 3_600_000;
+    plan.services[0].limits.idle_ms = 500;
+    let mut net = two(&plan, 2, Faults::none());
+    net.send(0, &client(9, 2000), flags::SYN);
+    net.cut(0, 1);
+    net.advance(3 * S);
+    assert_eq!((net.live(0), net.live(1)), (1, 1));
+    // Once it decides, that agent has two idle leases to come back in.
+    net.stop(0);
+    net.advance(lease(&plan));
+    assert!(net.send(1, &client(9, 2001), flags::SYN).is_some());
+    assert_eq!(net.live(1), 2);
+    net.advance(S + 10 * MS);
     assert_eq!(net.live(1), 1);
 }
 

@@ -134,6 +134,7 @@ impl Manager {
         if offer.backup {
             let known = self.replica(index);
             text.extend(known.map(|known| format!("; {known}")));
+            self.presume_dead(index);
         } else {
             // The other one has decided meanwhile.
             self.wish_to_recall(Some(index));

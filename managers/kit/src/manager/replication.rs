@@ -14,7 +14,7 @@ use super::peers::Link;
 use super::{Manager, Output};
 use crate::memory::Change;
 use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
-use crate::replica::Item;
+use crate::replica::{Acked, Item};
 use crate::session::SessionId;
 
 /// A verdict that waits for the other manager's word.
@@ -225,16 +225,6 @@ impl Manager {
             );
             self.out.push(Output::Log(text));
         }
-        let bound = link
-            .duties
-            .iter()
-            .map(|d| d.after)
-            .min()
-            .unwrap_or_default()
-            / 2;
-        if link.late && link.out.oldest().is_none_or(|since| now < since + bound) {
-            link.late = false;
-        }
         let in_sync = link.is_in_sync();
         if in_sync != link.was_in_sync {
             link.was_in_sync = in_sync;
@@ -252,6 +242,13 @@ impl Manager {
         {
             let ack = PeerMessage::Ack { stream, sequence };
             self.out.push(Output::Peer(way, ack));
+        }
+    }
+
+    /// Nothing waits for the manager whose place this one takes, unless it shows that it is there.
+    pub(super) fn presume_dead(&mut self, index: usize) {
+        for link in &mut self.links {
+            link.late |= link.duties.iter().any(|d| d.index == index);
         }
     }
 
@@ -280,10 +277,22 @@ impl Manager {
         }
     }
 
-    pub(super) fn acked(&mut self, at: usize, acked: crate::replica::Acked) {
+    pub(super) fn acked(&mut self, at: usize, acked: Acked) {
+        let now = self.now;
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
+        if link.late && acked.any {
+            // Once acknowledgements come soon enough again, verdicts wait for them.
+            let bound = link
+                .duties
+                .iter()
+                .map(|d| d.after)
+                .min()
+                .unwrap_or_default()
+                / 2;
+            link.late = (link.out.oldest()).is_some_and(|since| now >= since + bound);
+        }
         for index in acked.whole {
             if let Some(duty) = link.duty(index) {
                 duty.whole |= duty.leads.is_some();
