@@ -323,6 +323,7 @@ fn what_an_agent_out_of_reach_holds_the_first_one_learns_from_its_backup() {
     assert!(servers.iter().all(Option::is_some));
     net.start(manager(&plan, 0), Faults::none());
     net.cut(1, 2);
+    net.advance(10 * MS);
     net.link(2, 1, Faults::none());
     net.advance(lease(&plan));
     assert_eq!((net.live(2), net.live(1)), (2, 2));
