@@ -46,11 +46,13 @@ pub enum Bug {
     ResumedUntranslated,
     /// A flow gets the neighbour of the outside port that was chosen for it.
     AnotherPort,
+    /// The store says of others' blocks that they are whose asks.
+    BlocksOfOthers,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::LeaseIgnored,
         Self::EpochsIgnored,
         Self::ExpiredInvented,
@@ -65,6 +67,7 @@ impl Bug {
         Self::LeasesEndless,
         Self::ResumedUntranslated,
         Self::AnotherPort,
+        Self::BlocksOfOthers,
     ];
 }
 

@@ -8,6 +8,7 @@ use signalbox_agent::channel::Faults;
 use signalbox_agent::testing::{World, tcp};
 use signalbox_agent::{Agent, Input as ToTheAgent, Target};
 use signalbox_lower::plan::Plan;
+use signalbox_manager::state::MemoryStore;
 use signalbox_manager::{Input, Manager};
 
 use crate::bug::{Bug, Mischief};
@@ -37,6 +38,8 @@ pub struct Process {
     epoch: u64,
     /// Agents of which it knows all that they hold.
     knows: BTreeSet<usize>,
+    /// What it shares with others.
+    store: MemoryStore,
 }
 
 /// All of it.
@@ -59,6 +62,10 @@ pub struct Net {
     pub watch: Watch,
     pub(crate) mischief: Option<Mischief>,
     pub(crate) lines: Faults,
+    /// What managers share, if they do, and whether it is away now and then.
+    store: Option<MemoryStore>,
+    store_goes_away: bool,
+    seed: u64,
     sessions: u64,
     started: u64,
     said: u64,
@@ -85,9 +92,12 @@ impl Net {
                 calm: setup.lines.delay == 0,
                 flows: BTreeMap::new(),
             },
-            watch: Watch::default(),
+            watch: Watch::new(setup.shared.is_some()),
             mischief: bug.map(|bug| Mischief::new(bug, seed)),
             lines: setup.lines,
+            store: setup.shared.map(|_| MemoryStore::default()),
+            store_goes_away: setup.shared == Some(true),
+            seed,
             sessions: 0,
             started: seed << 16,
             said: 0,
@@ -105,8 +115,10 @@ impl Net {
             return;
         }
         self.started += 1;
+        let shared = self.store.is_some();
         self.processes[m] = Some(Process {
-            machine: site::process(&self.roles[m], &self.plan, self.started),
+            machine: site::process(&self.roles[m], &self.plan, self.started, shared),
+            store: self.store.clone().unwrap_or_default().another(),
             number: self.started,
             hung: false,
             pending: Vec::new(),
@@ -199,6 +211,7 @@ impl Net {
     /// From now on nothing goes wrong.
     pub fn peace(&mut self, dead_stay_dead: bool) {
         self.lines = Faults::none();
+        self.store_goes_away = false;
         let now = self.now;
         for session in self.links.values_mut().filter_map(|l| l.session.as_mut()) {
             session.calm(now);
@@ -216,6 +229,11 @@ impl Net {
             }
         }
         self.settle();
+    }
+
+    /// Whether managers share a store.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_some()
     }
 
     pub(crate) fn has(&self, bug: Bug) -> bool {

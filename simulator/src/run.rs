@@ -8,7 +8,7 @@ use crate::bug::Bug;
 use crate::hosts::Phase;
 use crate::link::Cut;
 use crate::net::Net;
-use crate::site::{self, IDLE, LEASE};
+use crate::site::{self, HOLD_BACK, IDLE, LEASE};
 use crate::story::{Event, Story};
 use crate::watch::Violation;
 
@@ -201,7 +201,13 @@ fn new_flows(net: &mut Net, agent: usize) {
         .collect();
     for nat in services {
         let number = LAST + 4 * agent + 2 * usize::from(nat);
-        for _ in 0..3 {
+        // What a dead manager had is not given out before it has rested, and there may be nothing else.
+        let rests = if nat && net.is_shared() {
+            HOLD_BACK
+        } else {
+            Duration::ZERO
+        };
+        for _ in 0..3 + 2 * rests.as_secs() {
             let packet = net.hosts.open(number, agent, nat);
             net.send(packet);
             if net.hosts.flows[&number].to.is_some() {

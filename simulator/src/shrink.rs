@@ -69,7 +69,7 @@ fn without(story: &Story, at: usize, size: usize, keep_time: bool) -> Story {
 }
 
 /// Setups in which less can go wrong. Agents and managers stay, since events name them by their place.
-fn simpler(_: &Setup) -> [fn(&Setup) -> Setup; 2] {
+fn simpler(_: &Setup) -> [fn(&Setup) -> Setup; 4] {
     [
         |s| Setup {
             lines: Faults::none(),
@@ -77,6 +77,14 @@ fn simpler(_: &Setup) -> [fn(&Setup) -> Setup; 2] {
         },
         |s| Setup {
             dead_stay_dead: false,
+            ..s.clone()
+        },
+        |s| Setup {
+            shared: s.shared.map(|_| false),
+            ..s.clone()
+        },
+        |s| Setup {
+            shared: None,
             ..s.clone()
         },
     ]

@@ -114,7 +114,7 @@ pub fn plan_of(setup: &Setup) -> Plan {
 
 /// A process of a manager that knows nothing yet. `number` tells it from others, and the later is higher.
 #[must_use]
-pub fn process(role: &Role, plan: &Plan, number: u64) -> Manager {
+pub fn process(role: &Role, plan: &Plan, number: u64, shared: bool) -> Manager {
     let service = plan.services.iter().find(|s| s.name == role.service);
     let decide: Option<Box<dyn Decide>> = match role.service {
         NAT => service
@@ -127,7 +127,11 @@ pub fn process(role: &Role, plan: &Plan, number: u64) -> Manager {
     let served = (decide.into_iter())
         .map(|decide| (role.service.to_owned(), 0, 0, decide))
         .collect();
-    Manager::new(role.name, plan, served).with_instance(number)
+    let manager = Manager::new(role.name, plan, served).with_instance(number);
+    match shared {
+        true => manager.with_store("memory"),
+        false => manager,
+    }
 }
 
 fn millis(d: Duration) -> u64 {

@@ -24,6 +24,8 @@ pub struct Setup {
     pub calm: bool,
     /// What the lines do to messages before there is peace.
     pub lines: Faults,
+    /// Whether managers share a store, and whether that is away now and then.
+    pub shared: Option<bool>,
     /// Whether managers that have a backup and are dead at the end stay so.
     pub dead_stay_dead: bool,
 }
@@ -165,6 +167,7 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
     };
     Setup {
         calm,
+        shared: (seed % 2 == 0).then_some(!calm && seed % 4 == 0),
         agents: 1 + random.below(4),
         balance: services != 0 && services != 1,
         nat: services != 2 && services != 3,

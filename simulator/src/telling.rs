@@ -19,6 +19,14 @@ impl fmt::Display for Story {
             lines.delay,
             lines.by
         )?;
+        if let Some(goes_away) = self.setup.shared {
+            let how = if goes_away {
+                ", which is away now and then"
+            } else {
+                ""
+            };
+            writeln!(f, "  managers share a store{how}")?;
+        }
         let mut at = std::time::Duration::from_millis(20);
         for step in &self.steps {
             at += step.wait;

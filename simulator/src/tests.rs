@@ -10,7 +10,7 @@ use crate::story::Story;
 /// Seeds of a run: about a minute of a debug build on one core.
 const SEEDS: u64 = 3_000;
 /// A bug is found within so many.
-const FOUND: u64 = 1_000;
+const FOUND: u64 = 3_000;
 
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -19,6 +19,9 @@ use crate::site::HOLD_BACK;
 
 type End = (IpAddr, u16);
 
+/// Between a flow's last entry's end and an agent's word of it: its counters are read.
+const DRAIN: Duration = Duration::from_millis(20);
+
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -48,10 +51,34 @@ pub struct Watch {
     /// Agent, outside and inside end: by whose word.
     given: BTreeMap<(usize, End, End), Given>,
     /// Outside ends that nobody holds: since when, whose they were, and by whose word.
-    rests: BTreeMap<End, (Duration, End, u64)>,
+    rests: BTreeMap<End, Rest>,
+    /// Outside ends that were given back to their inside ends at once, while their agents had yet to say that
+    /// these flows were over. Managers take that word, when it comes, for the flow that has just begun anew.
+    raced: BTreeSet<End>,
+    /// Managers share a store: what one has given out rests for all of them.
+    shared: bool,
+}
+
+/// An outside end that nobody holds.
+#[derive(Debug)]
+struct Rest {
+    since: Duration,
+    whose: End,
+    by: u64,
+    /// The agent that held it last.
+    agent: usize,
 }
 
 impl Watch {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(shared: bool) -> Self {
+        Self {
+            shared,
+            ..Self::default()
+        }
+    }
+
     /// Notes that something is not as it should be, unless something was before.
     pub fn broken(&mut self, at: Duration, (statement, text): Broken) {
         self.violation.get_or_insert(Violation {
@@ -110,9 +137,15 @@ impl Watch {
             self.is_given(now, key, sent, &held);
         }
         let over = self.given.extract_if(.., |key, _| !held.contains(key));
-        for ((_, outside, inside), given) in over.collect::<Vec<_>>() {
+        for ((agent, outside, whose), given) in over.collect::<Vec<_>>() {
             if !held.iter().any(|(_, x, _)| *x == outside) {
-                self.rests.insert(outside, (now, inside, given.by));
+                let rest = Rest {
+                    since: now,
+                    whose,
+                    by: given.by,
+                    agent,
+                };
+                self.rests.insert(outside, rest);
             }
         }
     }
@@ -155,14 +188,23 @@ impl Watch {
                 self.broken(now, (statement, text));
             }
         }
-        if let Some((since, whose, by)) = self.rests.remove(&outside)
-            && (whose != inside && by == own.by && now < since + HOLD_BACK)
+        let rest = self.rests.remove(&outside);
+        let raced = self.raced.remove(&outside);
+        if let Some(rest) = &rest
+            && rest.whose == inside
+            && now < rest.since + DRAIN
+        {
+            self.raced.insert(outside);
+        }
+        if let Some(rest) = rest.filter(|_| !raced)
+            && (rest.by == own.by || self.shared && own.knew.contains(&rest.agent))
+            && (rest.whose != inside && now < rest.since + HOLD_BACK)
         {
             let text = format!(
                 "{}:{} was given out after {:?}",
                 outside.0,
                 outside.1,
-                now - since
+                now - rest.since
             );
             self.broken(now, ("A2.15", text));
         }

@@ -264,7 +264,10 @@ impl Manager {
             .flatten();
         let waiting = self.waiting.iter().map(|w| w.until);
         let own = (self.services.iter())
-            .flat_map(|s| [s.decide.next(), s.reactions.next(), s.passing.next()])
+            .flat_map(|s| {
+                let held = s.held.next(self.now);
+                [s.decide.next(), s.reactions.next(), s.passing.next(), held]
+            })
             .flatten();
         sessions
             .chain(self.shared.as_ref().map(Shared::next))

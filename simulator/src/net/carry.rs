@@ -1,10 +1,15 @@
 //! What is said on its way: from a manager to an agent, from an agent to a manager, and out of a switch.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use signalbox_agent::message::{AgentBody, ManagerBody, ToManager};
 use signalbox_agent::{Input as ToTheAgent, packet};
+use signalbox_manager::state::{self, Found, Round, StateError};
 use signalbox_manager::{Input, Output};
 
 use super::{AGAIN, Net};
+use crate::bug::Bug;
 use crate::link::{Link, Sent};
 use crate::site;
 
@@ -33,6 +38,7 @@ impl Net {
 
     /// What a manager wants done.
     pub(super) fn carry(&mut self, m: usize, out: Vec<Output>) {
+        let mut answers = Vec::new();
         for output in out {
             match output {
                 Output::Message(session, message) => {
@@ -64,9 +70,40 @@ impl Net {
                 Output::Opened { .. } | Output::Log(_) | Output::Record(_) => {}
                 // Nobody replicates here.
                 Output::Peer(..) | Output::PeerRefused { .. } | Output::PeerClose(_) => {}
-                // Nor shares a store.
-                Output::Store(_) | Output::End(_) => {}
+                Output::Store(round) => answers.push((round.number, self.store(m, &round))),
+                // The later process goes on by itself.
+                Output::End(_) => {}
             }
+        }
+        for (number, answer) in answers {
+            self.tell(m, Input::Store(number, answer));
+        }
+    }
+
+    /// What the store answers a manager; away, it answers nothing for some seconds, by the story's number.
+    fn store(&self, m: usize, round: &Round) -> Result<Found, StateError> {
+        let slot = self.now.as_secs() / 3 + 1;
+        let dice = (self.seed + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_mul(slot)
+            >> 61;
+        if self.store_goes_away && dice < 3 {
+            return Err(StateError::Slow {
+                at: "memory".to_owned(),
+                ms: 2_000,
+            });
+        }
+        let process = self.processes[m].as_ref().unwrap();
+        let future = pin!(state::carry_out(&process.store, round));
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(mut answer) => {
+                let shares = answer.iter_mut().flat_map(|found| &mut found.shares);
+                for share in shares.filter(|_| self.has(Bug::BlocksOfOthers)) {
+                    share.held |= share.others;
+                }
+                answer
+            }
+            Poll::Pending => panic!("memory answers at once"),
         }
     }
 

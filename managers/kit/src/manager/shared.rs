@@ -17,7 +17,7 @@ use crate::state::{Alive, BlockRound, Found, Round, ShareFound, ShareRound, Stat
 /// Between two rounds: as a rule, after one that has failed, and at least.
 const PERIOD: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_millis(50);
 /// After so long a round is given up, whatever has become of it.
 const LOST: Duration = Duration::from_secs(120);
 /// How long what says that a later process is there must be there, if this one is new: longer than it would be
@@ -126,8 +126,9 @@ pub(crate) struct Held {
     /// It has asked for more, and there were none.
     none_left: bool,
     asked: bool,
-    /// Since when this manager decides.
-    took: Duration,
+    /// When what others had under older epochs may be taken, and whether a look at the store is due then.
+    old_at: Duration,
+    old_due: bool,
 }
 
 impl Shared {
@@ -153,10 +154,16 @@ impl Shared {
 
 impl Held {
     /// The manager decides from now on: which of its blocks are still its own the store must say first.
-    pub(super) fn took(&mut self, now: Duration, round: u64) {
-        self.took = now;
+    fn took(&mut self, old_at: Duration, round: u64) {
+        self.old_at = old_at;
+        self.old_due = true;
         self.counts_from = round + 1;
         self.confirmed = false;
+    }
+
+    /// When a look at the store is due.
+    pub(super) fn next(&self, now: Duration) -> Option<Duration> {
+        (self.old_due && self.count > 0 && self.old_at > now).then_some(self.old_at)
     }
 
     /// The highest epoch that the store has told of.
@@ -239,7 +246,8 @@ impl Manager {
         shared.urgent = true;
         let number = shared.number;
         if let Some(service) = self.services.get_mut(index) {
-            service.held.took(self.now, number);
+            let rests = service.decide.hold_back().unwrap_or_default();
+            service.held.took(self.now + rests, number);
         }
         self.allow(index);
     }
@@ -282,9 +290,9 @@ impl Manager {
             .iter_mut()
             .zip(&self.offers)
             .any(|(s, offer)| {
-                let none_left = s.held.none_left;
+                let (old, none_left) = (s.held.old_due && s.held.old_at <= now, s.held.none_left);
                 !offer.stands_by
-                    && (s.decide.blocks()).is_some_and(|b| b.wants_more() && !none_left)
+                    && (s.decide.blocks()).is_some_and(|b| old || b.wants_more() && !none_left)
             });
         let Some(shared) = &mut self.shared else {
             return;
@@ -324,7 +332,6 @@ impl Manager {
         let now = self.now;
         let offer = self.offers.get(index)?;
         let service = self.services.get_mut(index)?;
-        let hold_back = service.decide.hold_back().unwrap_or_default();
         let held = &mut service.held;
         let decides = !offer.stands_by;
         let blocks = service.decide.blocks().map(|blocks| {
@@ -340,11 +347,13 @@ impl Manager {
             let want = if !decides {
                 enough.saturating_sub((held.found.spare & kept).count_ones())
             } else if blocks.wants_more() || held.found.held & among == 0 {
-                enough
+                // Twice as many each time: whoever needs some may soon need many.
+                enough.max((held.found.held & among).count_ones())
             } else {
                 0
             };
             held.asked = want > 0;
+            held.old_due &= now < held.old_at;
             held.release = if decides && held.confirmed && want == 0 {
                 surplus(
                     blocks.unused() & held.found.held,
@@ -362,10 +371,7 @@ impl Manager {
                 known: held.found.known.clone(),
                 want,
                 among,
-                take_old: decides
-                    && offer.epoch != 0
-                    && lists_are_whole
-                    && now >= held.took + hold_back,
+                take_old: decides && offer.epoch != 0 && lists_are_whole && now >= held.old_at,
             }
         });
         let round = ShareRound {

@@ -293,14 +293,17 @@ impl Blocks<'_> {
                 (None, _) => free |= bit & wanted.among,
             }
         }
-        let mut want = wanted.want;
-        for (bit, name) in named().filter(|(bit, _)| free & bit != 0) {
-            if want == 0 {
-                break;
-            }
-            if self.set(name, None, Some(epoch)).await? {
+        // All at once: each of them waits for etcd's disk.
+        let claims: Vec<(u64, &String)> = (named().filter(|(bit, _)| free & bit != 0))
+            .take(wanted.want as usize)
+            .collect();
+        let claimed = claims
+            .iter()
+            .map(|(_, name)| self.set(name, None, Some(epoch)));
+        let claimed = futures::future::try_join_all(claimed).await?;
+        for ((bit, _), is_claimed) in claims.into_iter().zip(claimed) {
+            if is_claimed {
                 self.have(bit, epoch);
-                want -= 1;
             }
         }
         // Blocks of another plan.

@@ -186,7 +186,7 @@ impl Shared {
     /// As many flows as find a port, at once.
     fn open_all(&mut self) -> BTreeSet<u16> {
         let mut all = BTreeSet::new();
-        // The store is asked at most five times a second.
+        // The store is asked at most twenty times a second.
         let mut patience = 20;
         while patience > 0 {
             match self.open() {
