@@ -18,4 +18,5 @@ mod needs;
 mod process;
 
 mod outages;
+mod rounds;
 mod stores;

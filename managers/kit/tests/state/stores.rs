@@ -11,10 +11,10 @@ use crate::needs::has;
 use crate::process::Folder;
 
 /// Another user of the same store each time.
-type Users<'a> = &'a dyn Fn() -> Arc<dyn StateStore>;
+pub type Users<'a> = &'a dyn Fn() -> Arc<dyn StateStore>;
 
 /// Runs a check on the store in memory, and on an etcd of its own.
-fn on_both(test: &str, check: impl AsyncFn(Users<'_>)) {
+pub fn on_both(test: &str, check: impl AsyncFn(Users<'_>)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let memory = MemoryStore::default();
     runtime.block_on(check(&|| Arc::new(memory.another())));
