@@ -167,7 +167,11 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
     };
     Setup {
         calm,
-        shared: (seed % 2 == 0).then_some(!calm && seed % 4 == 0),
+        shared: match seed % 4 {
+            0 => Some(!calm),
+            2 => Some(false),
+            _ => None,
+        },
         agents: 1 + random.below(4),
         balance: services != 0 && services != 1,
         nat: services != 2 && services != 3,
