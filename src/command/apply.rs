@@ -29,22 +29,36 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Applies the policy everywhere or nowhere, as far as that can be known before.
+/// Applies the policy.
 pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let policy = policy_input::load(&arguments.policy, format)?;
     let wanted = Wanted {
         file: arguments.policy.display().to_string(),
         text: files::read_text(&arguments.policy)?,
-        dry_run: true,
+        dry_run: arguments.dry_run,
     };
-    let paths = match arguments.control.as_slice() {
-        [] => running(&policy.name)?,
+    bring(&policy.name, &wanted, &arguments.control, arguments.json)
+}
+
+/// Brings a policy into force everywhere or nowhere, as far as that can be known before.
+pub(super) fn bring(
+    policy: &str,
+    wanted: &Wanted,
+    control: &[PathBuf],
+    json: bool,
+) -> Result<(), Failure> {
+    let paths = match control {
+        [] => running(policy)?,
         given => given.to_vec(),
+    };
+    let question = Wanted {
+        dry_run: true,
+        ..wanted.clone()
     };
     // All of them are asked before one of them changes.
     let mut targets = Vec::new();
     for path in paths {
-        let would = control::ask(&path, &Request::Apply(wanted.clone()))?;
+        let would = control::ask(&path, &Request::Apply(question.clone()))?;
         targets.push((path, would));
     }
     // Agents first: they end their managers' sessions, which open again with the new plan.
@@ -52,14 +66,10 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
     let mut problems = Vec::new();
     let mut said = Vec::new();
     for (path, would) in targets {
-        let report = if arguments.dry_run {
+        let report = if wanted.dry_run {
             would
         } else {
-            let wanted = Wanted {
-                dry_run: false,
-                ..wanted.clone()
-            };
-            control::ask(&path, &Request::Apply(wanted))?
+            control::ask(&path, &Request::Apply(wanted.clone()))?
         };
         let refused = report.pointer("/applied/refused").and_then(Value::as_array);
         for what in refused.into_iter().flatten() {
@@ -69,13 +79,13 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
                 what.as_str().unwrap_or_default()
             ));
         }
-        if arguments.json {
+        if json {
             said.push(report);
         } else {
-            output::print(&text(&report, arguments.dry_run))?;
+            output::print(&text(&report, wanted.dry_run))?;
         }
     }
-    if arguments.json {
+    if json {
         output::line(Value::Array(said))?;
     }
     match problems.as_slice() {

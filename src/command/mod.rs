@@ -19,6 +19,7 @@ mod fmt;
 mod listing;
 mod manager;
 mod manager_stop;
+mod move_part;
 mod p4;
 mod policy_input;
 mod reports;
@@ -71,6 +72,8 @@ enum Command {
     Manager(manager::Arguments),
     /// Bring another text of a policy into force where it runs
     Apply(apply::Arguments),
+    /// Give a service, or a part of a divided one, to another manager where the policy runs
+    Move(move_part::Arguments),
     /// Make a thousand TCP connections through a load balancer in this process
     Demo(demo::Arguments),
     /// Compile P4 programs
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Agent(arguments) => agent::run(&arguments, format),
         Command::Manager(arguments) => manager::run(&arguments, format),
         Command::Apply(arguments) => apply::run(&arguments, format),
+        Command::Move(arguments) => move_part::run(&arguments, format),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::P4(arguments) => p4::run(&arguments, format),
         Command::Switch(arguments) => switch::run(&arguments),

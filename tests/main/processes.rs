@@ -494,3 +494,48 @@ fn a_flow_is_found_by_what_a_service_made_of_it_and_one_of_a_removed_server_ends
     assert!(place.flows(&["10.0.1.10"]).is_empty());
     download.stop();
 }
+
+#[test]
+fn a_service_is_moved_to_another_manager_and_the_policy_says_so_where_it_is_wanted() {
+    let folder = Folder::new();
+    let text_before = POLICY.replace("  lb-1 serves web-lb\n", "  lb-1 serves web-lb  # first\n");
+    let policy = folder.write("web.policy", &text_before);
+    let agent = Agent::start("agent-1", &policy, &folder);
+    let (_first, control) = manager("lb-1", "lb-1", &policy, &[&agent], &folder);
+    wait_until("the session", SOON, || agent.served() == (1, 2));
+    let agent_alone = ["--control", text(&agent.control)];
+    let words = |part: &'static str, to: &'static str| ["move", text(&policy), part, to];
+    for (part, to, says) in [
+        ("web-lb", "lb-1", "serves `web-lb` already"),
+        ("web-lb/1", "lb-2", "has no part 1"),
+        ("nat", "lb-2", "it has web-lb"),
+        ("web-lb/x", "lb-2", "expected SERVICE or SERVICE/NUMBER"),
+    ] {
+        let output = signalbox(&[&words(part, to)[..], &agent_alone].concat());
+        assert_eq!(code(&output), 2);
+        assert!(errors(&output).contains(says), "{}", errors(&output));
+    }
+    // lb-1 would serve nothing any more.
+    let both = [&agent_alone[..], &["--control", text(&control)]].concat();
+    let output = signalbox(&[&words("web-lb", "lb-2")[..], &both].concat());
+    assert_eq!(code(&output), 1);
+    assert!(
+        errors(&output).contains("end this one first"),
+        "{}",
+        errors(&output)
+    );
+    let output = signalbox(&[&words("web-lb", "lb-2")[..], &agent_alone].concat());
+    let said = errors(&output);
+    assert_eq!(code(&output), 0, "{said}");
+    assert!(
+        said.contains("line 18: lb-2 serves web-lb  # first"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&policy).unwrap(), text_before);
+    let output = signalbox(&[&words("web-lb", "lb-2")[..], &agent_alone, &["--write"]].concat());
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    let (_second, _) = manager("lb-2", "lb-2", &policy, &[&agent], &folder);
+    wait_until("the other one", SOON, || agent.served() == (1, 2));
+    let output = signalbox(&words("web-lb", "lb-2"));
+    assert!(errors(&output).contains("`lb-2` serves `web-lb` already"));
+}
