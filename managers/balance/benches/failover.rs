@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use signalbox_agent::Input as ToTheAgent;
-use signalbox_agent::testing::{World, client, flags, plan, tcp};
+use signalbox_agent::testing::{World, backed, client, flags, tcp};
 use signalbox_balance::Balance;
-use signalbox_lower::plan::{BackupPlan, ManagerPlan, Plan};
+use signalbox_lower::plan::Plan;
 use signalbox_manager::{Input, Manager, Output};
 
 const AGENTS: u64 = 100;
@@ -22,19 +22,9 @@ const FLOWS: u32 = 100_000;
 const PORTS: u32 = 50_000;
 
 /// web-lb with room for all flows, lb-1 and its backup lb-2.
-fn backed() -> Plan {
-    let mut plan = plan();
-    plan.managers.push(ManagerPlan {
-        name: "lb-2".into(),
-        serves: Vec::new(),
-        backs: vec!["web-lb".into()],
-    });
+fn roomy() -> Plan {
+    let mut plan = backed(1_000);
     let service = &mut plan.services[0];
-    service.shares[0].backup = Some(BackupPlan {
-        manager: "lb-2".into(),
-        after_ms: 1_000,
-        replicate: None,
-    });
     service.forward.fixed_size = 2 * FLOWS;
     service.reply.as_mut().unwrap().fixed_size = 2 * FLOWS;
     // Nobody answers here.
@@ -88,7 +78,7 @@ fn connect(now: Duration, manager: &mut Manager, agents: &mut [World], session: 
 }
 
 fn criteria(bencher: &mut Criterion) {
-    let plan = backed();
+    let plan = roomy();
     let mut group = bencher.benchmark_group("criteria to agents");
     group
         .throughput(Throughput::Elements(AGENTS))
@@ -130,7 +120,7 @@ fn left_behind(plan: &Plan) -> World {
 }
 
 fn takeover(bencher: &mut Criterion) {
-    let plan = backed();
+    let plan = roomy();
     let mut agents = [left_behind(&plan)];
     let mut session = 1;
     let mut group = bencher.benchmark_group("takeover");

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 use signalbox_agent::flow::{PacketKind, Part, events};
 use signalbox_agent::message::{CarriedState, Interest};
+use signalbox_agent::testing::backed;
 use signalbox_lower::plan::Replicate;
 use signalbox_manager::peer::{self, PeerHello, PeerReason};
 use signalbox_manager::{LinkState, LinkStatus};
 
-use super::failover::{backed, backup, lease, standing};
+use super::failover::{backup, lease, standing};
 use super::*;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 fn replicated(how: Replicate) -> Plan {
-    let mut plan = backed();
+    let mut plan = backed(1_000);
     let backup = plan.services[0].shares[0].backup.as_mut();
     backup.unwrap().replicate = Some(how);
     plan
@@ -396,7 +397,7 @@ fn a_peer_of_another_plan_name_or_version_is_refused_and_counted() {
         ..hello.clone()
     };
     assert_eq!(greet(&plan, &other), Some(PeerReason::Stranger));
-    assert_eq!(greet(&backed(), &hello), Some(PeerReason::Stranger));
+    assert_eq!(greet(&backed(1_000), &hello), Some(PeerReason::Stranger));
     let other = PeerHello {
         version: 9,
         ..hello

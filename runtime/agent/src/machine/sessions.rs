@@ -100,10 +100,7 @@ impl Agent {
     pub(super) fn serves(&self, manager: &str, share: Share) -> bool {
         (self.plan.services.get(usize::from(share.service)))
             .and_then(|service| service.share(share.number))
-            .is_some_and(|share| {
-                let backup = share.backup.as_ref().map(|b| b.manager.as_str());
-                share.manager == manager || backup == Some(manager)
-            })
+            .is_some_and(|share| share.manager == manager || share.is_backup(manager))
     }
 
     /// Whether it does so for any share of a service.

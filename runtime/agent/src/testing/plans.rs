@@ -1,8 +1,8 @@
-//! Variations of [`plan`]: direct return, and an observe service beneath the balancer.
+//! Variations of [`plan`]: direct return, a manager that stands by, and an observe service beneath the balancer.
 
 use signalbox_lower::plan::{
-    CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan, SharePlan,
-    Way,
+    BackupPlan, CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan,
+    SharePlan, Way,
 };
 
 use super::{all, ask, plan};
@@ -16,6 +16,25 @@ pub fn direct(way: Way) -> Plan {
         if let Some(balance) = &mut service.balance {
             balance.way = way;
         }
+    }
+    plan
+}
+
+/// The plan with a manager `lb-2` that stands by for `lb-1` and takes over after so many milliseconds.
+#[must_use]
+pub fn backed(after_ms: u64) -> Plan {
+    let mut plan = plan();
+    plan.managers.push(ManagerPlan {
+        name: "lb-2".into(),
+        serves: Vec::new(),
+        backs: vec!["web-lb".into()],
+    });
+    for share in plan.services.iter_mut().flat_map(|s| &mut s.shares) {
+        share.backup = Some(BackupPlan {
+            manager: "lb-2".into(),
+            after_ms,
+            replicate: None,
+        });
     }
     plan
 }

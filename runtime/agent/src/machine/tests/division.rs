@@ -3,27 +3,11 @@
 
 use std::net::Ipv4Addr;
 
-use signalbox_lower::plan::{Asks, BackupPlan, ManagerPlan, MaskedAddr, SharePlan};
+use signalbox_lower::plan::{Asks, ManagerPlan, MaskedAddr, SharePlan};
 
 use super::*;
 
 const OTHER: SessionId = 2;
-
-/// lb-2 stands by for lb-1.
-fn two_managers() -> Plan {
-    let mut plan = plan();
-    plan.managers.push(ManagerPlan {
-        name: "lb-2".into(),
-        serves: Vec::new(),
-        backs: vec!["web-lb".into()],
-    });
-    plan.services[0].shares[0].backup = Some(BackupPlan {
-        manager: "lb-2".into(),
-        after_ms: 3_000,
-        replicate: None,
-    });
-    plan
-}
 
 /// lb-1 has the clients with an even address, lb-2 those with an odd one.
 fn halves() -> Plan {
@@ -165,7 +149,7 @@ fn a9_9_an_epoch_of_one_share_is_none_of_another() {
 
 #[test]
 fn a9_9_criteria_of_an_older_epoch_ask_whoever_has_the_newer_one() {
-    let plan = two_managers();
+    let plan = backed(3_000);
     let mut w = served_with(plan);
     w.feed(Input::SessionOpened(OTHER));
     say(&mut w, OTHER, 0, claim("lb-2", 0, 2, false));
@@ -176,10 +160,10 @@ fn a9_9_criteria_of_an_older_epoch_ask_whoever_has_the_newer_one() {
 // A9.3
 #[test]
 fn a9_1_one_that_stands_by_is_asked_nothing_while_the_first_one_lives() {
-    let mut w = served_with(two_managers());
+    let mut w = served_with(backed(3_000));
     w.feed(Input::SessionOpened(OTHER));
     say(&mut w, OTHER, 0, claim("lb-2", 0, 1, true));
-    let mut lower = criteria(&two_managers(), 1);
+    let mut lower = criteria(&backed(3_000), 1);
     for criterion in &mut lower.list {
         criterion.priority -= 1;
     }

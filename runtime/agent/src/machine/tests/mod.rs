@@ -37,7 +37,7 @@ use super::{Input, SessionId};
 use crate::flow::{PacketKind, Part, Tuple};
 use crate::message::*;
 use crate::target::Target;
-use crate::testing::{World, client, flags, observed, plan, tcp};
+use crate::testing::{World, backed, client, flags, observed, plan, tcp};
 
 const LB: SessionId = 1;
 const METER: SessionId = 2;

@@ -378,15 +378,7 @@ fn the_newest_of_the_versions_that_come_while_one_goes_in_is_the_one_in_force() 
 
 #[test]
 fn one_managers_lease_does_not_end_what_another_wants_too() {
-    let mut p = plan();
-    let mut second = p.managers[0].clone();
-    second.name = "lb-2".into();
-    p.services[0].shares[0].backup = Some(signalbox_lower::plan::BackupPlan {
-        manager: "lb-2".into(),
-        after_ms: 3_000,
-        replicate: None,
-    });
-    p.managers.push(second);
+    let p = backed(3_000);
     let mut w = served_with(p.clone());
     w.advance(2 * S);
     w.feed(Input::SessionOpened(2));
