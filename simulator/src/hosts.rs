@@ -38,6 +38,8 @@ pub struct Flow {
     pub agent: usize,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Whether its opener has been answered since it opened it.
+    pub is_answered: bool,
     /// When its SYN first got there.
     pub since: Option<Duration>,
     /// Whether it goes to no other agent.
@@ -83,6 +85,7 @@ impl Hosts {
             tuple: tuple(number, nat),
             agent,
             phase: Phase::Opening,
+            is_answered: false,
             since: None,
             stays: false,
             to: None,
@@ -97,6 +100,7 @@ impl Hosts {
             return None;
         }
         flow.phase = Phase::Opening;
+        flow.is_answered = false;
         flow.since = None;
         Some(flow.opener(flags::SYN))
     }
@@ -233,11 +237,13 @@ impl Hosts {
         }
         match flow.to {
             Some(server) if server == to => Ok(()),
-            // Its SYN was decided about, and was lost on its way: the manager knows the flow.
-            None => {
+            // A SYN was decided about, for the first time or anew, and was lost on its way: the manager knows
+            // the flow.
+            _ if !flow.is_answered && flow.since.is_none_or(|since| now >= since + HALF_OPEN) => {
                 flow.to = Some(to);
                 Ok(())
             }
+            None => Ok(()),
             Some((server, _)) => Err((
                 "A6.1",
                 format!(
@@ -251,6 +257,7 @@ impl Hosts {
 
 impl Flow {
     fn answered(&mut self) {
+        self.is_answered = true;
         if self.phase == Phase::Opening {
             self.phase = Phase::Established;
         }

@@ -25,6 +25,7 @@ pub mod shrink;
 pub mod site;
 pub mod story;
 pub mod telling;
+pub mod transcript;
 pub mod watch;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::hosts::{Hosts, Packet};
 use crate::link::{Cut, Link, Session};
 use crate::site::{self, Role};
 use crate::story::Setup;
+use crate::transcript;
 use crate::watch::Watch;
 
 mod carry;
@@ -60,6 +61,8 @@ pub struct Net {
     pub hosts: Hosts,
     /// What is promised.
     pub watch: Watch,
+    /// What is sent and said, if somebody wants to read it.
+    pub transcript: Option<Vec<String>>,
     pub(crate) mischief: Option<Mischief>,
     pub(crate) lines: Faults,
     /// What managers share, if they do, and whether it is away now and then.
@@ -93,6 +96,7 @@ impl Net {
                 flows: BTreeMap::new(),
             },
             watch: Watch::new(setup.shared.is_some()),
+            transcript: None,
             mischief: bug.map(|bug| Mischief::new(bug, seed)),
             lines: setup.lines,
             store: setup.shared.map(|_| MemoryStore::default()),
@@ -236,6 +240,13 @@ impl Net {
         self.store.is_some()
     }
 
+    /// Adds a line to the transcript.
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.transcript {
+            lines.push(format!("{:>12.3?}  {}", self.now, line()));
+        }
+    }
+
     pub(crate) fn has(&self, bug: Bug) -> bool {
         self.mischief.as_ref().is_some_and(|m| m.bug == bug)
     }
@@ -264,6 +275,7 @@ impl Net {
 
     /// A host sends a packet.
     pub fn send(&mut self, packet: Packet) {
+        self.note(|| transcript::sent(&packet));
         let frame = tcp(packet.port, &packet.tuple, packet.flags, b"");
         self.agents[packet.agent].receive(packet.port, &frame);
         self.settle();

@@ -18,7 +18,7 @@ const CRITERIA: Duration = Duration::from_millis(600);
 const FLOWS: Duration = Duration::from_millis(5_500);
 /// A manager that has taken its share back often waits so long before it does so again, whether its backup has
 /// died meanwhile or not.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(10);
 /// A host sends its SYN again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The numbers of the flows of the end begin here.
@@ -41,36 +41,60 @@ pub struct Tally {
     pub fingerprint: String,
 }
 
+impl Tally {
+    /// Adds another story's, without how it ended.
+    pub fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.established += other.established;
+        self.moved += other.moved;
+        self.faults += other.faults;
+        self.takeovers += other.takeovers;
+    }
+}
+
 /// Plays a story.
 ///
 /// # Errors
 /// The first promise that was broken.
 pub fn run(story: &Story, bug: Option<Bug>) -> Result<Tally, Violation> {
+    play(story, &mut Net::new(&story.setup, bug, story.seed))
+}
+
+/// Plays it as far as all is well, and writes down what is sent and said.
+#[must_use]
+pub fn transcribe(story: &Story, bug: Option<Bug>) -> Vec<String> {
     let mut net = Net::new(&story.setup, bug, story.seed);
+    net.transcript = Some(Vec::new());
+    // How it ends is known to whoever wants to read this.
+    let _ = play(story, &mut net);
+    net.transcript.unwrap_or_default()
+}
+
+fn play(story: &Story, net: &mut Net) -> Result<Tally, Violation> {
     let mut tally = Tally::default();
     net.advance(Duration::from_millis(20));
     for step in &story.steps {
         net.advance(step.wait);
-        happen(&mut net, step.event, &mut tally);
-        check(&net)?;
+        happen(net, step.event, &mut tally);
+        check(net)?;
     }
     net.peace(story.setup.dead_stay_dead);
-    if alone(&net) {
+    if alone(net) {
         net.advance(PAUSE);
     }
     net.advance(LEASE + CRITERIA);
-    check(&net)?;
-    criteria(&mut net, false);
+    check(net)?;
+    criteria(net, false);
     net.advance(FLOWS);
     for agent in 0..net.agents.len() {
-        new_flows(&mut net, agent);
+        new_flows(net, agent);
     }
-    check(&net)?;
+    check(net)?;
     net.advance(2 * IDLE + Duration::from_secs(4));
-    check(&net)?;
-    nothing_left(&mut net);
-    criteria(&mut net, true);
-    check(&net)?;
+    check(net)?;
+    nothing_left(net);
+    criteria(net, true);
+    check(net)?;
     tally.established = (net.hosts.flows.values())
         .filter(|f| f.phase != Phase::Opening)
         .count();

@@ -1,14 +1,16 @@
 //! Many seeds, and bugs that are found.
 
+use std::thread;
 use std::time::Instant;
 
 use crate::bug::Bug;
-use crate::run::{Tally, run};
+use crate::run::{self, Tally, run};
 use crate::shrink::shrink;
 use crate::story::Story;
+use crate::watch::Violation;
 
-/// Seeds of a run: about a minute of a debug build on one core.
-const SEEDS: u64 = 3_000;
+/// Seeds of a run: about a minute on two cores.
+const SEEDS: u64 = 20_000;
 /// A bug is found within so many.
 const FOUND: u64 = 3_000;
 
@@ -20,10 +22,45 @@ fn tell(seed: u64, bug: Option<Bug>) -> String {
     let Some((story, violation)) = shrink(&Story::new(seed), bug) else {
         return format!("seed {seed} breaks nothing");
     };
+    let transcript = match environment("SIMULATOR_SEED") {
+        Some(_) => run::transcribe(&story, bug).join("\n") + "\n",
+        None => String::new(),
+    };
     format!(
-        "{} is broken at {:?}: {}\n{story}again: SIMULATOR_SEED={seed} cargo test -p signalbox-simulator whatever -- --nocapture",
+        "{} is broken at {:?}: {}\n{story}{transcript}again: SIMULATOR_SEED={seed} cargo test -p signalbox-simulator whatever -- --nocapture",
         violation.statement, violation.at, violation.text
     )
+}
+
+/// Plays each of these seeds' stories: what has happened in all, and what was broken.
+fn play(seeds: impl Iterator<Item = u64>) -> (Tally, Vec<(u64, Violation)>) {
+    let mut all = Tally::default();
+    let mut bad = Vec::new();
+    for seed in seeds {
+        match run(&Story::new(seed), None) {
+            Ok(tally) => all.add(&tally),
+            Err(violation) => bad.push((seed, violation)),
+        }
+    }
+    (all, bad)
+}
+
+/// The same on all cores.
+fn play_side_by_side(first: u64, seeds: u64) -> (Tally, Vec<(u64, Violation)>) {
+    let cores = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let (mut all, mut bad) = (Tally::default(), Vec::new());
+    thread::scope(|scope| {
+        let parts: Vec<_> = (0..cores)
+            .map(|n| scope.spawn(move || play((first + n..first + seeds).step_by(cores as usize))))
+            .collect();
+        for part in parts {
+            let (tally, broken) = part.join().unwrap();
+            all.add(&tally);
+            bad.extend(broken);
+        }
+    });
+    bad.sort_by_key(|(seed, _)| *seed);
+    (all, bad)
 }
 
 // A2.3, A2.10, A2.14, A2.15, A6.1, A6.2, A6.3, A8.3, A8.4, A8.5, A8.6, A9.1, A9.2, A9.4, A9.8, A9.9, A9.10
@@ -40,20 +77,7 @@ fn whatever_happens_to_agents_and_managers_flows_keep_what_they_have() {
     let first = environment("SIMULATOR_FIRST").unwrap_or(0);
     let seeds = environment("SIMULATOR_SEEDS").unwrap_or(SEEDS);
     let start = Instant::now();
-    let mut all = Tally::default();
-    let mut bad = Vec::new();
-    for seed in first..first + seeds {
-        match run(&Story::new(seed), None) {
-            Ok(tally) => {
-                all.opened += tally.opened;
-                all.established += tally.established;
-                all.moved += tally.moved;
-                all.faults += tally.faults;
-                all.takeovers += tally.takeovers;
-            }
-            Err(violation) => bad.push((seed, violation)),
-        }
-    }
+    let (all, bad) = play_side_by_side(first, seeds);
     println!("{seeds} seeds in {:?}: {all:?}", start.elapsed());
     if let Some((seed, _)) = bad.first() {
         let others: Vec<_> = bad.iter().map(|(seed, v)| (seed, v.statement)).collect();

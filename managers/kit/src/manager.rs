@@ -113,6 +113,8 @@ pub enum Output {
 /// A way to an agent.
 struct Way {
     session: Session,
+    /// When its session wants to be ticked, as the manager has noted it.
+    due: Option<Duration>,
     since: Duration,
     /// Once the agent has said who it is: the agent, and which of its sessions this is.
     agent: Option<(AgentId, u64)>,
@@ -145,11 +147,15 @@ pub struct Manager {
     services: Vec<Service>,
     by_name: FxHashMap<(Arc<str>, u32), usize>,
     ways: BTreeMap<SessionId, Way>,
+    /// When which session is due: with many agents, few are at a time.
+    due: BTreeSet<(Duration, SessionId)>,
     /// Agents that have ever been there, by [`AgentId`].
     agents: Vec<Arc<str>>,
     away: Vec<Away>,
     /// Agents that have listed what they hold of a service.
     listed: BTreeSet<(AgentId, usize)>,
+    /// Services of which every agent has, as long as no session comes or goes.
+    listed_by_all: BTreeSet<usize>,
     /// Questions that wait until every agent has.
     waiting: VecDeque<Waiting>,
     /// Sessions that have been opened.
@@ -190,9 +196,11 @@ impl Manager {
             services: Vec::new(),
             by_name: FxHashMap::default(),
             ways: BTreeMap::new(),
+            due: BTreeSet::new(),
             agents: Vec::new(),
             away: Vec::new(),
             listed: BTreeSet::new(),
+            listed_by_all: BTreeSet::new(),
             waiting: VecDeque::new(),
             opened: 0,
             injected: 0,
@@ -227,10 +235,13 @@ impl Manager {
                 let session = Session::new(self.now, name, instance, hash, &self.offers);
                 let way = Way {
                     session,
+                    due: None,
                     since: self.now,
                     agent: None,
                 };
                 self.ways.insert(id, way);
+                self.listed_by_all.clear();
+                self.note_due(id);
             }
             Input::Disconnected(id) => self.disconnected(id),
             Input::Message(id, message) => self.message(id, message),
@@ -256,7 +267,7 @@ impl Manager {
     /// When [`Input::Tick`] is due, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let sessions = self.ways.values().filter_map(|w| w.session.next());
+        let sessions = self.due.first().map(|(at, _)| *at).into_iter();
         let away = self.away.iter().map(|a| a.until);
         let checks = (self.speaker().is_some())
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
@@ -295,9 +306,16 @@ impl Manager {
     fn tick(&mut self) {
         let now = self.now;
         let mut said = Vec::new();
-        for (id, way) in &mut self.ways {
-            way.session.tick(now, &self.offers, &mut said);
-            (self.out).extend(said.drain(..).map(|m| Output::Message(*id, m)));
+        let due: Vec<SessionId> = (self.due.iter())
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
+        for id in due {
+            if let Some(way) = self.ways.get_mut(&id) {
+                way.session.tick(now, &self.offers, &mut said);
+                (self.out).extend(said.drain(..).map(|m| Output::Message(id, m)));
+            }
+            self.note_due(id);
         }
         let due = self.away.extract_if(.., |a| a.until <= now);
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
@@ -322,6 +340,21 @@ impl Manager {
                 let steps = service.checker.tick(now);
                 self.checked(speaker, index, steps);
             }
+        }
+    }
+
+    /// Notes when a session is due, after whatever has happened to it.
+    fn note_due(&mut self, id: SessionId) {
+        let Some(way) = self.ways.get_mut(&id) else {
+            return;
+        };
+        let next = way.session.next();
+        let noted = std::mem::replace(&mut way.due, next);
+        if noted != next {
+            if let Some(at) = noted {
+                self.due.remove(&(at, id));
+            }
+            self.due.extend(next.map(|at| (at, id)));
         }
     }
 
@@ -393,6 +426,10 @@ impl Manager {
         let Some(way) = self.ways.remove(&id) else {
             return;
         };
+        self.listed_by_all.clear();
+        if let Some(at) = way.due {
+            self.due.remove(&(at, id));
+        }
         for service in &mut self.services {
             service.memory.session_over(id);
             service.turned_down.session_over(id);
@@ -445,6 +482,7 @@ impl Manager {
             });
         }
         let name = way.session.agent().cloned();
+        self.note_due(id);
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
@@ -461,6 +499,7 @@ impl Manager {
             }
             if let Some(way) = self.ways.get_mut(&id) {
                 way.agent = Some(agent);
+                self.listed_by_all.clear();
             }
         }
         // Before it has said who it is, nothing that an agent says can be remembered.
@@ -592,12 +631,17 @@ impl Manager {
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
+        // What it remembers of before it took over may be another decision by now.
+        let follows = service.passing.lists_until.is_some() && !may_decide;
         if let Some(proxy) = service.proxy_for(interest) {
             proxy.packet(now, &Diverted::of(id, interest));
             service.counts.interest_packets += 1;
             return;
         }
-        let Some(answer) = service.answer(now, to, interest, may_decide) else {
+        let answer = (!follows)
+            .then(|| service.answer(now, to, interest, may_decide))
+            .flatten();
+        let Some(answer) = answer else {
             let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
             if self.waiting.len() < bound {
                 self.waiting.push_back(Waiting {
@@ -627,7 +671,7 @@ impl Manager {
 
     /// Whether a service may decide anew: one that takes what agents may hold already waits for their lists,
     /// and so does one that has just taken over.
-    fn may_decide(&self, index: usize) -> bool {
+    fn may_decide(&mut self, index: usize) -> bool {
         let at_once = |s: &Service| {
             let passing = s.passing.lists_until;
             s.decide.hold_back().is_none() && passing.is_none_or(|until| self.now >= until)
@@ -637,11 +681,18 @@ impl Manager {
     }
 
     /// Whether every agent that there is has listed what it holds of a service.
-    fn all_listed(&self, index: usize) -> bool {
-        self.ways.values().all(|way| match way.agent {
+    fn all_listed(&mut self, index: usize) -> bool {
+        if self.listed_by_all.contains(&index) {
+            return true;
+        }
+        let all = self.ways.values().all(|way| match way.agent {
             Some((agent, _)) => self.listed.contains(&(agent, index)),
             None => self.now >= way.since + WELCOME,
-        })
+        });
+        if all {
+            self.listed_by_all.insert(index);
+        }
+        all
     }
 
     /// Answers questions that had to wait, but for those that their agents hold no more.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
+use signalbox_agent::message::FixedAffinity;
 use signalbox_agent::packet::proto;
 
 use crate::decide::{Decided, Reaction};
@@ -48,7 +49,9 @@ pub struct Recipient {
 #[derive(Debug, Clone, Copy)]
 struct Holding {
     to: Recipient,
-    /// What the agent calls the flow: an agent that has found it on its switch knows no number.
+    /// What the agent calls the flow. Each question is answered with another number, so that what an agent says
+    /// of an earlier stay of the flow is not taken for the end of this one; and an agent that has found it on
+    /// its switch knows no number.
     number: u64,
 }
 
@@ -92,6 +95,14 @@ struct Stray {
     decided: Decided,
 }
 
+impl Stray {
+    /// Whether it has this reply match, for another flow than that of `forward`.
+    fn has(&self, reply: Tuple, forward: Tuple) -> bool {
+        let own = self.decided.reply.as_ref().map(|(tuple, _)| *tuple);
+        own == Some(reply) && self.decided.forward.0 != forward
+    }
+}
+
 /// Decisions by number and by tuple.
 #[derive(Debug)]
 pub struct Memory {
@@ -105,6 +116,8 @@ pub struct Memory {
     keep: Duration,
     /// What another manager must be told of, if there is one that wants it.
     changes: Option<Vec<Change>>,
+    /// Agents' sessions up to this one are of before another manager decided.
+    reign: u64,
 }
 
 impl Memory {
@@ -120,12 +133,28 @@ impl Memory {
             next: first,
             keep,
             changes: None,
+            reign: 0,
         }
     }
 
     /// Numbers the flows to come from `first` on, unless they are beyond that already.
     pub fn number_from(&mut self, first: u64) {
         self.next = self.next.max(first);
+    }
+
+    /// Another manager has decided until now, and may have decided anew about whatever no agent holds: that is
+    /// forgotten unless that manager has told of it, and so will be what agents do not list in their sessions
+    /// after this one.
+    pub fn reigns_anew(&mut self, session: u64) {
+        self.reign = session;
+        for (at, number) in std::mem::take(&mut self.gone) {
+            let flow = self.flows.get(&number);
+            if flow.is_some_and(|f| f.life == Life::Gone && f.told == 0) {
+                self.remove(number);
+            } else {
+                self.gone.push_back((at, number));
+            }
+        }
     }
 
     /// Every decision, and where its flow is in its life.
@@ -196,8 +225,16 @@ impl Memory {
     /// Whether another live flow than that of `forward` has this reply match.
     #[must_use]
     pub fn taken(&self, reply: Tuple, forward: Tuple, kind: PacketKind) -> bool {
-        (self.find(Part::Reply, reply, kind))
-            .is_some_and(|(_, f)| f.life == Life::Live && f.decided.forward.0 != forward)
+        let live = (self.find(Part::Reply, reply, kind))
+            .is_some_and(|(_, f)| f.life == Life::Live && f.decided.forward.0 != forward);
+        live || self.strays.iter().any(|s| s.has(reply, forward))
+    }
+
+    /// Whether an agent carries out something else that has the reply match of this.
+    #[must_use]
+    pub fn is_astray(&self, decided: &Decided) -> bool {
+        let (reply, forward) = (decided.reply.as_ref(), decided.forward.0);
+        reply.is_some_and(|(reply, _)| self.strays.iter().any(|s| s.has(*reply, forward)))
     }
 
     /// Whether a live flow has one of a decision's matches and not the other; `asked` is the direction that
@@ -218,6 +255,22 @@ impl Memory {
     #[must_use]
     pub fn held(&self, reply: Tuple, kind: PacketKind) -> bool {
         (self.find(Part::Reply, reply, kind)).is_some_and(|(_, f)| f.life != Life::Gone)
+    }
+
+    /// An agent lists something else than what it was given in a session before: that it does not hold. Returns
+    /// it, if nobody does.
+    pub fn contradicted(
+        &mut self,
+        now: Duration,
+        to: Recipient,
+        listed: &FixedAffinity,
+    ) -> Option<Decided> {
+        let (number, flow) = self.find(listed.part, listed.tuple, listed.kind)?;
+        let held = flow.holding(to.agent)?.to.session;
+        if flow.decided.forward.1 == listed.actions || held >= to.session {
+            return None;
+        }
+        Some(self.ended(now, number, to.agent)?.decided.clone())
     }
 
     /// Remembers that an agent carries out what contradicts the rest; says whether that is new.
@@ -278,7 +331,7 @@ impl Memory {
             flow.holdings = holdings;
             flow.origin = to.question;
         }
-        self.given(own, to, number.unwrap_or(own));
+        self.given(own, to, Some(number.unwrap_or(own)));
         (own, former)
     }
 
@@ -316,13 +369,26 @@ impl Memory {
         own
     }
 
-    /// An agent has got the decision (again), and calls it `called`. A flow that was gone comes back to life,
-    /// and is returned.
-    pub fn given(&mut self, number: u64, to: Recipient, called: u64) -> Option<&Remembered> {
+    /// An agent has got the decision (again), and calls it `called`: a number of its own where none is said,
+    /// unless it asks the same question again. A flow that was gone comes back to life, and is returned.
+    pub fn given(
+        &mut self,
+        number: u64,
+        to: Recipient,
+        called: Option<u64>,
+    ) -> Option<&Remembered> {
         let flow = self.flows.get_mut(&number)?;
+        let held = (flow.holdings.iter_mut()).find(|h| h.to.agent == to.agent);
+        let same = (held.as_ref())
+            .filter(|held| to.question.is_some() && held.to.question == to.question)
+            .map(|held| held.number);
+        let called = called.or(same).unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        });
         let holding = Holding { to, number: called };
         let mut new = false;
-        match (flow.holdings.iter_mut()).find(|h| h.to.agent == to.agent) {
+        match held {
             Some(held) => {
                 if let Some(question) = held.to.question {
                     self.by_question.remove(&question);
@@ -369,6 +435,12 @@ impl Memory {
         self.by_question.get(&question).copied()
     }
 
+    /// What an agent calls a flow that it holds, or is about to.
+    #[must_use]
+    pub fn called(&self, number: u64, agent: AgentId) -> Option<u64> {
+        Some(self.flows.get(&number)?.holding(agent)?.number)
+    }
+
     /// Where a flow is in its life.
     #[must_use]
     pub fn life(&self, number: u64) -> Option<Life> {
@@ -407,16 +479,23 @@ impl Memory {
     /// away, and does not list them, or does not come back (`session` is then the largest there is). Returns
     /// those that are gone.
     pub fn lost(&mut self, now: Duration, agent: AgentId, session: u64) -> Vec<Decided> {
-        let numbers: Vec<u64> = (self.flows.iter())
-            .filter(|(_, f)| f.holding(agent).is_some_and(|h| h.to.session < session))
-            .map(|(number, _)| *number)
+        let mut numbers: Vec<(u64, bool)> = (self.flows.iter())
+            .filter_map(|(number, f)| {
+                let held = f.holding(agent).map(|h| h.to.session)?;
+                let is_old = held <= self.reign && self.reign < session && f.told == 0;
+                (held < session).then_some((*number, is_old))
+            })
             .collect();
+        numbers.sort_unstable();
         let strays = (self.strays).extract_if(.., |s| s.agent == agent && s.session < session);
         let mut over: Vec<Decided> = strays.map(|s| s.decided).collect();
-        over.extend(
-            (numbers.into_iter())
-                .filter_map(|number| Some(self.ended(now, number, agent)?.decided.clone())),
-        );
+        over.extend((numbers.into_iter()).filter_map(|(number, is_old)| {
+            let decided = self.ended(now, number, agent)?.decided.clone();
+            if is_old {
+                self.remove(number);
+            }
+            Some(decided)
+        }));
         over
     }
 

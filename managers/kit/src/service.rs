@@ -140,10 +140,11 @@ impl Service {
             if let Some(answer) = self.doomed(now, number, to, interest) {
                 return Some(answer);
             }
-            if let Some(flow) = self.memory.given(number, to, number) {
+            if let Some(flow) = self.memory.given(number, to, None) {
                 self.decide.adopted(&flow.decided);
             }
-            return Some(Answer::new(Decision::Resume, self.affinities(number)));
+            let affinities = self.affinities(number, to.agent);
+            return Some(Answer::new(Decision::Resume, affinities));
         }
         if !may_decide {
             return None;
@@ -176,7 +177,8 @@ impl Service {
             Choice::Install(decided) => {
                 self.counts.decided += 1;
                 let (number, former) = self.memory.remember(decided, interest.kind, to, None);
-                let mut answer = Answer::new(Decision::Resume, self.affinities(number));
+                let affinities = self.affinities(number, to.agent);
+                let mut answer = Answer::new(Decision::Resume, affinities);
                 for flow in former {
                     if flow.life != Life::Gone {
                         self.decide.ended(&flow.decided);
@@ -240,8 +242,8 @@ impl Service {
             // What no agent holds is not installed for its end.
             let install = reaction == Reaction::Drop && flow.life != Life::Gone;
             let affinities = if install {
-                self.memory.given(number, to, number);
-                self.affinities(number)
+                self.memory.given(number, to, None);
+                self.affinities(number, to.agent)
             } else {
                 Vec::new()
             };
@@ -287,7 +289,7 @@ impl Service {
         for number in self.reactions.due(now) {
             if let Some(flow) = self.memory.get(number) {
                 for agent in flow.holders() {
-                    list.push((agent, self.affinities(number)));
+                    list.push((agent, self.affinities(number, agent)));
                 }
             }
         }
@@ -307,7 +309,10 @@ impl Service {
             return Some(number);
         }
         let gone = flow.life == Life::Gone;
-        if gone && self.decide.hold_back().is_some() && !self.decide.stands(&flow.decided) {
+        if gone
+            && self.decide.hold_back().is_some()
+            && (!self.decide.stands(&flow.decided) || self.memory.is_astray(&flow.decided))
+        {
             // What it had may be another flow's by now.
             return None;
         }
@@ -322,9 +327,12 @@ impl Service {
         (!(opens && afresh)).then_some(number)
     }
 
-    /// A remembered decision as an agent wants it.
-    pub fn affinities(&self, number: u64) -> Vec<FixedAffinity> {
-        (self.memory.get(number)).map_or_else(Vec::new, |flow| self.rendered(number, flow))
+    /// A remembered decision as an agent wants it, under the number by which that agent calls it.
+    pub fn affinities(&self, number: u64, agent: AgentId) -> Vec<FixedAffinity> {
+        let called = self.memory.called(number, agent);
+        (self.memory.get(number)).map_or_else(Vec::new, |flow| {
+            self.rendered(called.unwrap_or(number), flow)
+        })
     }
 
     fn rendered(&self, number: u64, flow: &Remembered) -> Vec<FixedAffinity> {
@@ -411,6 +419,10 @@ impl Service {
         if a.part != Part::Forward {
             return;
         }
+        // What it lists instead of what this manager has said it has never heard, or has been told otherwise.
+        if let Some(flow) = self.memory.contradicted(now, to, a) {
+            self.decide.ended(&flow);
+        }
         let known = (self.memory.find(a.part, a.tuple, a.kind))
             // What nobody holds gives way to what an agent carries out.
             .filter(|(_, f)| f.life != Life::Gone || f.decided.forward.1 == a.actions)
@@ -425,7 +437,7 @@ impl Service {
                 // It may not have heard while it was away.
                 self.reactions.add(now, number);
             }
-            if let Some(flow) = self.memory.given(number, to, a.flow) {
+            if let Some(flow) = self.memory.given(number, to, Some(a.flow)) {
                 self.decide.adopted(&flow.decided);
             }
             if !doomed && !same && a.actions.contains(&Action::Drop) {

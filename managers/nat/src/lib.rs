@@ -286,9 +286,9 @@ impl Nat {
     }
 
     fn end(&mut self, decided: &Decided, carried_out: bool) {
-        for (protocol, outside, _) in self.tuples(decided) {
+        for (protocol, outside, inside) in self.tuples(decided) {
             if let Source::Ports(all) = &mut self.source {
-                all.end(protocol, outside, carried_out);
+                all.end(protocol, outside, inside, carried_out);
             }
         }
     }

@@ -106,6 +106,8 @@ struct Mapping {
     fresh: bool,
     /// Flows that have it; without any it rests.
     flows: u32,
+    /// Those of them that are another inside tuple's, by what agents claim.
+    others: u32,
     /// In milliseconds, if it rests.
     until: u64,
 }
@@ -310,7 +312,7 @@ impl Outside {
     /// The inside tuple that a mapped outside tuple stands for.
     pub fn owner(&self, protocol: Protocol, outside: End) -> Option<End> {
         let mapping = self.mappings.get(&self.id(protocol, outside)?)?;
-        (mapping.flows > 0).then_some(())?;
+        (mapping.flows > mapping.others).then_some(())?;
         Some((self.subscribers.address(mapping.subscriber)?, mapping.port))
     }
 
@@ -350,6 +352,7 @@ impl Outside {
                         port,
                         fresh: false,
                         flows: 1,
+                        others: 0,
                         until: 0,
                     };
                 }
@@ -358,10 +361,13 @@ impl Outside {
             }
             Some((_, subscriber, of)) => {
                 self.one_more(id);
-                return match self.subscribers.address(subscriber) {
-                    Some(owner) if (owner, of) != inside => Claim::OfAnother((owner, of)),
-                    _ => Claim::Granted,
-                };
+                let owner = self.subscribers.address(subscriber);
+                if let Some(owner) = owner.filter(|owner| (*owner, of) != inside) {
+                    if let Some(mapping) = self.mappings.get_mut(&id) {
+                        mapping.others += 1;
+                    }
+                    return Claim::OfAnother((owner, of));
+                }
             }
         }
         let Some(subscriber) = self.subscribers.find(address) else {
@@ -377,15 +383,26 @@ impl Outside {
 
     /// A flow has ended everywhere; `carried_out` is false if no agent has ever had it. Without another one,
     /// its tuple rests.
-    pub fn end(&mut self, protocol: Protocol, outside: End, carried_out: bool) {
+    pub fn end(&mut self, protocol: Protocol, outside: End, inside: End, carried_out: bool) {
         let Some(id) = self.id(protocol, outside) else {
             return;
         };
         let Some(mapping) = self.mappings.get_mut(&id).filter(|m| m.flows > 0) else {
             return;
         };
+        let owner = (self.subscribers.address(mapping.subscriber)).map(|a| (a, mapping.port));
         mapping.flows -= 1;
+        if owner != Some(inside) {
+            mapping.others = mapping.others.saturating_sub(1);
+        }
         if mapping.flows > 0 {
+            if mapping.flows == mapping.others {
+                // Only others have it yet: whose it was gets another one.
+                let key = inside_key(protocol, mapping.subscriber, mapping.port);
+                if self.by_inside.get(&key) == Some(&id) {
+                    self.by_inside.remove(&key);
+                }
+            }
             return;
         }
         let now = u64::try_from(self.now.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
@@ -398,6 +415,14 @@ impl Outside {
         }
         self.count(id, -1, 1);
         self.subscribers.map(subscriber, -1);
+        if owner != Some(inside) {
+            // It rests for whoever had it last.
+            let last = self.subscribers.enter(inside.0, id.address());
+            self.subscribers.leave(subscriber);
+            if let Some(mapping) = self.mappings.get_mut(&id) {
+                (mapping.subscriber, mapping.port) = (last, inside.1);
+            }
+        }
         if unused {
             self.free(id);
         } else {
@@ -415,7 +440,8 @@ impl Outside {
         };
         let owner = (self.subscribers.address(mapping.subscriber)).map(|a| (a, mapping.port));
         let key = inside_key(protocol, mapping.subscriber, mapping.port);
-        owner == Some(inside) && self.by_inside.get(&key).is_none_or(|has| *has == id)
+        let is_others = mapping.flows > 0 && mapping.flows == mapping.others;
+        !is_others && owner == Some(inside) && self.by_inside.get(&key).is_none_or(|has| *has == id)
     }
 
     /// What is used, by address and protocol; of many addresses only those that are used.
@@ -467,6 +493,7 @@ impl Outside {
                 port,
                 fresh,
                 flows: 1,
+                others: 0,
                 until: 0,
             },
         );

@@ -12,6 +12,7 @@ use super::{AGAIN, Net};
 use crate::bug::Bug;
 use crate::link::{Link, Sent};
 use crate::site;
+use crate::transcript;
 
 /// More than ever happens at one moment.
 const STORM: usize = 1_000;
@@ -27,6 +28,12 @@ impl Net {
         }
         let out = process.machine.handle(self.now, input);
         self.carry(m, out);
+    }
+
+    fn note_some(&mut self, line: impl FnOnce() -> Option<String>) {
+        if let Some(line) = self.transcript.is_some().then(line).flatten() {
+            self.note(|| line);
+        }
     }
 
     fn link_of(&self, m: usize, session: u64) -> Option<usize> {
@@ -193,6 +200,8 @@ impl Net {
             let text = format!("agent {a} asks {}", self.roles[m].name);
             self.watch.broken(self.now, ("A9.1", text));
         }
+        let manager = self.roles[m].name;
+        self.note_some(|| transcript::heard(a, manager, &message));
         let listed = matches!(&message.body, AgentBody::Affinities { last: true, .. });
         self.tell(m, Input::Message(id, message));
         if let Some(process) = self.processes[m].as_mut().filter(|_| listed) {
@@ -208,6 +217,8 @@ impl Net {
             sent.message.body,
             ManagerBody::Verdict(_) | ManagerBody::Install { .. }
         );
+        let manager = self.roles[m].name;
+        self.note_some(|| transcript::said(manager, a, &sent.message));
         self.agents[a].switch.log.clear();
         let before = self.agents[a].switch.fixed.clone();
         self.agents[a].feed(ToTheAgent::Message(id, sent.message.clone()));
@@ -240,11 +251,12 @@ impl Net {
 
     /// What has left the switches.
     fn packets(&mut self) {
-        for world in &mut self.agents {
-            for (port, frame) in std::mem::take(&mut world.left) {
+        for a in 0..self.agents.len() {
+            for (port, frame) in std::mem::take(&mut self.agents[a].left) {
                 let Some(view) = packet::view(&frame) else {
                     continue;
                 };
+                self.note(|| transcript::left(a, &view));
                 if let Err(broken) = self.hosts.arrives(self.now, port, &view.tuple, view.flags) {
                     self.watch.broken(self.now, broken);
                 }

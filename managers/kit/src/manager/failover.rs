@@ -22,7 +22,9 @@ use crate::session::SessionId;
 const LISTS: Duration = Duration::from_secs(5);
 /// Between taking a share back and taking it back again: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Without having taken it back for so long, it begins with the first pause again.
+const CALM: Duration = Duration::from_secs(60);
 
 /// A share's passing from one manager to another, as this one sees it.
 #[derive(Debug, Default)]
@@ -58,7 +60,7 @@ impl Manager {
         }
         if !offer.backup {
             let passing = &mut service.passing;
-            if now >= passing.taken + LONGEST_PAUSE {
+            if now >= passing.taken + CALM {
                 passing.pause = Duration::ZERO;
             }
             let at = now.max(passing.taken + passing.pause);
@@ -123,6 +125,7 @@ impl Manager {
         offer.epoch = offer.epoch_after(told.max(offer.epoch));
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
+        service.memory.reigns_anew(self.opened);
         service.passing.lists_until = Some(now + LISTS);
         if let Some(proxy) = service.decide.proxy() {
             proxy.follows(now);
@@ -149,7 +152,11 @@ impl Manager {
         }
         self.took(index);
         self.show(index);
-        for way in self.ways.values_mut() {
+        let ids: Vec<SessionId> = self.ways.keys().copied().collect();
+        for id in ids {
+            let Some(way) = self.ways.get_mut(&id) else {
+                continue;
+            };
             let Some((agent, session)) = &mut way.agent else {
                 continue;
             };
@@ -162,7 +169,9 @@ impl Manager {
                 }
             }
             self.listed.remove(&(*agent, index));
+            self.listed_by_all.remove(&index);
             way.session.list_again(now, index);
+            self.note_due(id);
         }
     }
 
@@ -184,8 +193,12 @@ impl Manager {
     /// Shows all agents the epoch of a share.
     fn show(&mut self, index: usize) {
         let now = self.now;
-        for way in self.ways.values_mut() {
-            way.session.beat_now(now, index);
+        let ids: Vec<SessionId> = self.ways.keys().copied().collect();
+        for id in ids {
+            if let Some(way) = self.ways.get_mut(&id) {
+                way.session.beat_now(now, index);
+            }
+            self.note_due(id);
         }
     }
 }

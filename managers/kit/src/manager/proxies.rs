@@ -110,18 +110,21 @@ impl Manager {
             }
         }
         for (_, to) in others {
-            service.memory.given(number, to, number);
+            service.memory.given(number, to, None);
         }
-        let affinities = service.affinities(number);
         let all = std::iter::once((last, decision)).chain(
             held.into_iter()
                 .map(|question| (question, Decision::Resume)),
         );
         for (question, decision) in all {
+            let agent = self.recipient(question).map(|to| to.agent);
+            let affinities = agent
+                .and_then(|agent| Some(self.services.get(index)?.affinities(number, agent)))
+                .unwrap_or_default();
             let verdict = Verdict {
                 request: question.request,
                 decision,
-                affinities: affinities.clone(),
+                affinities,
             };
             self.verdict(question.way, index, verdict);
         }

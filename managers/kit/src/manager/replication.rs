@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use signalbox_agent::message::{FixedAffinity, ManagerBody, Verdict};
+use signalbox_agent::message::{ManagerBody, Verdict};
 
 use super::peers::Link;
 use super::{Manager, Output};
@@ -64,7 +64,9 @@ impl Link {
 impl Manager {
     /// Answers a question: at once, or once the other manager knows the decision.
     pub(super) fn verdict(&mut self, way: SessionId, index: usize, verdict: Verdict) {
-        let number = verdict.affinities.first().map(|a: &FixedAffinity| a.flow);
+        let number = (self.services.get(index))
+            .and_then(|s| s.memory.answered((way, verdict.request)))
+            .filter(|_| !verdict.affinities.is_empty());
         let epoch = self.offers.get(index).map_or(0, |o| o.epoch);
         let has = |l: &&mut Link| l.duties.iter().any(|d| d.index == index);
         let link = self.links.iter_mut().find(has);

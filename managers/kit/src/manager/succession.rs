@@ -75,6 +75,7 @@ impl Manager {
         self.by_name.clear();
         // Agents list what they hold when they are back, and their questions come again.
         self.listed.clear();
+        self.listed_by_all.clear();
         self.waiting.clear();
         self.forget_round();
         let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())

@@ -121,6 +121,33 @@ fn a_tuple_that_two_agents_hold_is_free_only_when_both_have_ended_it() {
     assert!(net.pass(0, &udp(B), 0).is_some());
 }
 
+// A2.10, A2.14
+#[test]
+fn a_flow_that_goes_on_while_its_agent_ends_it_keeps_its_tuple_from_others() {
+    for proto in [6, 17] {
+        let mut net = Net::new(&one_port(), 1);
+        let first = flow(proto, A, 4000, REMOTE, 53);
+        let out = net.pass(0, &first, flags::SYN).unwrap();
+        // Its entries have left the switch, and the agent reads their counters a last time.
+        while !net.agents[0].switch.fixed.is_empty() {
+            net.advance(Duration::from_millis(1));
+        }
+        assert_eq!(net.tuples(), (1, 0), "the manager has not heard of it");
+        assert_eq!(net.pass(0, &first, flags::SYN), Some(out));
+        net.advance(SECOND);
+        assert!(!net.agents[0].switch.fixed.is_empty());
+        assert_eq!(net.tuples(), (1, 0), "the agent holds it");
+        let other = flow(proto, B, 4000, REMOTE, 53);
+        assert_eq!(net.pass(0, &other, flags::SYN), None);
+        // The end of the second stay is heard.
+        while !net.agents[0].switch.fixed.is_empty() {
+            net.advance(SECOND);
+        }
+        net.advance(SECOND);
+        assert_eq!(net.tuples(), (0, 1));
+    }
+}
+
 // When an agent vanishes
 // A2.14
 #[test]

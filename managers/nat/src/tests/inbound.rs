@@ -149,6 +149,10 @@ fn a_tuple_that_two_inside_hosts_have_stays_the_first_ones_until_both_have_ended
     nat.ended(&first);
     let held = |nat: &Nat| nat.outside().iter().map(|o| o.held_back).sum::<u64>();
     assert_eq!(held(&nat), 0, "an agent still has it");
+    // A2.14: nor do the first one's, old or new, while only the other has it.
+    assert!(!nat.stands(&first));
+    let new = to(&mut nat, flow(6, "10.0.1.10", 4000, "192.0.2.1", 4));
+    assert_ne!((new.src, new.sport), (ip("203.0.113.100"), 5000));
     nat.ended(&second);
     assert_eq!(held(&nat), 1);
 }

@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub entry: u32,
     /// The packet's flow.
     pub key: FlowKey,
+    /// Whether the packet may be the flow's first: of TCP, a SYN.
+    pub begins: bool,
 }
 
 /// A request that is being carried out.
@@ -215,8 +217,9 @@ impl Agent {
             service,
             phase: Phase::Installing(first),
             progress,
+            // A packet in mid-flow does not tell who began.
             opener: asked
-                .filter(|_| !joined)
+                .filter(|q| !joined && q.begins)
                 .map_or(Part::Forward, |q| q.key.part),
             looking: false,
             reset: false,
@@ -313,6 +316,10 @@ impl Agent {
     /// A flow that is there already: nothing is lost or doubled (A1.7).
     fn renew(&mut self, at: FlowRef, manager: &Arc<str>, wanted: &Wanted<'_>) {
         let now = self.now;
+        // Its end is told under its newest number; a lower one comes late.
+        if (self.store.get(at)).is_some_and(|f| f.number < wanted.first.flow) {
+            self.store.renumber(at, wanted.first.flow);
+        }
         let Some(flow) = self.store.get(at) else {
             return;
         };
@@ -332,7 +339,6 @@ impl Agent {
         .map(|(part, w, p)| (part, w.map(|(a, wish)| (a.interest, self.act(wish, p)))));
         let epoch = self.epoch(decided_for);
         let terms = self.terms(service, (manager, epoch), first);
-        self.store.renumber(at, first.flow);
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };

@@ -23,7 +23,7 @@ use crate::flow::{FlowKey, Part, events};
 use crate::message::{
     AgentBody, CarriedState, Decision, Interest, Reason, ReportCause, Subject, Verdict,
 };
-use crate::packet::{self, View};
+use crate::packet::{self, View, proto};
 
 /// Packets of one flow that wait for a verdict.
 #[derive(Debug)]
@@ -254,13 +254,21 @@ impl Agent {
     }
 
     /// Lets a packet take the service's floor. One that goes back to the switch meets its flow's entry there,
-    /// and not the floor, if an earlier question's late answer has put it in meanwhile.
+    /// and not the floor, if an earlier question's late answer has put it in meanwhile; while the entry is on
+    /// its way, nobody knows what the packet would meet, and it waits as long as there is room.
     pub(super) fn floor(&mut self, packet: Packet, service: u8) {
         match self.fallback(service) {
             Fallback::Drop => self.let_go(&packet, Drop::Floor),
             Fallback::Route => {
-                if let Some(at) = self.live_flow(&packet, service) {
-                    return self.resume_into(at, packet);
+                match self.flow_of_diverted(&packet, service) {
+                    Some((at, Phase::Live)) => return self.resume_into(at, packet),
+                    Some((at, Phase::Installing(_))) if self.take_room(&packet, service, None) => {
+                        if let Some(flow) = self.store.get_mut(at) {
+                            flow.transit_mut().held.push(packet);
+                        }
+                        return;
+                    }
+                    _ => {}
                 }
                 self.counters.floor_passed += 1;
                 self.resume(packet);
@@ -268,8 +276,8 @@ impl Agent {
         }
     }
 
-    /// The flow of a diverted packet at the service that wants it, if its entries are in.
-    fn live_flow(&self, packet: &Packet, service: u8) -> Option<FlowRef> {
+    /// The flow of a diverted packet at the service that wants it, and where its entries are.
+    fn flow_of_diverted(&self, packet: &Packet, service: u8) -> Option<(FlowRef, Phase)> {
         let view = packet::view(&packet.bytes)?;
         let key = FlowKey {
             service,
@@ -278,7 +286,7 @@ impl Agent {
             kind: view.kind.at_stages(),
         };
         let at = self.store.find(&key)?;
-        (self.store.get(at)?.phase == Phase::Live).then_some(at)
+        Some((at, self.store.get(at)?.phase))
     }
 
     /// Lets held packets take the floor.
@@ -394,9 +402,12 @@ impl Agent {
         self.asked_no_more(request, &question.key);
         self.leave_door(&question.key, question.door);
         self.leave_opening(question.late());
+        let flags = events::SYN | events::ACK;
         let asked = Asked {
             entry: question.entry,
             key: question.key,
+            begins: question.key.tuple.proto != proto::TCP
+                || question.interest.events & flags == events::SYN,
         };
         let affinities = &verdict.affinities;
         let installed = self.install(id, share, manager, subject, affinities, Some(asked));

@@ -59,6 +59,23 @@ impl Agent {
         service: u8,
         asked: Option<(SessionId, bool)>,
     ) -> bool {
+        if self.take_room(packet, service, asked) {
+            return true;
+        }
+        match self.fallback(service) {
+            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
+            Fallback::Route => self.floor(packet.clone(), service),
+        }
+        false
+    }
+
+    /// The same, and a packet for which there is none stays with the caller.
+    pub(super) fn take_room(
+        &mut self,
+        packet: &Packet,
+        service: u8,
+        asked: Option<(SessionId, bool)>,
+    ) -> bool {
         let Some(limits) = (self.plan.services.get(usize::from(service))).map(|s| &s.limits) else {
             return false;
         };
@@ -80,10 +97,6 @@ impl Agent {
                 self.counters.held.add(1);
                 return true;
             }
-        }
-        match self.fallback(service) {
-            Fallback::Drop => self.let_go(packet, Drop::HoldFull),
-            Fallback::Route => self.floor(packet.clone(), service),
         }
         false
     }

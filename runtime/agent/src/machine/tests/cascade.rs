@@ -301,6 +301,34 @@ fn a_packet_whose_flow_a_late_answer_to_another_has_let_in_meets_the_entry_and_n
     );
 }
 
+// A1.2
+#[test]
+fn a_packet_that_times_out_while_its_flow_goes_in_waits_for_the_entry() {
+    let mut w = served_with(observed());
+    meter_serves(&mut w);
+    let flow = connect(&mut w, 1000);
+    let first = interests(&mut w).remove(0);
+    w.advance(201 * MS);
+    w.take_left();
+    w.receive(1, &tcp(1, &flow, flags::ACK, b"GET /"));
+    w.slow = true;
+    meter_answers(&mut w, &first);
+    w.advance(201 * MS);
+    assert_eq!(w.take_left(), [], "nobody knows what it would meet");
+    assert_eq!(w.agent.counters().unanswered, 2);
+    w.release();
+    assert_eq!(w.take_left(), [(2, to_server(flow))]);
+    w.feed(Input::Refresh);
+    let flows = w.agent.flows();
+    let metered = flows.iter().find(|f| f.service == "meter").unwrap();
+    let c = w.agent.counters();
+    assert_eq!(
+        (c.floor_passed, metered.forward.packets, c.held.now),
+        (1, 1, 0),
+        "each packet is counted once"
+    );
+}
+
 /// Turns a flow's entries into ones that show its manager every packet.
 fn showing_all(flow: Tuple) -> Vec<FixedAffinity> {
     let mut list = balanced(flow, 1000, SERVER);

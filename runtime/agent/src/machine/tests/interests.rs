@@ -4,6 +4,7 @@ use super::*;
 use crate::counters::Drop;
 use crate::entry::{Change, Entry};
 use crate::flow::events;
+use crate::listing::FlowState;
 
 // A4.8, A6.17
 #[test]
@@ -250,4 +251,22 @@ fn a_packet_that_was_on_its_way_while_the_entry_went_in_is_sent_on_and_counted()
     }));
     assert_eq!(w.take_left(), [(2, to_server(flow))]);
     assert_eq!(w.agent.counters().overtaken, 1);
+}
+
+// A6.15
+#[test]
+fn a_flow_that_its_servers_last_words_have_brought_back_is_opened_anew_by_its_client() {
+    let mut w = served();
+    let flow = client(9, 1000);
+    let back = to_server(flow).reversed();
+    let fin = flags::FIN | flags::ACK;
+    w.receive(2, &tcp(2, &back, fin, b""));
+    let asked = interests(&mut w);
+    let list = balanced(flow, 1000, SERVER);
+    verdict(&mut w, asked[0].request, Decision::Resume, list);
+    w.receive(2, &tcp(2, &back, fin, b""));
+    w.receive(1, &tcp(1, &flow, fin, b""));
+    assert_eq!(w.agent.flows()[0].state, FlowState::Closed);
+    w.receive(1, &tcp(1, &flow, flags::SYN, b""));
+    assert_eq!(interests(&mut w).len(), 1, "decided afresh");
 }
