@@ -20,23 +20,14 @@ const NAME: &str = "memory of 1000000 fixed affinities";
 /// Bytes.
 const MOST: u64 = 1_000_000_000;
 
-/// Resident memory of this process in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-    let kilobytes: u64 = kilobytes.expect("a figure").parse().expect("a number");
-    kilobytes * 1024
-}
-
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let policy = running::policy("benches/cascade.policy");
     let syns = running::segments(&policy, ROUTED, [10, 1, 0, 80], CONNECTIONS, SYN);
     let running = Running::start(&runtime, &running::compiled(&policy));
-    let before = resident();
+    let before = running::resident();
     running.open(&runtime, &syns, true);
-    let grown = resident() - before;
+    let grown = running::resident() - before;
     let megabytes = grown / 1_000_000;
     println!("{NAME}: {megabytes} MB");
     let figure = serde_json::json!([{"bench": NAME, "megabytes": megabytes}]);

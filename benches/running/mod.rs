@@ -246,6 +246,15 @@ fn checksum(bytes: &[u8], before: u32) -> u16 {
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// Resident memory of this process in bytes.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+    let kilobytes: u64 = kilobytes.expect("a figure").parse().expect("a number");
+    kilobytes * 1024
+}
+
 /// The program and plan of a policy.
 pub fn compiled(policy: &Policy) -> Compiled {
     image::compile(policy.clone()).expect("an image")
