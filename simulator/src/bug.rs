@@ -48,11 +48,13 @@ pub enum Bug {
     AnotherPort,
     /// The store says of others' blocks that they are whose asks.
     BlocksOfOthers,
+    /// A decision counts as acknowledged by the backup before it is, so that its verdict does not wait.
+    AckInvented,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::LeaseIgnored,
         Self::EpochsIgnored,
         Self::ExpiredInvented,
@@ -68,6 +70,7 @@ impl Bug {
         Self::ResumedUntranslated,
         Self::AnotherPort,
         Self::BlocksOfOthers,
+        Self::AckInvented,
     ];
 }
 
@@ -105,6 +108,11 @@ impl Mischief {
             marked: BTreeSet::new(),
             given: Vec::new(),
         }
+    }
+
+    /// Whether what a manager tells the other one is lost as well.
+    pub fn loses(&mut self) -> bool {
+        self.random.happens(30)
     }
 
     /// A session of a process that is dead goes on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use signalbox_agent::channel::Faults;
 use signalbox_agent::testing::{World, tcp};
 use signalbox_agent::{Agent, Input as ToTheAgent, Target};
-use signalbox_lower::plan::Plan;
+use signalbox_lower::plan::{Plan, Replicate};
 use signalbox_manager::state::MemoryStore;
 use signalbox_manager::{Input, Manager};
 
@@ -20,6 +20,7 @@ use crate::transcript;
 use crate::watch::Watch;
 
 mod carry;
+mod peers;
 mod time;
 
 /// A manager that was turned away comes back after so long.
@@ -57,6 +58,9 @@ pub struct Net {
     pub processes: Vec<Option<Process>>,
     /// By agent and manager.
     pub links: BTreeMap<(usize, usize), Link>,
+    /// What is between managers that share decisions, by the first one of each pair.
+    peers: BTreeMap<usize, peers::Peers>,
+    replicate: Option<Replicate>,
     /// The hosts.
     pub hosts: Hosts,
     /// What is promised.
@@ -88,6 +92,11 @@ impl Net {
             now: Duration::ZERO,
             links: pairs.map(|pair| (pair, Link::default())).collect(),
             processes: roles.iter().map(|_| None).collect(),
+            peers: (roles.iter().enumerate())
+                .filter(|(_, role)| role.backup && setup.replicate.is_some())
+                .map(|(backup, _)| (backup - 1, peers::Peers::default()))
+                .collect(),
+            replicate: setup.replicate,
             plan,
             roles,
             agents,
@@ -109,6 +118,7 @@ impl Net {
         for m in 0..net.roles.len() {
             net.start(m);
         }
+        net.meet();
         net.settle();
         net
     }
@@ -137,6 +147,7 @@ impl Net {
     /// A manager's process dies.
     pub fn kill(&mut self, m: usize) {
         self.processes[m] = None;
+        self.forget(m);
         for a in 0..self.agents.len() {
             if self.has(Bug::LeaseIgnored) {
                 let session = self.links.get_mut(&(a, m)).and_then(|l| l.session.take());
@@ -192,6 +203,18 @@ impl Net {
         self.watch.restarted(a);
     }
 
+    /// An agent and its switch start anew, with nothing.
+    pub fn wipe(&mut self, a: usize) {
+        for m in 0..self.roles.len() {
+            self.disconnect(a, m);
+        }
+        let now = self.now;
+        self.agents[a] = World::named(&format!("agent-{}", a + 1), self.plan.clone());
+        self.agents[a].now = now;
+        self.watch.restarted(a);
+        self.look(None);
+    }
+
     /// Breaks a way.
     pub fn cut(&mut self, a: usize, m: usize, cut: Cut) {
         if self.links[&(a, m)].cut.is_some() {
@@ -220,6 +243,7 @@ impl Net {
         for session in self.links.values_mut().filter_map(|l| l.session.as_mut()) {
             session.calm(now);
         }
+        self.calm_across();
         for (a, m) in self.links.keys().copied().collect::<Vec<_>>() {
             self.mend(a, m);
         }

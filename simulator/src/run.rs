@@ -164,11 +164,14 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
             net.settle();
         }
         Event::GoOn(m) => net.go_on(m),
+        Event::Rejoin(m) => net.rejoin(m),
         Event::Cut { .. }
         | Event::Kill(_)
         | Event::Stop(_)
         | Event::Hang(_)
-        | Event::Restart(_) => {
+        | Event::Restart(_)
+        | Event::Wipe(_)
+        | Event::Part { .. } => {
             net.hosts.calm = false;
             tally.faults += 1;
             fault(net, event);
@@ -189,6 +192,8 @@ fn fault(net: &mut Net, event: Event) {
         Event::Stop(m) => net.stop(m),
         Event::Hang(m) => net.hang(m),
         Event::Restart(a) => net.restart(a),
+        Event::Wipe(a) => net.wipe(a),
+        Event::Part { manager, stays } => net.part(manager, stays),
         _ => {}
     }
 }

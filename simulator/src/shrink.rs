@@ -69,8 +69,12 @@ fn without(story: &Story, at: usize, size: usize, keep_time: bool) -> Story {
 }
 
 /// Setups in which less can go wrong. Agents and managers stay, since events name them by their place.
-fn simpler(_: &Setup) -> [fn(&Setup) -> Setup; 4] {
+fn simpler(_: &Setup) -> [fn(&Setup) -> Setup; 5] {
     [
+        |s| Setup {
+            replicate: None,
+            ..s.clone()
+        },
         |s| Setup {
             lines: Faults::none(),
             ..s.clone()

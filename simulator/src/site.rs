@@ -87,7 +87,7 @@ pub fn plan_of(setup: &Setup) -> Plan {
                     share.backup = Some(BackupPlan {
                         manager: role.name.into(),
                         after_ms: millis(AFTER),
-                        replicate: None,
+                        replicate: setup.replicate,
                     });
                 }
             }

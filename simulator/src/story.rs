@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use signalbox_agent::channel::Faults;
+use signalbox_lower::plan::Replicate;
 
 use crate::random::Random;
 
@@ -18,6 +19,8 @@ pub struct Setup {
     pub nat: bool,
     /// Whether each manager has a backup.
     pub backed: bool,
+    /// Whether it is told of decisions, and when.
+    pub replicate: Option<Replicate>,
     /// Outside ports of an address.
     pub ports: u16,
     /// Whether nothing ever goes wrong.
@@ -104,6 +107,17 @@ pub enum Event {
     GoOn(usize),
     /// An agent's process dies and a new one finds the switch as it was.
     Restart(usize),
+    /// An agent's switch loses everything, and both start anew.
+    Wipe(usize),
+    /// The way between a manager and its backup breaks; whether it stays so.
+    Part {
+        /// The manager.
+        manager: usize,
+        /// Whether until they rejoin.
+        stays: bool,
+    },
+    /// It is whole again.
+    Rejoin(usize),
 }
 
 /// An event, and how long after the one before.
@@ -134,13 +148,33 @@ impl Story {
         let setup = setup(&mut random, seed);
         let count = 30 + random.below(31);
         let mut flows = 0;
-        let steps = (0..count)
+        let mut steps: Vec<Step> = (0..count)
             .map(|_| Step {
                 wait: wait(&mut random),
                 event: event(&mut random, &setup, &mut flows),
             })
             .collect();
+        if setup.replicate.is_some() && !setup.calm {
+            share(&mut Random::new(!seed), &setup, &mut steps);
+        }
         Self { seed, setup, steps }
+    }
+}
+
+/// Adds what happens to managers that share decisions.
+fn share(random: &mut Random, setup: &Setup, steps: &mut Vec<Step>) {
+    for _ in 0..4 + random.below(6) {
+        let manager = random.below(crate::site::roles(setup).len());
+        let event = match random.below(10) {
+            0..4 => Event::Wipe(random.below(setup.agents)),
+            4..7 => Event::Part {
+                manager,
+                stays: random.happens(50),
+            },
+            _ => Event::Rejoin(manager),
+        };
+        let wait = wait(random);
+        steps.insert(random.below(steps.len()), Step { wait, event });
     }
 }
 
@@ -165,6 +199,14 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
             by: Duration::from_millis(80),
         },
     };
+    let agents = 1 + random.below(4);
+    let backed = random.happens(65);
+    // Drawn by itself: stories without it are what they were.
+    let replicate = match Random::new(seed ^ 0x0a97).below(10) {
+        0..3 if backed => Some(Replicate::Sync),
+        3..6 if backed => Some(Replicate::Async),
+        _ => None,
+    };
     Setup {
         calm,
         shared: match seed % 4 {
@@ -172,10 +214,11 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
             2 => Some(false),
             _ => None,
         },
-        agents: 1 + random.below(4),
+        agents,
         balance: services != 0 && services != 1,
         nat: services != 2 && services != 3,
-        backed: random.happens(65),
+        backed,
+        replicate,
         ports: if lines.lose == 0 { 10 } else { 60 },
         lines,
         dead_stay_dead: random.happens(50),

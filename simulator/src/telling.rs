@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use signalbox_lower::plan::Replicate;
+
 use crate::site::roles;
 use crate::story::{Event, Setup, Story};
 
@@ -11,9 +13,14 @@ impl fmt::Display for Story {
         let lines = &self.setup.lines;
         writeln!(
             f,
-            "{} agent(s); managers {}; of 1000 messages {} are lost, {} doubled, {} late by up to {:?}",
+            "{} agent(s); managers {}{}; of 1000 messages {} are lost, {} doubled, {} late by up to {:?}",
             self.setup.agents,
             names.join(", "),
+            match self.setup.replicate {
+                None => "",
+                Some(Replicate::Sync) => ", who replicate sync",
+                Some(Replicate::Async) => ", who replicate async",
+            },
             lines.lose,
             lines.double,
             lines.delay,
@@ -79,5 +86,19 @@ fn told(setup: &Setup, event: Event) -> String {
         Event::Hang(m) => format!("{} hangs", name(m)),
         Event::GoOn(m) => format!("{} goes on", name(m)),
         Event::Restart(a) => format!("agent {a} starts anew, on its switch as it was"),
+        Event::Wipe(a) => format!("agent {a} and its switch start anew, with nothing"),
+        Event::Part { manager, stays } => {
+            let how = if stays { ", and stays so" } else { "" };
+            format!(
+                "the way between {} and the other one breaks{how}",
+                name(manager)
+            )
+        }
+        Event::Rejoin(m) => {
+            format!(
+                "the way between {} and the other one may be whole again",
+                name(m)
+            )
+        }
     }
 }

@@ -49,6 +49,7 @@ impl Net {
         for output in out {
             match output {
                 Output::Message(session, message) => {
+                    self.waited(m, &message);
                     let Some(a) = self.link_of(m, session) else {
                         continue;
                     };
@@ -75,8 +76,8 @@ impl Net {
                     }
                 }
                 Output::Opened { .. } | Output::Log(_) | Output::Record(_) => {}
-                // Nobody replicates here.
-                Output::Peer(..) | Output::PeerRefused { .. } | Output::PeerClose(_) => {}
+                Output::Peer(id, message) => self.across(m, id, message),
+                Output::PeerRefused { .. } | Output::PeerClose(_) => self.part(m, false),
                 Output::Store(round) => answers.push((round.number, self.store(m, &round))),
                 // The later process goes on by itself.
                 Output::End(_) => {}
@@ -176,6 +177,7 @@ impl Net {
                     self.deliver_down(a, m, id, &sent);
                 }
             }
+            quiet &= !self.deliver_across();
             self.packets();
             if quiet {
                 return;

@@ -29,6 +29,7 @@ impl Net {
         let mischief = self.mischief.as_ref().and_then(|m| m.next(self.now));
         (agents.chain(managers).chain(lines.flatten()))
             .chain(mischief)
+            .chain(self.next_across())
             .min()
     }
 
@@ -56,6 +57,7 @@ impl Net {
             for (a, m) in self.links.keys().copied().collect::<Vec<_>>() {
                 self.connect(a, m);
             }
+            self.meet();
             self.settle();
         }
     }

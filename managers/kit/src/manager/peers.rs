@@ -84,7 +84,7 @@ pub struct LinkCounts {
 pub enum LinkState {
     /// The other one is not there.
     Away,
-    /// There are decisions that the other one does not know yet.
+    /// There are decisions that the other one does not know yet, or does not take.
     Behind,
     /// Each knows what the other one has decided.
     InSync,
@@ -136,7 +136,7 @@ pub(super) struct Link {
 impl Link {
     /// Whether the other is there and has all that this one has decided, but for what waits for its word.
     pub fn is_in_sync(&self) -> bool {
-        let told = |d: &Duty| d.leads.is_none() || d.whole;
+        let told = |d: &Duty| d.old.is_none() && (d.leads.is_none() || d.whole);
         let waits = (self.duties.iter()).any(|d| d.sync && d.leads.is_some());
         self.way.is_some()
             && !self.late

@@ -116,10 +116,9 @@ impl Manager {
                 continue;
             };
             let changes = service.memory.changes();
-            let decides = !offer.stands_by
-                && offer.epoch > 0
-                && duty.recall.is_none()
-                && duty.old != Some(offer.epoch);
+            duty.old.take_if(|epoch| *epoch != offer.epoch);
+            let decides =
+                !offer.stands_by && offer.epoch > 0 && duty.recall.is_none() && duty.old.is_none();
             let epoch = decides.then_some(offer.epoch);
             if epoch != duty.leads && duty.leads.take().is_some() {
                 link.out.leave(duty.index);
