@@ -19,9 +19,6 @@ use crate::site::HOLD_BACK;
 
 type End = (IpAddr, u16);
 
-/// Between a flow's last entry's end and an agent's word of it: its counters are read.
-const DRAIN: Duration = Duration::from_millis(20);
-
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -52,9 +49,6 @@ pub struct Watch {
     given: BTreeMap<(usize, End, End), Given>,
     /// Outside ends that nobody holds: since when, whose they were, and by whose word.
     rests: BTreeMap<End, Rest>,
-    /// Outside ends that were given back to their inside ends at once, while their agents had yet to say that
-    /// these flows were over. Managers take that word, when it comes, for the flow that has just begun anew.
-    raced: BTreeSet<End>,
     /// Managers share a store: what one has given out rests for all of them.
     shared: bool,
 }
@@ -188,15 +182,7 @@ impl Watch {
                 self.broken(now, (statement, text));
             }
         }
-        let rest = self.rests.remove(&outside);
-        let raced = self.raced.remove(&outside);
-        if let Some(rest) = &rest
-            && rest.whose == inside
-            && now < rest.since + DRAIN
-        {
-            self.raced.insert(outside);
-        }
-        if let Some(rest) = rest.filter(|_| !raced)
+        if let Some(rest) = self.rests.remove(&outside)
             && (rest.by == own.by || self.shared && own.knew.contains(&rest.agent))
             && (rest.whose != inside && now < rest.since + HOLD_BACK)
         {

@@ -274,3 +274,35 @@ fn a_flow_that_goes_on_after_its_host_got_another_tuple_does_not_get_the_old_one
         assert_eq!(net.tuples(), (1, 1));
     }
 }
+
+// A2.14, A2.15
+#[test]
+fn a_flow_that_goes_on_when_its_entries_have_just_gone_has_its_tuple_and_nobody_else_gets_it() {
+    let flow = flow(6, A, 4000, REMOTE, 80);
+    let opened = || {
+        let mut net = Net::new(&site(Inbound::Answers), 1);
+        let out = net.pass(0, &flow, flags::SYN).unwrap();
+        (net, out)
+    };
+    let is_held = |net: &Net| !net.agents[0].switch.fixed.is_empty();
+    let (mut net, _) = opened();
+    while is_held(&net) {
+        net.advance(SECOND);
+    }
+    let (mut again, out) = opened();
+    again.advance(net.now - again.now - 2 * SECOND);
+    while is_held(&again) {
+        again.advance(Duration::from_millis(1));
+    }
+    // The agent reads the last counts yet, and has not said that the flow is over.
+    assert_eq!(again.tuples(), (1, 0));
+    assert_eq!(again.pass(0, &flow, flags::ACK), Some(out));
+    again.advance(SECOND);
+    assert!(is_held(&again));
+    assert_eq!(again.tuples(), (1, 0));
+    while is_held(&again) {
+        again.advance(SECOND);
+    }
+    again.advance(SECOND);
+    assert_eq!(again.tuples(), (0, 1));
+}
