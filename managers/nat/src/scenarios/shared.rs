@@ -351,6 +351,24 @@ fn when_the_first_one_returns_each_has_blocks_and_none_is_lost_for_ever() {
 }
 
 #[test]
+fn processes_that_come_and_go_lose_no_block() {
+    let mut shared = Shared::new();
+    for _ in 0..4 {
+        for name in ["nat-1", "nat-2"] {
+            shared.open();
+            shared.kill(name);
+            shared.start(name);
+            shared.advance(SECOND);
+        }
+    }
+    shared.advance(HOLD_BACK + 30 * SECOND);
+    let (first, backup) = (shared.blocks("nat-1"), shared.blocks("nat-2"));
+    assert_eq!((backup.held, backup.spare), (2, 2));
+    assert_eq!((backup.others, first.others), (first.held, 2));
+    assert_eq!(shared.open_all().len(), 28);
+}
+
+#[test]
 fn a_manager_that_starts_while_the_store_is_away_gives_out_nothing_until_it_is_back() {
     let mut shared = Shared::new();
     shared.kill("nat-1");
