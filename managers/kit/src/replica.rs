@@ -308,7 +308,7 @@ impl Outgoing {
             acked.again = self.unacknowledged();
             return Some(acked);
         }
-        self.stream = self.stream.max(stream) + 1;
+        self.stream = self.stream.max(stream).saturating_add(1);
         self.sequence = 0;
         self.on_the_way.clear();
         self.queue.clear();

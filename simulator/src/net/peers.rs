@@ -133,6 +133,9 @@ impl Net {
                     Told::Flow(flow) => told_of(flow),
                     _ => None,
                 };
+                if let Some((decision, true)) = flow {
+                    peers.known[own].insert(decision);
+                }
                 let key = (telling.stream, telling.sequence);
                 peers.told[1 - own].insert(key, flow);
             }

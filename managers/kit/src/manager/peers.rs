@@ -209,10 +209,11 @@ impl Manager {
     /// Makes the links of its plan, and has its services note what changes.
     pub(super) fn link(&mut self) {
         self.links = links_of(&self.name, &self.plan, &self.offers);
-        for duty in self.links.iter().flat_map(|l| &l.duties) {
-            if let Some(service) = self.services.get_mut(duty.index) {
-                service.memory.note_changes();
-            }
+        for (index, service) in self.services.iter_mut().enumerate() {
+            let mut duties = self.links.iter().flat_map(|l| &l.duties);
+            service
+                .memory
+                .note_changes(duties.any(|d| d.index == index));
         }
     }
 

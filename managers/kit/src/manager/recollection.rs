@@ -19,9 +19,9 @@ const ASK: Duration = Duration::from_millis(500);
 /// How what is told is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
-    /// By who decides: it is so.
+    /// By who decides, to who stands by: it is so.
     Decider,
-    /// Of former times: it may have been so.
+    /// Of former times, or of agents that are out of reach: it may be so.
     Memory,
 }
 
@@ -102,9 +102,11 @@ impl Manager {
             return;
         };
         let newer = telling.epoch > offer.epoch;
-        let word = if telling.leads && (newer || telling.epoch == offer.epoch && offer.stands_by) {
+        let leads = telling.leads && (newer || telling.epoch == offer.epoch && offer.stands_by);
+        let word = if leads && offer.stands_by {
             Word::Decider
-        } else if duty.recall.is_some() {
+        } else if leads || duty.recall.is_some() {
+            // Who decides as well goes by what its own agents list.
             Word::Memory
         } else {
             if telling.leads {
@@ -153,7 +155,6 @@ impl Manager {
         if word == Word::Memory {
             return self.recollect(index, flow, agents, telling);
         }
-        let besides = self.offers.get(index).is_some_and(|o| !o.stands_by);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
@@ -166,7 +167,7 @@ impl Manager {
         match (state, known) {
             (ToldState::Held(_), Some(number)) => {
                 let memory = &mut service.memory;
-                if let Some(flow) = memory.retold(number, &agents, telling, besides) {
+                if let Some(flow) = memory.retold(number, &agents, telling) {
                     service.decide.adopted(&flow.decided);
                 }
             }
@@ -181,7 +182,7 @@ impl Manager {
                 service.decide.adopted(&adopted);
             }
             (ToldState::Gone, Some(number)) => {
-                if let Some(flow) = service.memory.told_gone(now, number, besides) {
+                if let Some(flow) = service.memory.told_gone(now, number, false) {
                     service.decide.ended(&flow.decided);
                 }
             }
@@ -204,6 +205,15 @@ impl Manager {
             return;
         };
         let ToldFlow { decided, kind, .. } = flow;
+        if flow.state == ToldState::Gone
+            && let Some(number) = service.memory.same(&decided, kind)
+        {
+            // What is known only by the other's word is over by its word.
+            if let Some(flow) = service.memory.told_gone(now, number, true) {
+                service.decide.ended(&flow.decided);
+            }
+            return;
+        }
         if service.memory.knows(&decided, kind) || flow.state == ToldState::Refused {
             return;
         }

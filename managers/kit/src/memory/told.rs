@@ -35,9 +35,9 @@ pub enum Change {
 }
 
 impl Memory {
-    /// Notes changes from now on, for another manager.
-    pub fn note_changes(&mut self) {
-        self.changes.get_or_insert_default();
+    /// Notes changes from now on, for another manager; or no more.
+    pub fn note_changes(&mut self, wanted: bool) {
+        self.changes = wanted.then(Vec::new);
     }
 
     /// What has changed since it was asked last.
@@ -92,16 +92,10 @@ impl Memory {
         self.depart(now, number);
     }
 
-    /// Another manager has told, in its telling of that number, which agents hold a flow. What this one knows
-    /// by its own sessions stays if `besides`. A flow that was gone comes back to life, and is returned.
-    pub fn retold(
-        &mut self,
-        number: u64,
-        agents: &[AgentId],
-        telling: u32,
-        besides: bool,
-    ) -> Option<&Remembered> {
-        self.let_go(number, besides);
+    /// Another manager has told, in its telling of that number, which agents hold a flow. A flow that was gone
+    /// comes back to life, and is returned.
+    pub fn retold(&mut self, number: u64, agents: &[AgentId], telling: u32) -> Option<&Remembered> {
+        self.let_go(number, false);
         let flow = self.flows.get_mut(&number)?;
         flow.told = telling;
         for agent in agents {

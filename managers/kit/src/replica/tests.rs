@@ -134,6 +134,9 @@ fn a_way_that_comes_back_goes_on_where_the_other_one_is() {
     out.push(MS, 0, Change::Of(6));
     assert_eq!(hear(&mut heard, tell(&mut out, MS)), [6], "a later stream");
     assert_eq!(heard.have(), (3, 1));
+    // Whatever it says that it has.
+    assert!(out.opened(MS, (u64::MAX, u64::MAX)).is_none());
+    assert!(out.ack(MS, (7, u64::MAX)).again.is_empty());
 }
 
 #[test]
