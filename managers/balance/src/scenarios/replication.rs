@@ -427,3 +427,32 @@ fn of_two_processes_of_one_name_the_later_one_is_linked() {
     let refused = net.managers[0].status().peers_refused;
     assert_eq!(refused[&PeerReason::Superseded], 2);
 }
+
+#[test]
+fn with_another_policy_two_share_decisions_or_do_so_no_more() {
+    let plan = replicated(Replicate::Sync);
+    let mut net = two(&plan, 1, Faults::none());
+    assert!(net.send(0, &client(9, 2000), flags::SYN).is_some());
+    for (shares, plan) in [(0, backed(1_000)), (1, plan)] {
+        net.unlink(0, 1);
+        net.agents[0].apply(plan.clone());
+        // What it said to sessions that have ended.
+        net.agents[0].said.clear();
+        for m in [0, 1] {
+            let balance = Balance::new(&plan.services[0]).unwrap();
+            let served = vec![("web-lb".into(), 0, 0, Box::new(balance) as _)];
+            net.managers[m].replan(net.now, &plan, served);
+            net.mend(0, m);
+        }
+        net.advance(S);
+        assert_eq!(net.managers[0].status().links.len(), shares);
+        if shares == 1 {
+            net.link(0, 1, Faults::none());
+            net.advance(S);
+            assert_eq!(link(&net, 0).state, LinkState::InSync);
+        }
+        let flow = client(9, 2001 + shares as u16);
+        assert!(net.send(0, &flow, flags::SYN).is_some());
+    }
+    assert_eq!(net.live(0), 3);
+}
