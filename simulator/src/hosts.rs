@@ -46,6 +46,8 @@ pub struct Flow {
     pub stays: bool,
     /// Its server, or its outside address and port.
     pub to: Option<(IpAddr, u16)>,
+    /// Its server before, when it was opened before.
+    pub former: Option<(IpAddr, u16)>,
 }
 
 /// A packet that a host sends.
@@ -69,6 +71,8 @@ pub type Broken = (&'static str, String);
 pub struct Hosts {
     /// Nothing has gone wrong yet.
     pub calm: bool,
+    /// A manager and its backup were cut off from each other: what the backup was told may be old.
+    pub parted: bool,
     /// The flows.
     pub flows: BTreeMap<usize, Flow>,
 }
@@ -89,6 +93,7 @@ impl Hosts {
             since: None,
             stays: false,
             to: None,
+            former: None,
         });
         flow.opener(flags::SYN)
     }
@@ -232,10 +237,12 @@ impl Hosts {
             }
             // Other agents may hold what was decided before, and with faults a manager may not know.
             flow.stays |= !self.calm && other.is_some();
+            flow.former = other.or(flow.former);
             flow.to = Some(to);
             return Ok(());
         }
         match flow.to {
+            Some(_) if self.parted && flow.former == Some(to) => Ok(()),
             Some(server) if server == to => Ok(()),
             // A SYN was decided about, for the first time or anew, and was lost on its way: the manager knows
             // the flow.

@@ -102,6 +102,7 @@ impl Net {
             agents,
             hosts: Hosts {
                 calm: setup.lines.delay == 0,
+                parted: false,
                 flows: BTreeMap::new(),
             },
             watch: Watch::new(setup.shared.is_some()),

@@ -193,7 +193,10 @@ fn fault(net: &mut Net, event: Event) {
         Event::Hang(m) => net.hang(m),
         Event::Restart(a) => net.restart(a),
         Event::Wipe(a) => net.wipe(a),
-        Event::Part { manager, stays } => net.part(manager, stays),
+        Event::Part { manager, stays } => {
+            net.hosts.parted = true;
+            net.part(manager, stays);
+        }
         _ => {}
     }
 }

@@ -201,19 +201,22 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
     };
     let agents = 1 + random.below(4);
     let backed = random.happens(65);
-    // Drawn by itself: stories without it are what they were.
+    let shared = match seed % 4 {
+        0 => Some(!calm),
+        2 => Some(false),
+        _ => None,
+    };
+    // Drawn by itself: stories without it are what they were. Those with a store and a backup that is told are
+    // yet to come: one of them (its managers' agent forgets an epoch that only the store has) ends badly.
     let replicate = match Random::new(seed ^ 0x0a97).below(10) {
+        _ if shared.is_some() => None,
         0..3 if backed => Some(Replicate::Sync),
         3..6 if backed => Some(Replicate::Async),
         _ => None,
     };
     Setup {
         calm,
-        shared: match seed % 4 {
-            0 => Some(!calm),
-            2 => Some(false),
-            _ => None,
-        },
+        shared,
         agents,
         balance: services != 0 && services != 1,
         nat: services != 2 && services != 3,
