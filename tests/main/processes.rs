@@ -1,6 +1,7 @@
 //! Agent and managers as processes of their own, and policies that are changed while they run.
 
 mod division;
+mod downloads;
 mod failover;
 mod place;
 mod state;

@@ -119,7 +119,8 @@ impl Agent {
     }
 
     /// Whom to ask about a packet of a service that an entry has met: the manager whose criterion it
-    /// is, unless a newer epoch has come since; of a flow's own entry whoever decides for its share.
+    /// is, unless a newer epoch has come since; of a flow's own entry whoever decides for its share. Without its
+    /// manager a criterion leads to nobody else while its lease lasts, and after that to the backup's.
     pub(super) fn asker(&self, service: u8, entry: u32) -> Option<(Share, SessionId)> {
         let origin = self.criteria_ids.get(&entry).map(|o| &o.owner);
         if let Some(owner) = origin.filter(|o| o.share.service == service) {
@@ -129,7 +130,7 @@ impl Agent {
             let own = (installed >= self.epoch(owner.share))
                 .then(|| self.session_of(&owner.manager))
                 .flatten();
-            let session = own.or_else(|| self.holder(owner.share))?;
+            let session = own.or_else(|| self.tenure(owner.share)?.holder)?;
             return Some((owner.share, session));
         }
         let flow = (self.store.by_entry_id(entry)).and_then(|(at, _)| self.store.get(at));

@@ -157,6 +157,17 @@ fn a9_9_criteria_of_an_older_epoch_ask_whoever_has_the_newer_one() {
     assert_eq!(asked(&w), [(OTHER, 0, 2)]);
 }
 
+// A7.1
+#[test]
+fn a9_2_a_part_whose_manager_has_gone_is_asked_about_nowhere_while_its_lease_lasts() {
+    let mut w = divided();
+    w.feed(Input::SessionClosed(LB));
+    syn(&mut w, 8, 1000);
+    assert_eq!(asked(&w), [], "the other part's manager is none of it");
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(OTHER, 1, 7)]);
+}
+
 // A9.3
 #[test]
 fn a9_1_one_that_stands_by_is_asked_nothing_while_the_first_one_lives() {
