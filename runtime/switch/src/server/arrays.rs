@@ -229,17 +229,24 @@ fn arrays<'a, T: signalbox_p4runtime::catalog::Named>(
     Ok(section.iter().collect())
 }
 
+/// Gives those of the cells that a filter names which are `piece` of them, in order, and says how many there were.
 pub(super) fn read_counters(
     switch: &Switch,
     loaded: &Loaded,
     filter: &CounterEntry,
+    piece: std::ops::Range<usize>,
     mut give: impl FnMut(CounterEntry),
-) -> Outcome<()> {
+) -> Outcome<usize> {
     let index = filter.index.as_ref();
     let section = &loaded.catalog.counters;
+    let (mut skip, mut left) = (piece.start, piece.len());
     for info in arrays::<ArrayInfo>(section, "counter", filter.counter_id, index)? {
         let core = *known(loaded.binding.counters.get(&info.id), "counter", info.id)?;
-        for index in cells("counter", &info.alias, info.size, index)? {
+        let all = cells("counter", &info.alias, info.size, index)?;
+        let skipped = skip.min(all.len());
+        skip = skip.saturating_sub(skipped);
+        for index in all.skip(skipped).take(left) {
+            left = left.saturating_sub(1);
             give(CounterEntry {
                 counter_id: info.id,
                 index: index_message(index),
@@ -247,7 +254,7 @@ pub(super) fn read_counters(
             });
         }
     }
-    Ok(())
+    Ok(piece.len().saturating_sub(left))
 }
 
 pub(super) fn read_meters(

@@ -18,7 +18,10 @@ use signalbox_p4runtime::{
 };
 use tokio::sync::mpsc;
 
-use super::{API_VERSION, Candidate, DeviceCounters, DeviceState, Options, arbitration::StreamId};
+use super::{
+    API_VERSION, Candidate, DeviceCounters, DeviceState, Options, arbitration::StreamId,
+    read::Reading,
+};
 use crate::{
     Config, IdleNotice,
     runner::{Stopped, SwitchHandle},
@@ -176,13 +179,21 @@ impl Transport for Device {
         &self,
         request: ReadRequest,
     ) -> Result<BoxStream<'static, Result<ReadResponse, RpcError>>, RpcError> {
-        let state = Arc::clone(&self.inner.state);
-        let (found, error) = self
-            .inner
-            .handle
-            .call(move |switch, now| locked(&state).read(switch, now, &request))
-            .await
-            .map_err(stopped)??;
+        let request = Arc::new(request);
+        let mut reading = Reading::default();
+        loop {
+            let (state, request) = (Arc::clone(&self.inner.state), Arc::clone(&request));
+            let turn = self.inner.handle.call(move |switch, now| {
+                let is_last = locked(&state).read(switch, now, &request, &mut reading);
+                is_last.map(|is_last| (is_last, reading))
+            });
+            let is_last;
+            (is_last, reading) = turn.await.map_err(stopped)??;
+            if is_last {
+                break;
+            }
+        }
+        let (found, error) = reading.end(self.inner.config.quirks);
         Ok(futures::stream::iter(chunks(found).chain(error.map(Err))).boxed())
     }
 

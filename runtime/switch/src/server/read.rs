@@ -1,5 +1,6 @@
-//! The Read call: each filter answered, and its outcome told when one of them was wrong. A read runs
-//! between two writes and sees either all of a batch or nothing.
+//! The Read call: each filter answered, and its outcome told when one of them was wrong. A filter is answered
+//! between two writes and sees either all of a batch or nothing; but a whole array of counters is read a piece
+//! at a time, since packets wait meanwhile and count on in any case.
 
 use signalbox_p4runtime::{
     Code, RpcError,
@@ -18,17 +19,32 @@ use super::{
 };
 use crate::{Micros, Quirks, Switch};
 
+/// Cells of counters that are read in one turn at most; few in tests, so that their arrays take several.
+const CELLS: usize = if cfg!(test) { 5 } else { 4096 };
+
+/// A read that goes on: what was found, each filter's outcome so far, and where in the next one it is.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    found: Vec<Message>,
+    results: Vec<v1::Error>,
+    /// What the next filter has found begins here.
+    before: usize,
+    /// The next cell of the array that it names.
+    cell: usize,
+}
+
 impl DeviceState {
-    /// The Read call: what was found, and an error after it when a filter was wrong.
+    /// One turn of the Read call; says whether it was the last.
     ///
     /// # Errors
     /// NOT_FOUND for another device or role, FAILED_PRECONDITION without pipeline: nothing is read.
-    pub fn read(
+    pub(super) fn read(
         &self,
         switch: &Switch,
         now: Micros,
         request: &ReadRequest,
-    ) -> Result<(Vec<Message>, Option<RpcError>), RpcError> {
+        reading: &mut Reading,
+    ) -> Result<bool, RpcError> {
         self.arbiter.check_device(request.device_id)?;
         let (loaded, switch) = match (&self.saved, &self.running) {
             (Some(saved), _) => (&saved.loaded, &saved.switch),
@@ -36,19 +52,53 @@ impl DeviceState {
             (None, None) => return Err(no_pipeline()),
         };
         let quirks = self.quirks();
-        let mut found = Vec::new();
-        let mut results: Vec<v1::Error> = Vec::with_capacity(request.entities.len());
-        for filter in &request.entities {
-            let before = found.len();
-            let entity = filter.entity.as_ref();
-            match one(switch, loaded, now, quirks, entity, &mut found) {
-                Ok(()) => results.push(v1::Error::default()),
-                Err(refusal) => {
-                    found.truncate(before);
-                    results.push(refusal.into_error());
+        let mut room = CELLS;
+        while let Some(filter) = request.entities.get(reading.results.len()) {
+            let found = &mut reading.found;
+            let outcome = match filter.entity.as_ref() {
+                Some(Entity::CounterEntry(filter)) if filter.index.is_none() => {
+                    if room == 0 {
+                        return Ok(false);
+                    }
+                    let from = reading.cell;
+                    let piece = from..from.saturating_add(room);
+                    let push = |entry| {
+                        found.push(Message {
+                            entity: Some(Entity::CounterEntry(entry)),
+                        });
+                    };
+                    match arrays::read_counters(switch, loaded, filter, piece, push) {
+                        Ok(read) if read == room => {
+                            reading.cell = from.saturating_add(read);
+                            return Ok(false);
+                        }
+                        Ok(read) => {
+                            room = room.saturating_sub(read);
+                            Ok(())
+                        }
+                        Err(refusal) => Err(refusal),
+                    }
                 }
-            }
+                entity => one(switch, loaded, now, quirks, entity, found),
+            };
+            reading.results.push(match outcome {
+                Ok(()) => v1::Error::default(),
+                Err(refusal) => {
+                    reading.found.truncate(reading.before);
+                    refusal.into_error()
+                }
+            });
+            reading.before = reading.found.len();
+            reading.cell = 0;
         }
+        Ok(true)
+    }
+}
+
+impl Reading {
+    /// What was found, and an error after it when a filter was wrong.
+    pub(super) fn end(self, quirks: Quirks) -> (Vec<Message>, Option<RpcError>) {
+        let results = self.results;
         let first = results.iter().find(|r| r.canonical_code != 0).cloned();
         let error = first.map(|first| {
             let message = format!("a filter of the read is wrong: {}", first.message);
@@ -65,7 +115,7 @@ impl DeviceState {
                 updates: results,
             }
         });
-        Ok((found, error))
+        (self.found, error)
     }
 }
 
@@ -107,9 +157,11 @@ pub(super) fn one(
             })
         }
         Some(Entity::CounterEntry(filter)) => {
-            arrays::read_counters(switch, loaded, filter, |entry| {
+            let all = 0..usize::MAX;
+            arrays::read_counters(switch, loaded, filter, all, |entry| {
                 push(Entity::CounterEntry(entry))
             })
+            .map(drop)
         }
         Some(Entity::MeterEntry(filter)) => arrays::read_meters(switch, loaded, filter, |entry| {
             push(Entity::MeterEntry(entry))

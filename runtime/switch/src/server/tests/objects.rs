@@ -46,7 +46,16 @@ async fn indirect_counters_count_and_are_set() {
         })
     };
     assert_eq!(lab.read(filter(seen, at(5))).await, [cell(at(5), 2, 120)]);
-    assert_eq!(lab.read(filter(seen, None)).await.len(), 16);
+    let whole: Vec<_> = (0..16)
+        .map(|n| {
+            cell(
+                at(n),
+                if n == 5 { 2 } else { 0 },
+                if n == 5 { 120 } else { 0 },
+            )
+        })
+        .collect();
+    assert_eq!(lab.read(filter(seen, None)).await, whole);
     assert_eq!(lab.read(filter(0, None)).await.len(), 16);
     lab.write(vec![update(Type::Modify, cell(at(5), 7, 8))])
         .await
