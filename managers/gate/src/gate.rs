@@ -259,7 +259,15 @@ impl Gate {
         }
     }
 
+    /// Before the handshake the policy says what is answered.
     fn refuse(&mut self, came: &Came, s: &Segment, refused: Refused) {
+        self.count_refusal(came, refused);
+        if self.plan.refuse == Refuse::Reset {
+            self.say_refusal(came, s);
+        }
+    }
+
+    fn count_refusal(&mut self, came: &Came, refused: Refused) {
         let why = match refused {
             Refused::NotAllowed => "not allowed",
             Refused::NotNow => "not now",
@@ -270,9 +278,6 @@ impl Gate {
             Refused::Sources => "too many sources",
         };
         self.drop(came.question, why);
-        if self.plan.refuse == Refuse::Reset {
-            self.say_refusal(came, s);
-        }
     }
 
     /// A SYN is answered with a cookie, and forgotten (A3.3).
@@ -334,7 +339,9 @@ impl Gate {
             }
         };
         if let Err(refused) = self.rules.room(self.now, came.flow.src) {
-            return self.refuse(came, s, refused);
+            // It is established to its client, who might wait for its server for ever.
+            self.count_refusal(came, refused);
+            return self.say_refusal(came, s);
         }
         if self.proxied >= self.plan.bounds.proxied as usize {
             // Its data bring the cookie back once more.

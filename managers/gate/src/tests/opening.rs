@@ -178,6 +178,30 @@ fn limits_count_completed_handshakes_and_let_others_in_again_when_connections_en
 }
 
 #[test]
+fn who_has_shaken_hands_and_is_beyond_a_limit_is_reset_whatever_the_policy_says_of_refusals() {
+    let mut plan = plan();
+    assert_eq!(plan.refuse, Refuse::Drop);
+    plan.bounds.connections_per_source = Some(1);
+    let mut site = Site::new(plan);
+    // Both are answered while there is room.
+    let mut other = syn();
+    other.src.1 += 1;
+    let cookie = site.hear(&other).client().seq;
+    site.enter();
+    let mut ack = client(ACK, 1, cookie.wrapping_add(1));
+    ack.src.1 += 1;
+    let said = site.hear(&ack);
+    assert_eq!(said.decision, Some(Decision::Drop));
+    let reset = said.client();
+    assert_eq!((reset.flags, reset.seq), (RST, cookie.wrapping_add(1)));
+    assert!(said.to_server.is_empty());
+    assert_eq!(site.count("too many connections of a source"), 1);
+    // Without a good cookie nothing is said to it at all.
+    other.src.1 += 1;
+    assert!(site.hear(&other).is_silent());
+}
+
+#[test]
 fn without_room_for_one_more_a_client_waits_and_comes_in_later() {
     let mut plan = plan();
     plan.bounds.proxied = 1;
