@@ -62,7 +62,10 @@ pub fn run(arguments: &Arguments, format: ErrorFormat) -> Result<(), Failure> {
             &file,
             format.for_policies(),
         );
-        return Err(Failure::Input(report));
+        let (part, to) = (&arguments.part, &arguments.manager);
+        return Err(Failure::Input(format!(
+            "with `{part}` at `{to}` and not at `{from}` the policy would be wrong; change what is said here first:\n{report}"
+        )));
     }
     let wanted = Wanted {
         file: file.clone(),
@@ -116,6 +119,10 @@ fn owner(policy: &Policy, part: &str) -> Result<(String, String), String> {
     };
     match found {
         Some(manager) => Ok((name.to_owned(), manager.to_owned())),
+        None if managers.len() == 1 => Err(format!(
+            "`{name}` has no part {}: it is not divided; name it alone",
+            number.unwrap_or(0)
+        )),
         None => Err(format!(
             "`{name}` has no part {}; its parts are {name}/0 to {name}/{}",
             number.unwrap_or(0),
@@ -221,6 +228,31 @@ managers {
             TEXT.replace("  m-3 serves one, two, three\n", wanted)
         );
         assert_eq!((moved.line, &*moved.now), (4, "m-9 serves two"));
+    }
+
+    #[test]
+    fn a_part_that_is_not_there_is_told_with_those_that_are() {
+        let text = include_str!("../../examples/divided.policy");
+        let divided = signalbox_policy::check(text, "divided.policy")
+            .policy
+            .unwrap();
+        let error = owner(&divided, "shop/2").unwrap_err();
+        assert_eq!(
+            error,
+            "`shop` has no part 2; its parts are shop/0 to shop/1"
+        );
+        let undivided = text.replace("  west serves shop where ip.src in 128.0.0.0/1\n", "");
+        let undivided = undivided.replace("shop where ip.src in 0.0.0.0/1", "shop");
+        let whole = signalbox_policy::check(&undivided, "whole.policy")
+            .policy
+            .unwrap();
+        let served = owner(&whole, "shop/0").unwrap();
+        assert_eq!(served, ("shop".to_owned(), "east".to_owned()));
+        let error = owner(&whole, "shop/1").unwrap_err();
+        assert_eq!(
+            error,
+            "`shop` has no part 1: it is not divided; name it alone"
+        );
     }
 
     #[test]
