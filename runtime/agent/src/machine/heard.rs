@@ -73,6 +73,18 @@ impl Heard {
         self.open.len()
     }
 
+    /// Services have other places; what was about those that are gone is forgotten.
+    pub fn move_services(&mut self, to: impl Fn(u8) -> Option<u8>) {
+        self.open.retain(|_, open| {
+            let place = to(open.service);
+            if let Some(service) = place {
+                open.service = service;
+                open.owner.share.service = service;
+            }
+            place.is_some()
+        });
+    }
+
     /// Those that are of no use any more.
     pub fn forget(&mut self, now: Duration) {
         self.open.retain(|_, open| open.until > now);

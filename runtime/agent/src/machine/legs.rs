@@ -62,6 +62,21 @@ impl Legs {
         }
     }
 
+    /// Services have other places; connections of those that are gone are forgotten.
+    pub fn move_services(&mut self, to: impl Fn(u8) -> Option<u8>) {
+        let all = std::mem::take(&mut self.all).into_iter();
+        self.all = all
+            .filter_map(|((service, forward), mut leg)| {
+                let service = to(service)?;
+                leg.owner.share.service = service;
+                for said in leg.said.iter_mut().flatten() {
+                    said.meta.stage = service + 1;
+                }
+                Some(((service, forward), leg))
+            })
+            .collect();
+    }
+
     /// What its client waits for, unless something was said to it: that tells it better, since nobody but the
     /// manager has it. Says whether the connection is remembered.
     pub fn heard(&mut self, service: u8, forward: Tuple, waits: Said) -> bool {

@@ -234,6 +234,9 @@ impl Agent {
         let change = self.end_uncovered(&plan, places);
         self.forget_refusals();
         self.dismiss();
+        let place = |service| places.get(&service).copied();
+        self.legs.move_services(place);
+        self.heard.move_services(place);
         let done = services(self, &plan);
         self.retarget_tallies(&old, &plan, places);
         self.retarget_neighbours(&plan);

@@ -175,3 +175,20 @@ fn answers_to_syns_begin_nothing_and_idle_ones_are_forgotten() {
     pass(&mut w, 41);
     assert_eq!(w.agent.in_use().legs, 0);
 }
+
+// A3.13
+#[test]
+fn a_service_that_has_another_stage_by_another_plan_finds_its_connections_there() {
+    let mut w = world();
+    carried(&mut w);
+    w.apply(super::plans::with_a_guard(gate()));
+    assert!(w.agent.is_ready());
+    assert_eq!(
+        resets(&mut w),
+        [],
+        "its manager comes back with the new plan"
+    );
+    w.advance(4 * S);
+    assert_eq!(resets(&mut w), both());
+    assert_eq!(w.agent.in_use().legs, 0);
+}

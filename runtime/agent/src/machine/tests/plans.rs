@@ -46,7 +46,7 @@ fn with_one_server_less(mut plan: Plan) -> Plan {
 }
 
 /// The plan with a filter before the service, which lets everything pass but one source.
-fn with_a_guard(mut plan: Plan) -> Plan {
+pub(super) fn with_a_guard(mut plan: Plan) -> Plan {
     plan.program_id += 1;
     for service in &mut plan.services {
         service.stage += 1;
