@@ -206,10 +206,8 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
         2 => Some(false),
         _ => None,
     };
-    // Drawn by itself: stories without it are what they were. Those with a store and a backup that is told are
-    // yet to come: one of them (its managers' agent forgets an epoch that only the store has) ends badly.
+    // Drawn by itself: stories without it are what they were.
     let replicate = match Random::new(seed ^ 0x0a97).below(10) {
-        _ if shared.is_some() => None,
         0..3 if backed => Some(Replicate::Sync),
         3..6 if backed => Some(Replicate::Async),
         _ => None,

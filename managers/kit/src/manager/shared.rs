@@ -441,7 +441,7 @@ impl Manager {
             return;
         };
         let held = &mut service.held;
-        let told = found.epoch;
+        let (told, is_orphan) = (found.epoch, found.is_orphan);
         let lost = held.found.held & !found.held & !held.release;
         held.none_left = held.asked && found.held & !held.found.held == 0;
         let confirms = number >= held.counts_from;
@@ -459,9 +459,9 @@ impl Manager {
         }
         let behind = offer.epoch != 0 && told > offer.epoch && !offer.stands_by;
         self.allow(index);
-        // It took the share over before the store could say so. Later on only agents can: what is newer there may
-        // be so for those that this manager does not reach.
-        if first && behind {
+        // It took the share over before the store could say so, or whoever had the newer epoch is gone. Else only
+        // agents can say so: what is newer there may be so for those that this manager does not reach.
+        if behind && (first || is_orphan) {
             self.take(index, told, "the store knows a newer epoch");
         }
     }

@@ -37,7 +37,20 @@ pub struct Alive {
 struct Decider {
     epoch: u64,
     manager: String,
+    /// The manager's process.
+    #[serde(default)]
+    instance: u64,
     plan: String,
+}
+
+impl Decider {
+    fn lives(&self, round: &Round, others: &BTreeMap<String, Alive>) -> bool {
+        let alive = match self.manager == round.manager {
+            true => Some(&round.alive),
+            false => others.get(&self.manager),
+        };
+        alive.is_some_and(|alive| alive.instance == self.instance)
+    }
 }
 
 /// Who has a block.
@@ -116,6 +129,8 @@ pub struct Found {
 pub struct ShareFound {
     /// Its highest epoch; 0 if there was none.
     pub epoch: u64,
+    /// Whether the process that took it is there no more.
+    pub is_orphan: bool,
     /// The manager's blocks.
     pub held: u64,
     /// Of those, the ones that have not been used.
@@ -139,9 +154,10 @@ pub async fn carry_out(store: &dyn StateStore, round: &Round) -> Result<Found, S
         return Ok(found);
     }
     for share in &round.shares {
-        let epoch = raise(store, round, share, &mut found).await?;
+        let decider = raise(store, round, share, &mut found).await?;
         let mut of_share = ShareFound {
-            epoch,
+            epoch: decider.as_ref().map_or(0, |d| d.epoch),
+            is_orphan: decider.is_some_and(|d| !d.lives(round, &found.others)),
             ..ShareFound::default()
         };
         if let Some(blocks) = &share.blocks {
@@ -193,35 +209,36 @@ async fn say_alive(
     Ok(())
 }
 
-/// Raises a share's epoch to the manager's own, if it decides; says what it is then.
+/// Raises a share's epoch to the manager's own, if it decides; says whose it is then.
 async fn raise(
     store: &dyn StateStore,
     round: &Round,
     share: &ShareRound,
     found: &mut Found,
-) -> Result<u64, StateError> {
+) -> Result<Option<Decider>, StateError> {
     let key = format!("share/{}/{}", share.service, share.share);
     let own = Decider {
         epoch: share.epoch,
         manager: round.manager.clone(),
+        instance: round.alive.instance,
         plan: round.alive.plan.clone(),
     };
-    let mut known = 0;
+    let mut said = None;
     for _ in 0..TRIES {
         let value = store.get(&key).await?;
-        let said = value.as_deref().and_then(read::<Decider>);
-        known = said.as_ref().map_or(0, |d| d.epoch);
+        said = value.as_deref().and_then(read::<Decider>);
+        let known = said.as_ref().map_or(0, |d| d.epoch);
         let behind = known < share.epoch || (known == share.epoch && said.as_ref() != Some(&own));
         if !share.decides || share.epoch == 0 || !behind {
-            return Ok(known);
+            return Ok(said);
         }
         let set = store.swap(&key, value.as_deref(), Some(write(&own)), Life::Lasting);
         if set.await? {
             found.refilled += u64::from(value.is_none() && share.epoch > 2);
-            return Ok(share.epoch);
+            return Ok(Some(own));
         }
     }
-    Ok(known)
+    Ok(said)
 }
 
 /// The blocks of a share, in a round.

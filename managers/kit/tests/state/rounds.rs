@@ -91,7 +91,14 @@ fn an_epoch_rises_and_never_goes_back() {
         assert_eq!(epoch(&*one, "nat-1", 3).await, 4, "a newer one is there");
         assert_eq!(epoch(&*one, "nat-1", 5).await, 5);
         let value = one.get("share/egress/0").await.unwrap().unwrap();
-        assert_eq!(&*value, br#"{"epoch":5,"manager":"nat-1","plan":"aa"}"#);
+        let wanted = br#"{"epoch":5,"manager":"nat-1","instance":1,"plan":"aa"}"#;
+        assert_eq!(&*value, wanted);
+        // Whose it is, and whether that process is there yet.
+        let of_two = play(&*two, &round("nat-2", 2, 0, blocks(0))).await;
+        assert!(!of_two.shares[0].is_orphan);
+        let restarted = play(&*one, &round("nat-1", 3, 0, blocks(0))).await;
+        assert_eq!(restarted.shares[0].epoch, 5);
+        assert!(restarted.shares[0].is_orphan);
     });
 }
 
