@@ -165,7 +165,9 @@ impl Watch {
             let contradicts = if *x == outside {
                 (*i != inside).then_some("A2.14")
             } else {
-                (*i == inside).then_some("A2.10")
+                // What two have been given apart is the first one's, and the other gets another (docs/policy.md).
+                let is_shared = || held.iter().any(|(_, y, j)| y == x && j != i);
+                (*i == inside && !is_shared()).then_some("A2.10")
             };
             let (Some(statement), Some(theirs)) = (contradicts, self.given.get(other)) else {
                 continue;

@@ -106,8 +106,6 @@ struct Mapping {
     fresh: bool,
     /// Flows that have it; without any it rests.
     flows: u32,
-    /// Those of them that are another inside tuple's, by what agents claim.
-    others: u32,
     /// In milliseconds, if it rests.
     until: u64,
 }
@@ -169,6 +167,10 @@ pub struct Outside {
     /// By protocol.
     spaces: [Space; 3],
     mappings: FxHashMap<TupleId, Mapping>,
+    /// Inside tuples besides the one whose it is that agents use an outside tuple for, once a flow.
+    disputed: FxHashMap<TupleId, Vec<End>>,
+    /// Outside tuples that an inside one has besides the one that new flows get, by what agents claim.
+    seconds: FxHashMap<u64, Vec<TupleId>>,
     /// By inside port and protocol of a subscriber.
     by_inside: FxHashMap<u64, TupleId>,
     subscribers: Subscribers,
@@ -204,6 +206,8 @@ impl Outside {
             per_source,
             spaces: [space(), space(), space()],
             mappings: FxHashMap::default(),
+            disputed: FxHashMap::default(),
+            seconds: FxHashMap::default(),
             by_inside: FxHashMap::default(),
             subscribers: Subscribers::default(),
             resting: VecDeque::new(),
@@ -312,7 +316,7 @@ impl Outside {
     /// The inside tuple that a mapped outside tuple stands for.
     pub fn owner(&self, protocol: Protocol, outside: End) -> Option<End> {
         let mapping = self.mappings.get(&self.id(protocol, outside)?)?;
-        (mapping.flows > mapping.others).then_some(())?;
+        (mapping.flows > 0).then_some(())?;
         Some((self.subscribers.address(mapping.subscriber)?, mapping.port))
     }
 
@@ -352,7 +356,6 @@ impl Outside {
                         port,
                         fresh: false,
                         flows: 1,
-                        others: 0,
                         until: 0,
                     };
                 }
@@ -363,9 +366,7 @@ impl Outside {
                 self.one_more(id);
                 let owner = self.subscribers.address(subscriber);
                 if let Some(owner) = owner.filter(|owner| (*owner, of) != inside) {
-                    if let Some(mapping) = self.mappings.get_mut(&id) {
-                        mapping.others += 1;
-                    }
+                    self.disputed.entry(id).or_default().push(inside);
                     return Claim::OfAnother((owner, of));
                 }
             }
@@ -376,7 +377,13 @@ impl Outside {
         let key = inside_key(protocol, subscriber, port);
         let first = *self.by_inside.entry(key).or_insert(id);
         match self.end_of(first).filter(|_| first != id) {
-            Some(first) => Claim::HasAnother(first),
+            Some(first) => {
+                let seconds = self.seconds.entry(key).or_default();
+                if !seconds.contains(&id) {
+                    seconds.push(id);
+                }
+                Claim::HasAnother(first)
+            }
             None => Claim::Granted,
         }
     }
@@ -392,42 +399,91 @@ impl Outside {
         };
         let owner = (self.subscribers.address(mapping.subscriber)).map(|a| (a, mapping.port));
         mapping.flows -= 1;
+        let flows = mapping.flows as usize;
         if owner != Some(inside) {
-            mapping.others = mapping.others.saturating_sub(1);
+            self.disputes_no_more(id, inside);
         }
-        if mapping.flows > 0 {
-            if mapping.flows == mapping.others {
-                // Only others have it yet: whose it was gets another one.
-                let key = inside_key(protocol, mapping.subscriber, mapping.port);
-                if self.by_inside.get(&key) == Some(&id) {
-                    self.by_inside.remove(&key);
-                }
+        if flows > 0 {
+            if self.disputed.get(&id).is_some_and(|all| all.len() == flows) {
+                self.pass_on(id);
             }
             return;
         }
+        let Some(mapping) = self.mappings.get_mut(&id) else {
+            return;
+        };
         let now = u64::try_from(self.now.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         mapping.until = now.saturating_add(self.hold_back);
         let (subscriber, port, until) = (mapping.subscriber, mapping.port, mapping.until);
         let unused = mapping.fresh && !carried_out;
-        let key = inside_key(protocol, subscriber, port);
-        if self.by_inside.get(&key) == Some(&id) {
-            self.by_inside.remove(&key);
-        }
+        self.unlink(inside_key(protocol, subscriber, port), id);
         self.count(id, -1, 1);
         self.subscribers.map(subscriber, -1);
-        if owner != Some(inside) {
-            // It rests for whoever had it last.
-            let last = self.subscribers.enter(inside.0, id.address());
-            self.subscribers.leave(subscriber);
-            if let Some(mapping) = self.mappings.get_mut(&id) {
-                (mapping.subscriber, mapping.port) = (last, inside.1);
-            }
-        }
         if unused {
             self.free(id);
         } else {
             self.resting.push_back((until, id));
         }
+    }
+
+    /// A flow has ended that had an outside tuple besides the one whose that is.
+    fn disputes_no_more(&mut self, id: TupleId, inside: End) {
+        let Some(all) = self.disputed.get_mut(&id) else {
+            return;
+        };
+        if let Some(at) = all.iter().position(|end| *end == inside) {
+            all.swap_remove(at);
+        }
+        if all.is_empty() {
+            self.disputed.remove(&id);
+        }
+    }
+
+    /// An inside tuple has this outside one no more; where it has others, new flows get one of those.
+    fn unlink(&mut self, key: u64, id: TupleId) {
+        let Some(seconds) = self.seconds.get_mut(&key) else {
+            if self.by_inside.get(&key) == Some(&id) {
+                self.by_inside.remove(&key);
+            }
+            return;
+        };
+        seconds.retain(|second| *second != id);
+        if self.by_inside.get(&key) == Some(&id) {
+            match seconds.is_empty() {
+                true => self.by_inside.remove(&key),
+                false => self.by_inside.insert(key, seconds.remove(0)),
+            };
+        }
+        if seconds.is_empty() {
+            self.seconds.remove(&key);
+        }
+    }
+
+    /// An outside tuple is only used besides: it is that inside tuple's from now on.
+    fn pass_on(&mut self, id: TupleId) {
+        let Some(mut all) = self.disputed.remove(&id) else {
+            return;
+        };
+        let Some((address, port)) = all.first().copied() else {
+            return;
+        };
+        all.retain(|end| *end != (address, port));
+        if !all.is_empty() {
+            self.disputed.insert(id, all);
+        }
+        let next = self.subscribers.enter(address, id.address());
+        let Some(mapping) = self.mappings.get_mut(&id) else {
+            return;
+        };
+        let former = std::mem::replace(&mut mapping.subscriber, next);
+        let key = inside_key(id.protocol(), former, mapping.port);
+        mapping.port = port;
+        self.unlink(key, id);
+        let key = inside_key(id.protocol(), next, port);
+        self.by_inside.entry(key).or_insert(id);
+        self.subscribers.map(next, 1);
+        self.subscribers.map(former, -1);
+        self.subscribers.leave(former);
     }
 
     /// Whether a flow that has ended may have its outside tuple again: nobody else has had it since, and its
@@ -440,8 +496,7 @@ impl Outside {
         };
         let owner = (self.subscribers.address(mapping.subscriber)).map(|a| (a, mapping.port));
         let key = inside_key(protocol, mapping.subscriber, mapping.port);
-        let is_others = mapping.flows > 0 && mapping.flows == mapping.others;
-        !is_others && owner == Some(inside) && self.by_inside.get(&key).is_none_or(|has| *has == id)
+        owner == Some(inside) && self.by_inside.get(&key).is_none_or(|has| *has == id)
     }
 
     /// What is used, by address and protocol; of many addresses only those that are used.
@@ -493,7 +548,6 @@ impl Outside {
                 port,
                 fresh,
                 flows: 1,
-                others: 0,
                 until: 0,
             },
         );

@@ -126,6 +126,9 @@ impl Manager {
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
         service.memory.reigns_anew(self.opened);
+        // Nor do the lists count of agents that are away.
+        self.listed.retain(|(_, of)| *of != index);
+        self.listed_by_all.remove(&index);
         service.passing.lists_until = Some(now + LISTS);
         if let Some(proxy) = service.decide.proxy() {
             proxy.follows(now);
@@ -168,8 +171,6 @@ impl Manager {
                     waiting.to.session = self.opened;
                 }
             }
-            self.listed.remove(&(*agent, index));
-            self.listed_by_all.remove(&index);
             way.session.list_again(now, index);
             self.note_due(id);
         }

@@ -157,6 +157,21 @@ fn a_tuple_that_two_inside_hosts_have_stays_the_first_ones_until_both_have_ended
     assert_eq!(held(&nat), 1);
 }
 
+// A2.10
+#[test]
+fn a_tuple_that_its_inside_host_has_no_more_is_that_of_the_other_that_uses_it() {
+    let mut nat = egress();
+    let first = claim("10.0.1.10", 1, "203.0.113.100", 5000);
+    let second = claim("10.0.1.11", 2, "203.0.113.100", 5000);
+    nat.adopted(&first);
+    nat.adopted(&second);
+    nat.ended(&first);
+    let new = to(&mut nat, flow(6, "10.0.1.11", 4000, "192.0.2.1", 3));
+    assert_eq!((new.src, new.sport), (ip("203.0.113.100"), 5000));
+    let new = to(&mut nat, flow(6, "10.0.1.10", 4000, "192.0.2.1", 4));
+    assert_ne!((new.src, new.sport), (ip("203.0.113.100"), 5000));
+}
+
 #[test]
 fn an_inside_tuple_that_has_two_outside_ones_keeps_the_first_for_new_flows() {
     let mut nat = egress();
@@ -172,6 +187,19 @@ fn an_inside_tuple_that_has_two_outside_ones_keeps_the_first_for_new_flows() {
     nat.ended(&second);
     let held: u64 = nat.outside().iter().map(|o| o.held_back).sum();
     assert_eq!(held, 1);
+}
+
+// A2.10
+#[test]
+fn an_inside_tuple_whose_first_outside_one_has_ended_goes_on_with_the_other() {
+    let mut nat = egress();
+    let first = claim("10.0.1.10", 1, "203.0.113.100", 5000);
+    let second = claim("10.0.1.10", 2, "203.0.113.101", 6000);
+    nat.adopted(&first);
+    nat.adopted(&second);
+    nat.ended(&first);
+    let new = to(&mut nat, flow(6, "10.0.1.10", 4000, "192.0.2.1", 3));
+    assert_eq!((new.src, new.sport), (ip("203.0.113.101"), 6000));
 }
 
 #[test]
