@@ -6,6 +6,7 @@ use signalbox_agent::message::{
 };
 use signalbox_agent::packet::View;
 use signalbox_agent::testing::flags;
+use signalbox_manager::peer::{PeerMessage, Told};
 
 use crate::hosts::Packet;
 
@@ -93,4 +94,34 @@ pub fn heard(agent: usize, manager: &str, message: &ToManager) -> Option<String>
     };
     let epoch = message.epoch;
     Some(format!("agent {agent} to {manager}, epoch {epoch}: {what}"))
+}
+
+/// A manager has said something that has reached the other one.
+#[must_use]
+pub fn crossed(from: &str, to: &str, message: &PeerMessage) -> String {
+    let what = match message {
+        PeerMessage::Hello(hello) => {
+            let (heard, open) = (hello.heard, hello.open);
+            format!(
+                "hello, process {}, heard {heard}, open {open}",
+                hello.instance
+            )
+        }
+        PeerMessage::Telling(telling) => {
+            let body = match &telling.body {
+                Told::Flow(flow) => {
+                    let (tuple, does) = &flow.decided.forward;
+                    format!("{tuple} {does:?}: {:?}", flow.state)
+                }
+                other => format!("{other:?}"),
+            };
+            let word = if telling.leads { "tells" } else { "remembers" };
+            format!(
+                "{word} {}.{}, epoch {}: {body}",
+                telling.stream, telling.sequence, telling.epoch
+            )
+        }
+        other => format!("{other:?}"),
+    };
+    format!("{from} to {to}: {what}")
 }

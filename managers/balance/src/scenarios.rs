@@ -23,6 +23,7 @@ mod need_to_know;
 mod replication;
 mod restarts;
 mod servers;
+mod split;
 mod succession;
 mod ways;
 

@@ -430,6 +430,7 @@ impl Manager {
         if let Some(at) = way.due {
             self.due.remove(&(at, id));
         }
+        self.unsaid(id);
         for service in &mut self.services {
             service.memory.session_over(id);
             service.turned_down.session_over(id);

@@ -491,8 +491,11 @@ impl Memory {
         let mut over: Vec<Decided> = strays.map(|s| s.decided).collect();
         over.extend((numbers.into_iter()).filter_map(|(number, is_old)| {
             let decided = self.ended(now, number, agent)?.decided.clone();
-            if is_old {
-                self.remove(number);
+            if is_old
+                && let Some(flow) = self.remove(number)
+                && let Some(changes) = &mut self.changes
+            {
+                changes.push(Change::Gone(Box::new((flow.decided, flow.kind))));
             }
             Some(decided)
         }));
@@ -560,3 +563,6 @@ fn keys(decided: &Decided, kind: PacketKind) -> [Option<(Part, Tuple, PacketKind
         (decided.reply.as_ref()).map(|(tuple, _)| (Part::Reply, *tuple, kind)),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,6 +98,14 @@ pub(crate) struct Outgoing {
     most: u64,
 }
 
+impl Due {
+    /// How long a change has waited.
+    pub fn waited(&self, now: Duration) -> Option<Duration> {
+        (self.position.is_some() && matches!(self.item, Item::Change(_)))
+            .then(|| now.saturating_sub(self.since))
+    }
+}
+
 impl Outgoing {
     /// A change of a share. Returns its place among all changes.
     pub fn push(&mut self, now: Duration, share: usize, change: Change) -> u64 {
@@ -149,8 +157,12 @@ impl Outgoing {
         std::mem::take(&mut self.overflown)
     }
 
-    /// All flows of a share are to be told. Takes the place of what is on its way of an earlier walk.
+    /// All flows of a share are to be told. Takes the place of an earlier walk: with what is on its way of that, the
+    /// other one does not have everything.
     pub fn walk(&mut self, share: usize, numbers: Vec<u64>, request: u64) {
+        for sent in &mut self.on_the_way {
+            sent.whole.take_if(|of| *of == share);
+        }
         let former = self.walks.extract_if(.., |w| w.share == share);
         let request = former.map(|w| w.request).fold(request, u64::max);
         self.walks.push(Walk {

@@ -404,6 +404,16 @@ impl Service {
         }
     }
 
+    /// Takes in what agents hold by another manager's word; what was remembered of the same tuples gives way.
+    pub fn learn(&mut self, decided: Decided, kind: PacketKind, agents: &[AgentId], telling: u32) {
+        let adopted = decided.clone();
+        let former = (self.memory).remember_told(decided, kind, agents, telling);
+        for flow in former.iter().filter(|flow| flow.life != Life::Gone) {
+            self.decide.ended(&flow.decided);
+        }
+        self.decide.adopted(&adopted);
+    }
+
     /// Remembers a decision of which another manager knew that no agent holds it any more: what it had rests.
     pub fn rest(&mut self, now: Duration, decided: Decided, kind: PacketKind) {
         if !self.memory.knows(&decided, kind) {

@@ -13,6 +13,7 @@ use signalbox_manager::{Input, LinkState};
 
 use super::{AGAIN, Net};
 use crate::bug::Bug;
+use crate::transcript;
 
 /// A decision: a flow, and what it is translated to.
 type Decision = (Tuple, Tuple);
@@ -211,6 +212,8 @@ impl Net {
                 {
                     any = true;
                     let id = way.id;
+                    let names = [first + own, to].map(|m| self.roles[m].name.clone());
+                    self.note(|| transcript::crossed(&names[0], &names[1], &message));
                     self.tell(to, Input::Peer(id, message));
                 }
             }

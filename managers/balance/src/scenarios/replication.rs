@@ -14,7 +14,7 @@ use super::*;
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-fn replicated(how: Replicate) -> Plan {
+pub(super) fn replicated(how: Replicate) -> Plan {
     let mut plan = backed(1_000);
     let backup = plan.services[0].shares[0].backup.as_mut();
     backup.unwrap().replicate = Some(how);
@@ -22,7 +22,7 @@ fn replicated(how: Replicate) -> Plan {
 }
 
 /// Both managers, each with a session to each agent, and a way between them.
-fn two(plan: &Plan, agents: usize, faults: Faults) -> Net {
+pub(super) fn two(plan: &Plan, agents: usize, faults: Faults) -> Net {
     let mut net = Net::new(plan, agents, Faults::none());
     net.start(backup(plan), Faults::none());
     net.link(0, 1, faults);

@@ -77,7 +77,7 @@ impl Manager {
                 offer.service, self.name
             );
             self.out.push(Output::Log(text));
-            self.hurry();
+            self.stepped_back(index);
             // Whoever decides is asked again.
             self.waiting.retain(|w| w.service != index);
         }

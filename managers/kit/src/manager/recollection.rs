@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::peers::{Link, Recall};
 use super::{Away, Manager, Output, keep};
-use crate::memory::{AgentId, Life};
+use crate::memory::AgentId;
 use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
 
 /// Between two wishes for what the other remembers.
@@ -172,14 +172,7 @@ impl Manager {
                 }
             }
             (ToldState::Held(_), None) => {
-                let adopted = decided.clone();
-                let former = service
-                    .memory
-                    .remember_told(decided, kind, &agents, telling);
-                for flow in former.iter().filter(|flow| flow.life != Life::Gone) {
-                    service.decide.ended(&flow.decided);
-                }
-                service.decide.adopted(&adopted);
+                service.learn(decided, kind, &agents, telling);
             }
             (ToldState::Gone, Some(number)) => {
                 if let Some(flow) = service.memory.told_gone(now, number, false) {
@@ -196,8 +189,9 @@ impl Manager {
         }
     }
 
-    /// Takes in what the other one remembers of former times, if nothing is known here of such a flow. Agents that
-    /// have listed what they hold do not hold it.
+    /// Takes in what the other one remembers of former times, if nothing newer is known here of such a flow: what
+    /// this one decided before the other one took its place is older. Agents that have listed what they hold do not
+    /// hold it.
     fn recollect(&mut self, index: usize, flow: ToldFlow, mut agents: Vec<AgentId>, telling: u32) {
         let now = self.now;
         agents.retain(|agent| !self.listed.contains(&(*agent, index)));
@@ -214,16 +208,17 @@ impl Manager {
             }
             return;
         }
-        if service.memory.knows(&decided, kind) || flow.state == ToldState::Refused {
+        let memory = &service.memory;
+        let is_known = memory.knows(&decided, kind)
+            && (memory.same(&decided, kind).is_some()
+                || !memory.is_of_former_reign(&decided, kind));
+        if is_known || flow.state == ToldState::Refused {
             return;
         }
         if agents.is_empty() {
             return service.rest(now, decided, kind);
         }
-        service.decide.adopted(&decided);
-        service
-            .memory
-            .remember_told(decided, kind, &agents, telling);
+        service.learn(decided, kind, &agents, telling);
         for agent in agents {
             self.expect(agent, index);
         }

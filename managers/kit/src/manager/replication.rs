@@ -5,16 +5,17 @@
 //! other does not know; but not longer than the manager's criteria would live without it, and not at all while
 //! the other is away: a dead backup must not stop the service.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use signalbox_agent::message::{ManagerBody, Verdict};
 
 use super::peers::Link;
-use super::{Manager, Output};
+use super::{Manager, Output, keep};
 use crate::memory::Change;
 use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
-use crate::replica::{Acked, Item};
+use crate::replica::{Acked, Due, Item};
 use crate::session::SessionId;
 
 /// A verdict that waits for the other manager's word.
@@ -153,6 +154,7 @@ impl Manager {
             let leads = (link.duty(due.share)).is_some_and(|d| d.leads.is_some());
             let (Some(body), Some(offer)) = (told, self.offers.get(due.share)) else {
                 link.out.skipped(&due);
+                self.tell_anew(link, &due);
                 continue;
             };
             let telling = Telling {
@@ -170,14 +172,30 @@ impl Manager {
         }
     }
 
+    /// There is nothing to tell of a change. If it has waited so long that its flow may have ended and been
+    /// forgotten meanwhile, only all that is remembered says so.
+    fn tell_anew(&self, link: &mut Link, due: &Due) {
+        let Some(service) = self.services.get(due.share) else {
+            return;
+        };
+        let bound = keep(service.limits.idle_ms);
+        let answered = link.duty(due.share).map_or(0, |d| d.answered);
+        if due.waited(self.now).is_some_and(|waited| waited >= bound) {
+            link.out.walk(due.share, service.memory.numbers(), answered);
+        }
+    }
+
     /// A flow as it stands now; nothing if another one has taken its place.
     fn told(&self, index: usize, change: &Change) -> Option<Told> {
         let service = self.services.get(index)?;
         let flow = match change {
-            Change::Refused(refused) => ToldFlow {
-                decided: service.settled(&refused.0),
-                kind: refused.1,
-                state: ToldState::Refused,
+            Change::Gone(was) | Change::Refused(was) => ToldFlow {
+                decided: service.settled(&was.0),
+                kind: was.1,
+                state: match change {
+                    Change::Gone(_) => ToldState::Gone,
+                    _ => ToldState::Refused,
+                },
             },
             Change::Of(number) => {
                 let flow = service.memory.get(*number)?;
@@ -233,6 +251,31 @@ impl Manager {
             if in_sync && sync {
                 let text = format!("`{}` knows every decision", link.peer);
                 self.out.push(Output::Log(text));
+            }
+        }
+    }
+
+    /// A way to an agent is gone, and with it the verdicts that waited: no agent ever carries them out.
+    pub(super) fn unsaid(&mut self, way: SessionId) {
+        for link in &mut self.links {
+            let (unsaid, rest): (VecDeque<Held>, _) = std::mem::take(&mut link.held)
+                .into_iter()
+                .partition(|held| held.way == way);
+            link.held = rest;
+            for held in unsaid {
+                if link.holds.get(&(held.index, held.number)) == Some(&held.position) {
+                    link.holds.remove(&(held.index, held.number));
+                }
+                let service = self.services.get_mut(held.index);
+                if let Some(service) = service
+                    && let Some((decided, never)) =
+                        service.memory.denied(self.now, way, held.verdict.request)
+                {
+                    match never {
+                        true => service.decide.refused(&decided),
+                        false => service.decide.ended(&decided),
+                    }
+                }
             }
         }
     }

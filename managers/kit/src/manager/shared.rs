@@ -126,9 +126,10 @@ pub(crate) struct Held {
     /// It has asked for more, and there were none.
     none_left: bool,
     asked: bool,
-    /// When what others had under older epochs may be taken, and whether a look at the store is due then.
-    old_at: Duration,
-    old_due: bool,
+    /// When what rested at the last change of who decides is over, and whether a look at the store is due then: who
+    /// decides may take what others that are gone had, and who stands by gives back what it has used.
+    rested_at: Duration,
+    rested_due: bool,
 }
 
 impl Shared {
@@ -154,16 +155,20 @@ impl Shared {
 
 impl Held {
     /// The manager decides from now on: which of its blocks are still its own the store must say first.
-    fn took(&mut self, old_at: Duration, round: u64) {
-        self.old_at = old_at;
-        self.old_due = true;
+    fn took(&mut self, rested_at: Duration, round: u64) {
+        self.rests(rested_at);
         self.counts_from = round + 1;
         self.confirmed = false;
     }
 
+    fn rests(&mut self, until: Duration) {
+        self.rested_at = until;
+        self.rested_due = true;
+    }
+
     /// When a look at the store is due.
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
-        (self.old_due && self.count > 0 && self.old_at > now).then_some(self.old_at)
+        (self.rested_due && self.count > 0 && self.rested_at > now).then_some(self.rested_at)
     }
 
     /// The highest epoch that the store has told of.
@@ -252,8 +257,17 @@ impl Manager {
         self.allow(index);
     }
 
+    /// Another one decides for a share: the blocks that this one has used it gives back once they have rested.
+    pub(super) fn stepped_back(&mut self, index: usize) {
+        if let Some(service) = self.services.get_mut(index) {
+            let rests = service.decide.hold_back().unwrap_or_default();
+            service.held.rests(self.now + rests);
+        }
+        self.hurry();
+    }
+
     /// Something has changed that the store must know or tell.
-    pub(super) fn hurry(&mut self) {
+    fn hurry(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.urgent = true;
         }
@@ -290,9 +304,9 @@ impl Manager {
             .iter_mut()
             .zip(&self.offers)
             .any(|(s, offer)| {
-                let (old, none_left) = (s.held.old_due && s.held.old_at <= now, s.held.none_left);
-                !offer.stands_by
-                    && (s.decide.blocks()).is_some_and(|b| old || b.wants_more() && !none_left)
+                let rested = s.held.rested_due && s.held.rested_at <= now;
+                let may_want = !offer.stands_by && !s.held.none_left;
+                (s.decide.blocks()).is_some_and(|b| rested || may_want && b.wants_more())
             });
         let Some(shared) = &mut self.shared else {
             return;
@@ -353,8 +367,10 @@ impl Manager {
                 0
             };
             held.asked = want > 0;
-            held.old_due &= now < held.old_at;
-            held.release = if decides && held.confirmed && want == 0 {
+            held.rested_due &= now < held.rested_at;
+            held.release = if !decides && now >= held.rested_at {
+                held.found.held & !held.found.spare
+            } else if decides && held.confirmed && want == 0 {
                 surplus(
                     blocks.unused() & held.found.held,
                     kept,
@@ -371,7 +387,7 @@ impl Manager {
                 known: held.found.known.clone(),
                 want,
                 among,
-                take_old: decides && offer.epoch != 0 && lists_are_whole && now >= held.old_at,
+                take_old: decides && offer.epoch != 0 && lists_are_whole && now >= held.rested_at,
             }
         });
         let round = ShareRound {

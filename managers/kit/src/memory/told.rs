@@ -30,6 +30,8 @@ fn holding(agent: AgentId) -> Holding {
 pub enum Change {
     /// This flow is not what it was.
     Of(u64),
+    /// No agent holds this any more, and it is not remembered here.
+    Gone(Box<(Decided, PacketKind)>),
     /// This decision was taken back.
     Refused(Box<(Decided, PacketKind)>),
 }
@@ -66,6 +68,15 @@ impl Memory {
     pub fn knows(&self, decided: &Decided, kind: PacketKind) -> bool {
         let known = |key| self.by_tuple.contains_key(&key);
         keys(decided, kind).into_iter().flatten().any(known)
+    }
+
+    /// Whether all that is remembered of a decision's matches is of before this manager decided: no agent has
+    /// spoken of it since.
+    #[must_use]
+    pub fn is_of_former_reign(&self, decided: &Decided, kind: PacketKind) -> bool {
+        let known = |key| self.flows.get(self.by_tuple.get(&key)?);
+        let mut flows = keys(decided, kind).into_iter().flatten().filter_map(known);
+        flows.all(|flow| flow.holdings.iter().all(|h| h.to.session <= self.reign))
     }
 
     /// Remembers a decision that agents hold by another manager's word, told in its telling of that number;

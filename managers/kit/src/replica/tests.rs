@@ -26,7 +26,7 @@ fn tell(out: &mut Outgoing, now: Duration) -> Vec<Telling> {
     while let Some(due) = out.next() {
         let number = match &due.item {
             Item::Change(Change::Of(number)) => *number,
-            Item::Change(Change::Refused(_)) => 0,
+            Item::Change(Change::Gone(_) | Change::Refused(_)) => 0,
             Item::Begin => 1_000_000,
             Item::Whole(request) => 2_000_000 + request,
         };
@@ -175,4 +175,17 @@ fn who_does_not_answer_is_told_one_message_ever_more_seldom() {
     assert_eq!(times, [200, 600, 1400, 3000, 6200, 11200, 16200, 21200]);
     // It has lost the others.
     assert_eq!(out.ack(now, (1, 1)).again.len(), 9);
+}
+
+#[test]
+fn the_end_of_a_walk_that_another_has_taken_the_place_of_makes_nothing_whole() {
+    let mut out = opened();
+    out.walk(0, vec![1], 0);
+    assert_eq!(tell(&mut out, MS).len(), 3);
+    // It is told anew, as under another epoch, while that is on its way.
+    out.walk(0, vec![1, 2], 0);
+    assert_eq!(tell(&mut out, MS).len(), 4);
+    let acked = out.ack(MS, (1, 3));
+    assert!(acked.any && acked.whole.is_empty(), "{:?}", acked.whole);
+    assert_eq!(out.ack(MS, (1, 7)).whole, [0]);
 }

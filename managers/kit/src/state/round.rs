@@ -105,7 +105,8 @@ pub struct BlockRound {
     pub among: u64,
     /// Blocks of others that it has heard of, as it has: they are put back into a store that was wiped.
     pub known: Vec<(String, Bytes)>,
-    /// Whether it takes what others had under older epochs: their flows are all known, and what rested is over.
+    /// Whether it takes what others that are gone had under older epochs: their flows are all known, and what rested
+    /// is over.
     pub take_old: bool,
 }
 
@@ -339,18 +340,19 @@ impl Blocks<'_> {
         owner.manager == self.round.manager && owner.instance == self.round.alive.instance
     }
 
-    /// Whether a block that is another's may be taken. A spare one is kept for who lives, or may yet come back as
-    /// the same process.
+    /// Whether a block that is another's may be taken. Who lives may give out of it yet, where this one is not
+    /// heard; and a spare one is kept for who may yet come back as the same process.
     fn is_old(&self, owner: &Owner, alive: &BTreeMap<String, Alive>) -> bool {
-        if owner.epoch != 0 {
-            return owner.epoch < self.share.epoch;
-        }
-        let later = if owner.manager == self.round.manager {
+        let last = if owner.manager == self.round.manager {
             Some(self.round.alive.instance)
         } else {
             alive.get(&owner.manager).map(|alive| alive.instance)
         };
-        later.is_some_and(|instance| instance > owner.instance)
+        let lives = last == Some(owner.instance);
+        match owner.epoch {
+            0 => last.is_some_and(|instance| instance > owner.instance),
+            epoch => epoch < self.share.epoch && !lives,
+        }
     }
 
     fn have(&mut self, bit: u64, epoch: u64) {

@@ -131,9 +131,9 @@ fn a_block_has_one_owner_however_many_want_it() {
 }
 
 #[test]
-fn what_is_another_ones_is_taken_when_it_is_old_and_spare_blocks_of_the_living_never() {
+fn what_is_another_ones_is_taken_when_it_is_old_and_its_process_is_gone() {
     on_both(
-        "what_is_another_ones_is_taken_when_it_is_old_and_spare_blocks_of_the_living_never",
+        "what_is_another_ones_is_taken_when_it_is_old_and_its_process_is_gone",
         async |users| {
             let (one, two) = (users(), users());
             let used = play(&*one, &round("nat-1", 1, 3, blocks(3))).await;
@@ -156,9 +156,17 @@ fn what_is_another_ones_is_taken_when_it_is_old_and_spare_blocks_of_the_living_n
             assert_eq!(found.shares[0].spare, 0, "they are in use");
             wants.take_old = true;
             wants.want = 0;
+            // nat-1 may be in use where nat-2 is not heard.
+            let found = play(&*two, &round("nat-2", 2, 4, wants.clone())).await;
+            assert_eq!(
+                (found.shares[0].held, found.shares[0].others),
+                (0xc008, 0b111)
+            );
+            one.leave().await;
             let found = play(&*two, &round("nat-2", 2, 4, wants.clone())).await;
             assert_eq!((found.shares[0].held, found.shares[0].others), (0xc00f, 0));
             // nat-1 is back, and hears that its blocks are another's.
+            let one = users();
             let mut back = blocks(1);
             back.held = 0b111;
             let found = play(&*one, &round("nat-1", 3, 5, back)).await;
@@ -166,22 +174,28 @@ fn what_is_another_ones_is_taken_when_it_is_old_and_spare_blocks_of_the_living_n
                 (found.shares[0].held, found.shares[0].others),
                 (1 << 4, 0xc00f)
             );
-            // What was used under an older epoch it may take, what is spare not.
+            let mut old = blocks(0);
+            old.take_old = true;
+            let found = play(&*one, &round("nat-1", 3, 5, old.clone())).await;
+            assert_eq!(
+                (found.shares[0].held, found.shares[0].others),
+                (1 << 4, 0xc00f)
+            );
+            // nat-2 gives back some of what it has used, and ends with the rest; what it has not used is kept.
             let released = BlockRound {
                 held: 0xc00f,
-                release: 0xc000,
+                release: 0xc003,
                 ..blocks(0)
             };
             play(&*two, &round("nat-2", 2, 0, released)).await;
             let mut top = blocks(2);
             top.among = 0xc000;
             play(&*two, &round("nat-2", 2, 0, top)).await;
-            let mut old = blocks(0);
-            old.take_old = true;
+            two.leave().await;
             let found = play(&*one, &round("nat-1", 3, 5, old)).await;
             assert_eq!(
                 (found.shares[0].held, found.shares[0].others),
-                (0x1f, 0xc000)
+                (0b11100, 0xc000)
             );
         },
     );
