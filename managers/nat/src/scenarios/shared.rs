@@ -312,6 +312,45 @@ fn what_rests_when_a_manager_dies_its_backup_does_not_give_out_before_the_hold_b
     assert!(!all.contains(&live), "A2.14");
 }
 
+// A2.15: it may give out of them yet, at agents that its backup does not reach.
+#[test]
+fn what_a_manager_has_whose_process_lives_its_backup_does_not_take() {
+    let mut shared = Shared::new();
+    let of_first = shared.open().unwrap();
+    let session = shared.session("nat-1");
+    let held = shared.blocks("nat-1").held;
+    shared.agent.feed(ToTheAgent::SessionClosed(session));
+    shared.tell(session, Input::Disconnected(session));
+    shared.advance(Duration::from_millis(1_500));
+    shared.open();
+    assert!(shared.decides("nat-1") && shared.decides("nat-2"));
+    shared.advance(HOLD_BACK + 10 * SECOND);
+    assert_eq!(shared.blocks("nat-1").held, held);
+    assert_eq!(shared.blocks("nat-2").others, held);
+    let all = shared.open_all();
+    assert!(all.len() > 20 && !all.contains(&of_first), "{all:?}");
+}
+
+// A2.15, A9.8
+#[test]
+fn a_backup_that_stands_by_again_gives_back_what_it_has_used_once_that_has_rested() {
+    let mut shared = Shared::new();
+    shared.fail_over();
+    let resting = shared.open_all();
+    let used = shared.blocks("nat-2").held;
+    assert!(used > 8, "{used}");
+    shared.start("nat-1");
+    shared.advance(2 * SECOND);
+    assert!(shared.decides("nat-1") && !shared.decides("nat-2"));
+    shared.advance(HOLD_BACK / 2);
+    assert_eq!(shared.blocks("nat-2").held, used);
+    assert!(shared.open_all().is_disjoint(&resting));
+    shared.advance(HOLD_BACK + 10 * SECOND);
+    let backup = shared.blocks("nat-2");
+    assert_eq!((backup.held, backup.spare), (2, 2));
+    assert_eq!(shared.open_all().len(), 28);
+}
+
 // A2.15
 #[test]
 fn what_rests_when_a_manager_is_started_again_it_does_not_give_out_either() {
