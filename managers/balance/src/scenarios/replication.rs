@@ -312,6 +312,31 @@ fn what_the_first_one_does_not_know_of_its_backup_does_not_take_for_alive() {
     assert_eq!((net.live(2), net.live(1)), (3, 3));
 }
 
+// A9.7: what is forgotten cannot be told by itself any more.
+#[test]
+fn what_ended_and_was_forgotten_while_the_two_were_apart_the_other_one_hears_of_all_the_same() {
+    let mut plan = replicated(Replicate::Async);
+    plan.services[0].limits.half_open_ms = 3_600_000;
+    plan.services[0].limits.idle_ms = 2_000;
+    let mut net = two(&plan, 1, Faults::none());
+    let flows = [2000, 2001].map(|port| client(9, port));
+    for flow in &flows {
+        net.send(0, flow, flags::SYN);
+    }
+    net.advance(S);
+    assert_eq!((net.live(0), net.live(1)), (2, 2));
+    net.unlink(0, 1);
+    net.send(0, &flows[0], flags::RST);
+    // Gone flows are remembered for two idle leases.
+    let closed = Duration::from_millis(plan.services[0].limits.closed_ms);
+    net.advance(closed + 5 * S);
+    assert_eq!((net.live(0), net.live(1)), (1, 2));
+    net.link(0, 1, Faults::none());
+    net.advance(S);
+    assert_eq!(link(&net, 0).state, LinkState::InSync);
+    assert_eq!((net.live(0), net.live(1)), (1, 1));
+}
+
 // A9.8
 #[test]
 fn what_an_agent_out_of_reach_holds_the_first_one_learns_from_its_backup() {
