@@ -32,6 +32,7 @@ use shared::Shared;
 pub use shared::{AliveStatus, BlockStatus, StoreCounts, StoreStatus};
 pub use status::{ServiceStatus, Status};
 
+mod claim;
 mod ending;
 mod failover;
 mod peers;
@@ -216,6 +217,7 @@ impl Manager {
             manager.add((&service, share), epoch, epoch == 0, 1, decide);
         }
         manager.link();
+        manager.learn_first();
         // Whoever was there before may have left what only the other one knows.
         manager.wish_to_recall(None);
         manager
@@ -324,6 +326,7 @@ impl Manager {
                 self.lost(agent, service, u64::MAX);
             }
         }
+        self.claim();
         for index in 0..self.services.len() {
             self.retake(index);
             self.react(index);
@@ -535,7 +538,8 @@ impl Manager {
             AgentBody::Interest(interest) if interest.request == 0 => service.counts.notices += 1,
             // It was asked before its own manager came back, which decides: its word under that one's epoch would
             // be taken.
-            AgentBody::Interest(_) if self.offers.get(index).is_some_and(|o| o.stands_by) => {}
+            AgentBody::Interest(_)
+                if (self.offers.get(index)).is_some_and(|o| o.stands_by && !o.learning) => {}
             AgentBody::Interest(interest) => {
                 let to = Recipient {
                     agent,
@@ -632,12 +636,13 @@ impl Manager {
     fn interest(&mut self, id: SessionId, index: usize, to: Recipient, interest: &Interest) {
         let now = self.now;
         let may_decide = self.may_decide(index);
+        let is_learning = self.is_learning(index);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
         // What it remembers of before it took over may be another decision by now.
-        let follows = service.passing.lists_until.is_some() && !may_decide;
-        if let Some(proxy) = service.proxy_for(interest) {
+        let follows = is_learning || service.passing.lists_until.is_some() && !may_decide;
+        if !is_learning && let Some(proxy) = service.proxy_for(interest) {
             proxy.packet(now, &Diverted::of(id, interest));
             service.counts.interest_packets += 1;
             return;

@@ -39,6 +39,8 @@ pub struct Offer {
     pub paired: bool,
     /// Whether the other one decides for it, as far as this one has heard.
     pub stands_by: bool,
+    /// Whether this one does not claim it yet: it has no criteria before it has heard what the other one knows.
+    pub learning: bool,
     /// The criteria's version; above 0.
     pub version: u64,
     /// The criteria.
@@ -151,7 +153,7 @@ impl Session {
         match self.agent {
             None => Some(self.greet),
             Some(_) => (self.beats.iter())
-                .flat_map(|b| [Some(b.next), b.list.next])
+                .flat_map(|b| [Some(b.next).filter(|at| *at < Duration::MAX), b.list.next])
                 .flatten()
                 .min(),
         }
@@ -214,6 +216,12 @@ impl Session {
         }
     }
 
+    /// The criteria of an offer that is claimed only now.
+    pub(crate) fn criteria(&self, index: usize, offer: &Offer) -> Option<ToAgent> {
+        self.agent.as_ref()?;
+        Some(criteria(offer, self.beats.get(index)?.version))
+    }
+
     /// Has the agent told at once of an offer's epoch, as with every heartbeat.
     pub(crate) fn beat_now(&mut self, now: Duration, offer: usize) {
         if let Some(beat) = self.beats.get_mut(offer) {
@@ -246,6 +254,10 @@ impl Session {
                 }
                 self.agent = Some(welcome.agent.clone());
                 for (beat, offer) in self.beats.iter_mut().zip(offers) {
+                    if offer.learning {
+                        beat.next = Duration::MAX;
+                        continue;
+                    }
                     out.push(criteria(offer, beat.version));
                     beat.next = now;
                     // Whoever stands by would have to be told of every flow's end to know it.
@@ -351,6 +363,7 @@ mod tests {
             backup: false,
             paired: false,
             stands_by: false,
+            learning: false,
             version: 1,
             criteria: Vec::new(),
             beat: Duration::from_secs(1),

@@ -212,8 +212,8 @@ impl Net {
                 {
                     any = true;
                     let id = way.id;
-                    let names = [first + own, to].map(|m| self.roles[m].name.clone());
-                    self.note(|| transcript::crossed(&names[0], &names[1], &message));
+                    let names = [first + own, to].map(|m| self.roles[m].name);
+                    self.note(|| transcript::crossed(names[0], names[1], &message));
                     self.tell(to, Input::Peer(id, message));
                 }
             }

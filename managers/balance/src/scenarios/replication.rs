@@ -241,6 +241,58 @@ fn a9_7_the_first_one_that_is_back_learns_what_its_backup_has_decided_and_no_age
     assert_eq!(link(&net, 2).state, LinkState::InSync);
 }
 
+// No new flow waits for the change.
+#[test]
+fn a9_8_the_first_one_that_is_back_learns_first_and_claims_its_share_then() {
+    let plan = replicated(Replicate::Sync);
+    let mut net = two(&plan, 2, Faults::none());
+    net.stop(0);
+    net.advance(lease(&plan));
+    let first = net.send(0, &client(9, 2000), flags::SYN);
+    net.start(manager(&plan, 0), Faults::none());
+    for n in 1..100 {
+        assert!(net.send(0, &client(9, 2000 + n), flags::SYN).is_some());
+        net.advance(MS);
+    }
+    assert_eq!(standing(&net, 1), (false, 2));
+    assert_eq!(net.counts(1).decided, 100, "while it learns");
+    net.link(2, 1, Faults::none());
+    for n in 100..200 {
+        assert!(net.send(1, &client(9, 2000 + n), flags::SYN).is_some());
+        net.advance(MS);
+    }
+    assert_eq!(standing(&net, 2), (false, 3));
+    assert!(net.counts(2).decided > 90, "and then decides");
+    assert_eq!(net.send(1, &client(9, 2000), flags::ACK), first);
+}
+
+#[test]
+fn what_is_asked_of_a_first_one_that_learns_waits_and_alone_it_waits_for_nobody_to_claim() {
+    let plan = replicated(Replicate::Sync);
+    let mut net = two(&plan, 1, Faults::none());
+    net.stop(0);
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(5 * MS);
+    let told = net.told.len();
+    // By the criteria of its former process.
+    assert_eq!(net.send(0, &client(9, 2000), flags::SYN), None);
+    net.advance(50 * MS);
+    net.link(2, 1, Faults::none());
+    net.advance(10 * MS);
+    assert_eq!(net.agents[0].take_left().len(), 1);
+    assert_eq!(net.counts(1).interest_packets, 0);
+    let is_criteria = |(_, body): &(usize, ManagerBody)| matches!(body, ManagerBody::Criteria(_));
+    assert!(net.told[told..].iter().any(is_criteria), "its own");
+    // The other one is not there.
+    net.stop(2);
+    net.stop(1);
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(150 * MS);
+    assert!(standing(&net, 3).0);
+    net.advance(100 * MS);
+    assert_eq!(standing(&net, 3), (false, 5));
+}
+
 // A9.7
 #[test]
 fn a9_9_what_is_decided_under_an_old_epoch_a_backup_that_has_taken_over_denies() {

@@ -31,6 +31,8 @@ const CALM: Duration = Duration::from_secs(60);
 pub(crate) struct Passing {
     /// Until then nothing is decided before every agent has listed what it holds.
     pub lists_until: Option<Duration>,
+    /// The highest epoch that was heard of before the share was claimed.
+    pub told: u64,
     /// When it takes back what another one has taken, and over which epoch.
     retake: Option<(Duration, u64)>,
     /// When it did last, and how long it waits from then on.
@@ -55,6 +57,10 @@ impl Manager {
         else {
             return;
         };
+        if offer.learning {
+            service.passing.told = service.passing.told.max(told);
+            return;
+        }
         if told <= offer.epoch {
             return;
         }
@@ -90,7 +96,7 @@ impl Manager {
             return;
         };
         // What was asked under an older epoch is answered by now.
-        if offer.stands_by && told >= offer.epoch {
+        if offer.stands_by && !offer.learning && told >= offer.epoch {
             self.take(index, told, &format!("agent `{agent}` asks its backup"));
         }
     }
@@ -113,39 +119,52 @@ impl Manager {
         self.take(index, over, "another manager had it");
     }
 
-    /// Decides for a share from now on, under its next epoch after `told`.
+    /// Takes over from whoever has decided for a share, under its next epoch after `told`.
     pub(super) fn take(&mut self, index: usize, told: u64, why: &str) {
+        let (Some(offer), Some(service)) = (self.offers.get(index), self.services.get_mut(index))
+        else {
+            return;
+        };
+        service.memory.reigns_anew(self.opened);
+        let told = told.max(service.held.epoch()).max(offer.epoch);
+        let epoch = offer.epoch_after(told);
+        let mut why = why.to_owned();
+        if offer.backup {
+            let known = self.replica(index);
+            why.extend(known.map(|known| format!("; {known}")));
+            self.presume_dead(index);
+        } else {
+            // The other one has decided meanwhile.
+            self.wish_to_recall(Some(index));
+        }
+        self.reign(index, epoch, &why);
+    }
+
+    /// Decides for a share from now on, under this epoch.
+    pub(super) fn reign(&mut self, index: usize, epoch: u64, why: &str) {
         let now = self.now;
         let (Some(offer), Some(service)) =
             (self.offers.get_mut(index), self.services.get_mut(index))
         else {
             return;
         };
-        let told = told.max(service.held.epoch());
-        offer.epoch = offer.epoch_after(told.max(offer.epoch));
+        offer.epoch = epoch;
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
-        service.memory.reigns_anew(self.opened);
         // Nor do the lists count of agents that are away.
         self.listed.retain(|(_, of)| *of != index);
         self.listed_by_all.remove(&index);
         service.passing.lists_until = Some(now + LISTS);
-        if let Some(proxy) = service.decide.proxy() {
+        // With the first epoch nobody has gone before.
+        if epoch > 1
+            && let Some(proxy) = service.decide.proxy()
+        {
             proxy.follows(now);
         }
-        let mut text = format!(
-            "{}: `{}` decides from now on, epoch {}: {why}",
-            offer.service, self.name, offer.epoch
-        );
-        if offer.backup {
-            let known = self.replica(index);
-            text.extend(known.map(|known| format!("; {known}")));
-            self.presume_dead(index);
-        } else {
-            // The other one has decided meanwhile.
-            self.wish_to_recall(Some(index));
-        }
-        self.out.push(Output::Log(text));
+        self.out.push(Output::Log(format!(
+            "{}: `{}` decides from now on, epoch {epoch}: {why}",
+            offer.service, self.name
+        )));
         // What has died while it stood by.
         if let Some(service) = self.services.get_mut(index) {
             service.died(now);

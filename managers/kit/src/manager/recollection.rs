@@ -15,6 +15,8 @@ use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
 
 /// Between two wishes for what the other remembers.
 const ASK: Duration = Duration::from_millis(500);
+/// So long a share is not claimed for the other that is not there yet.
+const ALONE: Duration = Duration::from_millis(200);
 
 /// How what is told is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +87,14 @@ impl Manager {
 
     fn hear_telling(&mut self, at: usize, telling: Telling) {
         let now = self.now;
+        let key = (telling.service.clone(), telling.share);
+        let index = self.by_name.get(&key).copied();
+        if let Some(index) = index.filter(|index| self.is_learning(*index)) {
+            self.heard(index, telling.epoch);
+        }
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        let key = (telling.service.clone(), telling.share);
-        let index = self.by_name.get(&key).copied();
         let duty = index.and_then(|i| link.duties.iter_mut().find(|d| d.index == i));
         let at_once =
             !matches!(telling.body, Told::Flow(_)) || duty.as_ref().is_some_and(|d| d.sync);
@@ -271,6 +276,7 @@ impl Manager {
             duty.recall = Some(Recall {
                 request: duty.requests,
                 until: None,
+                alone: None,
                 next: now,
             });
         }
@@ -289,11 +295,12 @@ impl Manager {
             };
             if there {
                 recall.until.get_or_insert(now + duty.after);
+                recall.alone.get_or_insert(now + ALONE);
             }
             if recall.until.is_some_and(|until| until <= now) {
                 duty.recall = None;
                 // Who stands by is told everything sooner or later.
-                if !offer.stands_by {
+                if !offer.stands_by || offer.learning {
                     let text = format!(
                         "{}: `{}` has not told in time what it remembers; deciding without",
                         offer.service, link.peer

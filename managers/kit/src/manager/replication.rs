@@ -353,12 +353,18 @@ impl Manager {
         let recalls = (link.duties.iter())
             .filter_map(|d| d.recall.as_ref())
             .flat_map(|r| [r.until, link.way.map(|_| r.next)]);
+        let claims = (link.duties.iter())
+            .filter(|d| self.is_learning(d.index))
+            .map(|d| match &d.recall {
+                None => Some(self.now),
+                Some(recall) => recall.alone.filter(|_| link.way.is_none()),
+            });
         let held = link.held.front().map(|h| h.until);
         let own = [
             held,
             link.out.next_again().filter(|_| link.way.is_some()),
             link.heard.next().filter(|_| link.way.is_some()),
         ];
-        recalls.chain(own).flatten().min()
+        recalls.chain(claims).chain(own).flatten().min()
     }
 }

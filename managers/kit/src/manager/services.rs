@@ -53,6 +53,7 @@ impl Manager {
             backup,
             paired,
             stands_by: backup,
+            learning: false,
             version,
             criteria: criteria_of(s, share, &*decide, backup),
             beat: Duration::from_millis((lease / 3).max(1)),

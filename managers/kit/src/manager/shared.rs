@@ -359,7 +359,7 @@ impl Manager {
             };
             let enough = ahead(count);
             let want = if !decides {
-                enough.saturating_sub((held.found.spare & kept).count_ones())
+                enough.saturating_sub((held.found.spare & among).count_ones())
             } else if blocks.wants_more() || held.found.held & among == 0 {
                 // Twice as many each time: whoever needs some may soon need many.
                 enough.max((held.found.held & among).count_ones())

@@ -33,7 +33,7 @@ impl Manager {
                 .map(|s| s.epoch)
                 .max()
                 .unwrap_or(0);
-            if offer.backup || !offer.learns || offer.epoch != 0 {
+            if offer.backup || offer.learning || !offer.learns || offer.epoch != 0 {
                 self.heard(index, told);
                 continue;
             }

@@ -1,0 +1,64 @@
+//! A manager that starts where another one may decide meanwhile learns first what that one knows, and claims its
+//! share then: until that moment the other one goes on deciding, and no new flow waits for the change.
+//!
+//! An agent may ask all the same, by criteria of this manager's former process: such questions wait until it decides.
+
+use super::{Manager, Output};
+
+impl Manager {
+    /// Holds shares back whose decisions another manager may tell.
+    pub(super) fn learn_first(&mut self) {
+        for duty in self.links.iter().flat_map(|link| &link.duties) {
+            if let Some(offer) = self.offers.get_mut(duty.index).filter(|o| !o.backup) {
+                (offer.learning, offer.stands_by) = (true, true);
+            }
+        }
+    }
+
+    /// Whether a share waits to be claimed.
+    pub(super) fn is_learning(&self, index: usize) -> bool {
+        self.offers.get(index).is_some_and(|o| o.learning)
+    }
+
+    /// Claims the shares of which the other one has told all, or does not tell in time, or is not there to.
+    pub(super) fn claim(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        for link in &self.links {
+            for duty in (link.duties.iter()).filter(|d| self.is_learning(d.index)) {
+                let alone = duty.recall.as_ref().is_some_and(|recall| {
+                    link.way.is_none() && recall.alone.is_some_and(|at| at <= now)
+                });
+                if duty.recall.is_none() || alone {
+                    let why = match alone {
+                        true => format!("`{}` is not there", link.peer),
+                        false => format!("it knows what `{}` has told", link.peer),
+                    };
+                    due.push((duty.index, why));
+                }
+            }
+        }
+        for (index, why) in due {
+            let (Some(offer), Some(service)) =
+                (self.offers.get_mut(index), self.services.get(index))
+            else {
+                continue;
+            };
+            offer.learning = false;
+            let told = service.passing.told.max(service.held.epoch());
+            // An epoch that somebody has given is new as it is, if nobody has gone beyond it.
+            let epoch = if offer.epoch > told {
+                offer.epoch
+            } else {
+                offer.epoch_after(told)
+            };
+            self.reign(index, epoch, &why);
+            // What an agent has yet of a former process is not what this one wants.
+            if let Some(offer) = self.offers.get(index) {
+                let criteria = (self.ways.iter())
+                    .filter_map(|(id, way)| Some((*id, way.session.criteria(index, offer)?)));
+                (self.out).extend(criteria.map(|(id, said)| Output::Message(id, said)));
+            }
+        }
+    }
+}
