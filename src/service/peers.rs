@@ -11,8 +11,12 @@ use signalbox_manager::shell::{Handle, PeerEnd};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::managers::{FIRST_PAUSE, GOOD, LONGEST_PAUSE, States};
+use super::managers::{FIRST_PAUSE, GOOD, States};
 use crate::failure::Failure;
+
+/// Between two tries at most: a manager that is back does not claim its share before it has learned from the other
+/// one, and waits for that as long as its policy's `after`.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long another manager may take to answer a new connection.
 const DIAL: Duration = Duration::from_secs(5);

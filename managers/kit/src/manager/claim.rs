@@ -3,6 +3,7 @@
 //!
 //! An agent may ask all the same, by criteria of this manager's former process: such questions wait until it decides.
 
+use super::peers::Duty;
 use super::{Manager, Output};
 
 impl Manager {
@@ -20,25 +21,12 @@ impl Manager {
         self.offers.get(index).is_some_and(|o| o.learning)
     }
 
-    /// Claims the shares of which the other one has told all, or does not tell in time, or is not there to.
+    /// Claims the shares of which the other one has told all, or does not tell in time.
     pub(super) fn claim(&mut self) {
-        let now = self.now;
-        let mut due = Vec::new();
-        for link in &self.links {
-            for duty in (link.duties.iter()).filter(|d| self.is_learning(d.index)) {
-                let alone = duty.recall.as_ref().is_some_and(|recall| {
-                    link.way.is_none() && recall.alone.is_some_and(|at| at <= now)
-                });
-                if duty.recall.is_none() || alone {
-                    let why = match alone {
-                        true => format!("`{}` is not there", link.peer),
-                        false => format!("it knows what `{}` has told", link.peer),
-                    };
-                    due.push((duty.index, why));
-                }
-            }
-        }
-        for (index, why) in due {
+        let has_learned = |d: &&Duty| d.recall.is_none() && self.is_learning(d.index);
+        let duties = self.links.iter().flat_map(|link| &link.duties);
+        let due: Vec<usize> = duties.filter(has_learned).map(|d| d.index).collect();
+        for index in due {
             let (Some(offer), Some(service)) =
                 (self.offers.get_mut(index), self.services.get(index))
             else {
@@ -52,7 +40,7 @@ impl Manager {
             } else {
                 offer.epoch_after(told)
             };
-            self.reign(index, epoch, &why);
+            self.reign(index, epoch, "the share is its own");
             // What an agent has yet of a former process is not what this one wants.
             if let Some(offer) = self.offers.get(index) {
                 let criteria = (self.ways.iter())

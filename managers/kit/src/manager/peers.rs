@@ -35,8 +35,6 @@ pub(super) struct Recall {
     pub request: u64,
     /// When it decides without; not known before it could decide at all.
     pub until: Option<Duration>,
-    /// When a share is claimed if the other is not there; not known before, either.
-    pub alone: Option<Duration>,
     pub next: Duration,
 }
 

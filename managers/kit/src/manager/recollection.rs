@@ -15,8 +15,6 @@ use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
 
 /// Between two wishes for what the other remembers.
 const ASK: Duration = Duration::from_millis(500);
-/// So long a share is not claimed for the other that is not there yet.
-const ALONE: Duration = Duration::from_millis(200);
 
 /// How what is told is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +274,6 @@ impl Manager {
             duty.recall = Some(Recall {
                 request: duty.requests,
                 until: None,
-                alone: None,
                 next: now,
             });
         }
@@ -295,7 +292,6 @@ impl Manager {
             };
             if there {
                 recall.until.get_or_insert(now + duty.after);
-                recall.alone.get_or_insert(now + ALONE);
             }
             if recall.until.is_some_and(|until| until <= now) {
                 duty.recall = None;

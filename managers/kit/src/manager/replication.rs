@@ -355,10 +355,7 @@ impl Manager {
             .flat_map(|r| [r.until, link.way.map(|_| r.next)]);
         let claims = (link.duties.iter())
             .filter(|d| self.is_learning(d.index))
-            .map(|d| match &d.recall {
-                None => Some(self.now),
-                Some(recall) => recall.alone.filter(|_| link.way.is_none()),
-            });
+            .map(|d| d.recall.is_none().then_some(self.now));
         let held = link.held.front().map(|h| h.until);
         let own = [
             held,
