@@ -3,19 +3,17 @@
 //! It keeps sessions and knows agents by their names, so that one that comes back is the same; what a service
 //! answers is in `service`. It does not know what the services do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use signalbox_agent::message::{
-    AgentBody, Inject, Interest, ManagerBody, Place, Reason, ReportCause, Subject, ToAgent,
-    ToManager, Verdict,
+    AgentBody, Interest, ManagerBody, Reason, ReportCause, Subject, ToAgent, ToManager, Verdict,
 };
 use signalbox_lower::plan::Plan;
 
 use crate::decide::Decide;
-use crate::health::Verdict as Health;
 use crate::memory::{AgentId, Life, Recipient};
 use crate::peer::{PeerId, PeerMessage, PeerReason};
 use crate::proxy::Diverted;
@@ -31,7 +29,9 @@ pub(crate) use shared::Held;
 use shared::Shared;
 pub use shared::{AliveStatus, BlockStatus, StoreCounts, StoreStatus};
 pub use status::{ServiceStatus, Status};
+use ways::{Way, Ways};
 
+mod checks;
 mod claim;
 mod ending;
 mod failover;
@@ -43,6 +43,7 @@ mod services;
 mod shared;
 mod status;
 mod succession;
+mod ways;
 
 /// Anything that happens to a manager.
 #[derive(Debug, Clone)]
@@ -111,16 +112,6 @@ pub enum Output {
     Record(Record),
 }
 
-/// A way to an agent.
-struct Way {
-    session: Session,
-    /// When its session wants to be ticked, as the manager has noted it.
-    due: Option<Duration>,
-    since: Duration,
-    /// Once the agent has said who it is: the agent, and which of its sessions this is.
-    agent: Option<(AgentId, u64)>,
-}
-
 /// An agent that is away: at this time it counts as lost, and what it holds of the service with it.
 struct Away {
     until: Duration,
@@ -147,16 +138,10 @@ pub struct Manager {
     offers: Vec<Offer>,
     services: Vec<Service>,
     by_name: FxHashMap<(Arc<str>, u32), usize>,
-    ways: BTreeMap<SessionId, Way>,
-    /// When which session is due: with many agents, few are at a time.
-    due: BTreeSet<(Duration, SessionId)>,
+    ways: Ways,
     /// Agents that have ever been there, by [`AgentId`].
     agents: Vec<Arc<str>>,
     away: Vec<Away>,
-    /// Agents that have listed what they hold of a service.
-    listed: BTreeSet<(AgentId, usize)>,
-    /// Services of which every agent has, as long as no session comes or goes.
-    listed_by_all: BTreeSet<usize>,
     /// Questions that wait until every agent has.
     waiting: VecDeque<Waiting>,
     /// Sessions that have been opened.
@@ -179,9 +164,6 @@ pub struct Manager {
 /// epoch, and what decides. An epoch of 0 is not known yet: the manager takes it from what agents tell it.
 pub type Served = (String, u32, u64, Box<dyn Decide>);
 
-/// How long an agent that does not say who it is keeps a service from deciding.
-const WELCOME: Duration = Duration::from_secs(5);
-
 impl Manager {
     /// A manager of that name in the plan, with what it serves. Services and shares of the plan that are not
     /// here are left alone.
@@ -196,12 +178,9 @@ impl Manager {
             offers: Vec::new(),
             services: Vec::new(),
             by_name: FxHashMap::default(),
-            ways: BTreeMap::new(),
-            due: BTreeSet::new(),
+            ways: Ways::default(),
             agents: Vec::new(),
             away: Vec::new(),
-            listed: BTreeSet::new(),
-            listed_by_all: BTreeSet::new(),
             waiting: VecDeque::new(),
             opened: 0,
             injected: 0,
@@ -235,15 +214,7 @@ impl Manager {
                 let name = self.name.clone();
                 let (instance, hash) = (self.instance, self.plan_hash);
                 let session = Session::new(self.now, name, instance, hash, &self.offers);
-                let way = Way {
-                    session,
-                    due: None,
-                    since: self.now,
-                    agent: None,
-                };
-                self.ways.insert(id, way);
-                self.listed_by_all.clear();
-                self.note_due(id);
+                self.ways.open(id, self.now, session);
             }
             Input::Disconnected(id) => self.disconnected(id),
             Input::Message(id, message) => self.message(id, message),
@@ -269,7 +240,7 @@ impl Manager {
     /// When [`Input::Tick`] is due, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let sessions = self.due.first().map(|(at, _)| *at).into_iter();
+        let sessions = self.ways.next().into_iter();
         let away = self.away.iter().map(|a| a.until);
         let checks = (self.speaker().is_some())
             .then(|| self.services.iter().filter_map(|s| s.checker.next()))
@@ -298,26 +269,13 @@ impl Manager {
         &self.name
     }
 
-    /// The agent through which checks go: the first one that is there.
-    fn speaker(&self) -> Option<SessionId> {
-        (self.ways.iter())
-            .find(|(_, w)| w.agent.is_some())
-            .map(|(id, _)| *id)
-    }
-
     fn tick(&mut self) {
         let now = self.now;
         let mut said = Vec::new();
-        let due: Vec<SessionId> = (self.due.iter())
-            .take_while(|(at, _)| *at <= now)
-            .map(|(_, id)| *id)
-            .collect();
-        for id in due {
-            if let Some(way) = self.ways.get_mut(&id) {
-                way.session.tick(now, &self.offers, &mut said);
-                (self.out).extend(said.drain(..).map(|m| Output::Message(id, m)));
-            }
-            self.note_due(id);
+        for id in self.ways.due(now) {
+            let tick = |way: &mut Way| way.session.tick(now, &self.offers, &mut said);
+            self.ways.with(id, tick);
+            (self.out).extend(said.drain(..).map(|m| Output::Message(id, m)));
         }
         let due = self.away.extract_if(.., |a| a.until <= now);
         for Away { agent, service, .. } in due.collect::<Vec<_>>() {
@@ -332,70 +290,7 @@ impl Manager {
             self.react(index);
         }
         self.answer_waiting();
-        let Some(speaker) = self.speaker() else {
-            return;
-        };
-        for index in 0..self.services.len() {
-            let Some(service) = self.services.get_mut(index) else {
-                continue;
-            };
-            if service.checker.next().is_some_and(|at| at <= now) {
-                let steps = service.checker.tick(now);
-                self.checked(speaker, index, steps);
-            }
-        }
-    }
-
-    /// Notes when a session is due, after whatever has happened to it.
-    fn note_due(&mut self, id: SessionId) {
-        let Some(way) = self.ways.get_mut(&id) else {
-            return;
-        };
-        let next = way.session.next();
-        let noted = std::mem::replace(&mut way.due, next);
-        if noted != next {
-            if let Some(at) = noted {
-                self.due.remove(&(at, id));
-            }
-            self.due.extend(next.map(|at| (at, id)));
-        }
-    }
-
-    /// Carries out what checks want: packets out, and news to the service.
-    fn checked(&mut self, id: SessionId, index: usize, steps: Vec<Health>) {
-        for step in steps {
-            match step {
-                Health::Send(packet) => {
-                    self.injected += 1;
-                    let inject = Inject {
-                        request: self.injected,
-                        packet,
-                        place: Place::Route,
-                    };
-                    self.say(id, index, ManagerBody::Inject(inject));
-                }
-                Health::Loaded { target, percent } => {
-                    if let Some(service) = self.services.get_mut(index) {
-                        service.decide.load(target, percent);
-                    }
-                }
-                Health::Changed { target, up } => {
-                    if let Some(service) = self.services.get_mut(index) {
-                        service.decide.health(target, up);
-                        // Whoever stands by ends nobody's flows.
-                        if !up && !self.offers.get(index).is_some_and(|o| o.stands_by) {
-                            service.died(self.now);
-                        }
-                        let status = service.decide.status();
-                        let name = status.get(target).map_or("", |t| t.name.as_str());
-                        let word = if up { "up" } else { "down" };
-                        let offer = self.offers.get(index).map_or("", |o| &o.service);
-                        self.out
-                            .push(Output::Log(format!("{offer}: {name} is {word}")));
-                    }
-                }
-            }
-        }
+        self.check();
     }
 
     fn say(&mut self, id: SessionId, index: usize, body: ManagerBody) {
@@ -426,21 +321,16 @@ impl Manager {
 
     /// A way to an agent is gone. What the agent holds it holds on: its switch goes on by itself.
     fn disconnected(&mut self, id: SessionId) {
-        let Some(way) = self.ways.remove(&id) else {
+        let Some(way) = self.ways.close(id) else {
             return;
         };
-        self.listed_by_all.clear();
-        if let Some(at) = way.due {
-            self.due.remove(&(at, id));
-        }
         self.unsaid(id);
         for service in &mut self.services {
             service.memory.session_over(id);
             service.turned_down.session_over(id);
         }
         let Some((agent, _)) = way.agent else { return };
-        let other = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent);
-        if self.ways.values().any(other) {
+        if self.ways.to(agent).is_some() {
             return;
         }
         for (service, state) in self.services.iter().enumerate() {
@@ -467,17 +357,24 @@ impl Manager {
     fn message(&mut self, id: SessionId, message: ToManager) {
         let now = self.now;
         if let AgentBody::Welcome(welcome) = &message.body {
-            let opens = (self.ways.get(&id)).is_some_and(|way| way.session.agent().is_none());
+            let opens = (self.ways.get(id)).is_some_and(|way| way.session.agent().is_none());
             if opens {
                 self.learn_epochs(welcome);
             }
         }
-        let Some(way) = self.ways.get_mut(&id) else {
+        let mut said = Vec::new();
+        let heard = self.ways.with(id, |way| {
+            let news = way.session.handle(now, &message, &self.offers, &mut said);
+            (
+                news,
+                way.session.refused().cloned(),
+                way.session.agent().cloned(),
+            )
+        });
+        let Some((news, refused, name)) = heard else {
             return;
         };
-        let mut said = Vec::new();
-        let news = way.session.handle(now, &message, &self.offers, &mut said);
-        if let Some((reason, text)) = way.session.refused().cloned() {
+        if let Some((reason, text)) = refused {
             self.disconnected(id);
             return self.out.push(Output::Refused {
                 session: id,
@@ -485,8 +382,6 @@ impl Manager {
                 text,
             });
         }
-        let name = way.session.agent().cloned();
-        self.note_due(id);
         (self.out).extend(said.into_iter().map(|m| Output::Message(id, m)));
         if let (News::Opened, Some(name)) = (news, name) {
             let agent = self.opened(&name);
@@ -494,30 +389,20 @@ impl Manager {
                 session: id,
                 agent: name.clone(),
             });
-            let twin = |w: &Way| w.agent.is_some_and(|(a, _)| a == agent.0);
-            if self.ways.values().any(twin) {
+            if self.ways.to(agent.0).is_some() {
                 let text = format!(
                     "two agents call themselves `{name}`, or one is reached twice; each needs its own `--name`"
                 );
                 self.out.push(Output::Log(text));
             }
-            if let Some(way) = self.ways.get_mut(&id) {
-                way.agent = Some(agent);
-                self.listed_by_all.clear();
-            }
+            self.ways.name(id, agent);
         }
         // Before it has said who it is, nothing that an agent says can be remembered.
-        let Some((agent, session)) = self.ways.get(&id).and_then(|w| w.agent) else {
+        let Some((agent, session)) = self.ways.agent(id) else {
             return;
         };
         if let AgentBody::Arrived { packet, .. } = &message.body {
-            for index in 0..self.services.len() {
-                let steps = (self.services.get_mut(index))
-                    .map(|s| s.checker.arrived(now, packet))
-                    .unwrap_or_default();
-                self.checked(id, index, steps);
-            }
-            return;
+            return self.arrived(id, packet);
         }
         let key = (message.service, message.share);
         let Some(index) = self.by_name.get(&key).copied() else {
@@ -530,7 +415,7 @@ impl Manager {
         }
         self.heard(index, message.epoch);
         // Taking over has begun a new count of what agents list.
-        let session = (self.ways.get(&id).and_then(|w| w.agent)).map_or(session, |(_, now)| now);
+        let session = self.ways.agent(id).map_or(session, |(_, now)| now);
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
@@ -605,8 +490,8 @@ impl Manager {
                 }
                 if let News::Listed(index) = news {
                     self.lost(agent, index, session);
-                    self.listed.insert((agent, index));
-                    if self.all_listed(index)
+                    self.ways.lists(agent, index);
+                    if self.ways.all_have_listed(index, now)
                         && let Some(service) = self.services.get_mut(index)
                     {
                         service.passing.lists_until = None;
@@ -686,22 +571,8 @@ impl Manager {
             s.decide.hold_back().is_none() && passing.is_none_or(|until| self.now >= until)
         };
         !self.is_recalling(index)
-            && (self.services.get(index).is_none_or(at_once) || self.all_listed(index))
-    }
-
-    /// Whether every agent that there is has listed what it holds of a service.
-    fn all_listed(&mut self, index: usize) -> bool {
-        if self.listed_by_all.contains(&index) {
-            return true;
-        }
-        let all = self.ways.values().all(|way| match way.agent {
-            Some((agent, _)) => self.listed.contains(&(agent, index)),
-            None => self.now >= way.since + WELCOME,
-        });
-        if all {
-            self.listed_by_all.insert(index);
-        }
-        all
+            && (self.services.get(index).is_none_or(at_once)
+                || self.ways.all_have_listed(index, self.now))
     }
 
     /// Answers questions that had to wait, but for those that their agents hold no more.
@@ -711,7 +582,7 @@ impl Manager {
             let Some(waiting) = self.waiting.pop_front() else {
                 return;
             };
-            let open = (self.ways.get(&waiting.way).and_then(|w| w.agent))
+            let open = (self.ways.agent(waiting.way))
                 .is_some_and(|(_, session)| session == waiting.to.session);
             if now >= waiting.until || !open {
                 continue;

@@ -44,7 +44,7 @@ impl Manager {
             // What an agent has yet of a former process is not what this one wants.
             if let Some(offer) = self.offers.get(index) {
                 let criteria = (self.ways.iter())
-                    .filter_map(|(id, way)| Some((*id, way.session.criteria(index, offer)?)));
+                    .filter_map(|(id, way)| Some((id, way.session.criteria(index, offer)?)));
                 (self.out).extend(criteria.map(|(id, said)| Output::Message(id, said)));
             }
         }

@@ -26,7 +26,7 @@ impl Manager {
         }
         for (agent, affinities) in flows {
             // One that is away is told when it is back.
-            if let Some(id) = self.session_with(agent) {
+            if let Some(id) = self.ways.to(agent) {
                 self.unasked += 1;
                 let request = self.unasked;
                 let body = ManagerBody::Install {
@@ -46,7 +46,7 @@ impl Manager {
         tuple: Tuple,
         kind: PacketKind,
     ) {
-        let Some(id) = self.session_with(agent) else {
+        let Some(id) = self.ways.to(agent) else {
             return;
         };
         self.unasked += 1;
@@ -57,12 +57,6 @@ impl Manager {
         };
         let request = self.unasked;
         self.say(id, index, ManagerBody::Delete { request, which });
-    }
-
-    fn session_with(&self, agent: AgentId) -> Option<SessionId> {
-        (self.ways.iter())
-            .find(|(_, w)| w.agent.is_some_and(|(a, _)| a == agent))
-            .map(|(id, _)| *id)
     }
 
     /// Answers for a target that has died: the RST takes the way that the target's own packets take, from

@@ -151,9 +151,7 @@ impl Manager {
         offer.epoch = epoch;
         offer.stands_by = false;
         service.memory.number_from(first_number(offer.epoch));
-        // Nor do the lists count of agents that are away.
-        self.listed.retain(|(_, of)| *of != index);
-        self.listed_by_all.remove(&index);
+        self.ways.list_anew(Some(index));
         service.passing.lists_until = Some(now + LISTS);
         // With the first epoch nobody has gone before.
         if epoch > 1
@@ -174,34 +172,29 @@ impl Manager {
         }
         self.took(index);
         self.show(index);
-        let ids: Vec<SessionId> = self.ways.keys().copied().collect();
-        for id in ids {
-            let Some(way) = self.ways.get_mut(&id) else {
-                continue;
-            };
-            let Some((agent, session)) = &mut way.agent else {
+        for id in self.ways.ids() {
+            let Some((agent, former)) = self.ways.agent(id) else {
                 continue;
             };
             // What an agent does not list from here on it holds no more.
             self.opened += 1;
-            let former = std::mem::replace(session, self.opened);
+            let session = self.opened;
+            self.ways.with(id, |way| {
+                way.agent = Some((agent, session));
+                way.session.list_again(now, index);
+            });
             for waiting in &mut self.waiting {
-                if (waiting.to.agent, waiting.to.session) == (*agent, former) {
-                    waiting.to.session = self.opened;
+                if (waiting.to.agent, waiting.to.session) == (agent, former) {
+                    waiting.to.session = session;
                 }
             }
-            way.session.list_again(now, index);
-            self.note_due(id);
         }
     }
 
     /// Says goodbye for all that it decides or would decide: its criteria end at once, and not with their lease.
     pub fn farewell(&mut self, now: Duration) -> Vec<Output> {
         self.now = self.now.max(now);
-        let open: Vec<SessionId> = (self.ways.iter())
-            .filter(|(_, way)| way.agent.is_some())
-            .map(|(id, _)| *id)
-            .collect();
+        let open: Vec<SessionId> = self.ways.known().map(|(id, _)| id).collect();
         for id in open {
             for index in 0..self.offers.len() {
                 self.say(id, index, ManagerBody::Goodbye);
@@ -213,12 +206,8 @@ impl Manager {
     /// Shows all agents the epoch of a share.
     fn show(&mut self, index: usize) {
         let now = self.now;
-        let ids: Vec<SessionId> = self.ways.keys().copied().collect();
-        for id in ids {
-            if let Some(way) = self.ways.get_mut(&id) {
-                way.session.beat_now(now, index);
-            }
-            self.note_due(id);
+        for id in self.ways.ids() {
+            (self.ways).with(id, |way| way.session.beat_now(now, index));
         }
     }
 }

@@ -69,7 +69,7 @@ impl Manager {
     }
 
     fn recipient(&self, question: Question) -> Option<Recipient> {
-        let (agent, session) = self.ways.get(&question.way)?.agent?;
+        let (agent, session) = self.ways.agent(question.way)?;
         Some(Recipient {
             agent,
             session,

@@ -197,7 +197,7 @@ impl Manager {
     /// hold it.
     fn recollect(&mut self, index: usize, flow: ToldFlow, mut agents: Vec<AgentId>, telling: u32) {
         let now = self.now;
-        agents.retain(|agent| !self.listed.contains(&(*agent, index)));
+        agents.retain(|agent| !self.ways.has_listed(*agent, index));
         let Some(service) = self.services.get_mut(index) else {
             return;
         };
@@ -239,7 +239,7 @@ impl Manager {
     /// What an agent holds by another manager's word it holds until it lists what it has; if it is not there, it
     /// has two idle leases to come.
     pub(super) fn expect(&mut self, agent: AgentId, index: usize) {
-        let there = (self.ways.values()).any(|w| w.agent.is_some_and(|(a, _)| a == agent));
+        let there = self.ways.to(agent).is_some();
         let known = (self.away.iter()).any(|a| (a.agent, a.service) == (agent, index));
         let Some(service) = self.services.get(index) else {
             return;
@@ -282,7 +282,7 @@ impl Manager {
     /// Asks the other for what it remembers, and gives up when it does not say it in time.
     pub(super) fn recall(&mut self, link: &mut Link) {
         let now = self.now;
-        let there = self.ways.values().any(|way| way.agent.is_some());
+        let there = self.ways.known().next().is_some();
         for duty in &mut link.duties {
             let Some(recall) = &mut duty.recall else {
                 continue;

@@ -71,8 +71,8 @@ impl Manager {
     pub fn status(&self) -> Status {
         Status {
             manager: self.name.to_string(),
-            agents: (self.ways.values())
-                .filter_map(|w| w.session.agent().map(ToString::to_string))
+            agents: (self.ways.iter())
+                .filter_map(|(_, w)| w.session.agent().map(ToString::to_string))
                 .collect(),
             store: self.store_status(),
             services: (self.services.iter().zip(&self.offers).enumerate())

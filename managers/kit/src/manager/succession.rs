@@ -18,7 +18,7 @@ use crate::decide::Decide;
 use crate::memory::Life;
 use crate::react::Ports;
 use crate::service::{Service, criteria_of};
-use crate::session::{Offer, SessionId};
+use crate::session::Offer;
 
 impl Manager {
     /// Takes, for each service whose epoch nobody else gives, the one after the highest that the first agent
@@ -63,8 +63,7 @@ impl Manager {
     /// over its new plan keeps them.
     pub fn replan(&mut self, now: Duration, plan: &Plan, services: Vec<Served>) -> Vec<Output> {
         self.now = self.now.max(now);
-        let sessions: Vec<SessionId> = self.ways.keys().copied().collect();
-        for id in sessions {
+        for id in self.ways.ids() {
             self.disconnected(id);
             self.out.push(Output::Close(id));
         }
@@ -74,8 +73,7 @@ impl Manager {
         self.ports = Ports::new(plan);
         self.by_name.clear();
         // Agents list what they hold when they are back, and their questions come again.
-        self.listed.clear();
-        self.listed_by_all.clear();
+        self.ways.list_anew(None);
         self.waiting.clear();
         self.forget_round();
         let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())
