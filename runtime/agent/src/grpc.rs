@@ -1,19 +1,14 @@
 //! The affinity protocol over gRPC: the agent's service, and a manager's way to it.
-//!
-//! Both ends look like any other [`crate::channel`]. A message that makes no sense ends the session with
-//! INVALID_ARGUMENT and the field's name.
+
+pub mod stream;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
-use signalbox_p4runtime::grpc::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::stream::{Answers, Far, GrpcError};
 use crate::channel::{AgentChannel, Memory};
 use crate::message::{ToAgent, ToManager};
 use crate::wire::pb::affinity_client::AffinityClient;
@@ -24,78 +19,19 @@ use crate::wire::{pb, read_from_agent, read_from_manager, write_from_agent, writ
 const ASK: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Why a manager could not reach an agent.
-#[derive(Debug, thiserror::Error)]
-pub enum GrpcError {
-    /// No connection.
-    #[error("no agent answers at `{address}`: {source}")]
-    Connect {
-        /// Where.
-        address: String,
-        /// Why.
-        source: tonic::transport::Error,
-    },
-    /// It would not open the session.
-    #[error("the agent at `{address}` refused the session: {message}")]
-    Refused {
-        /// Where.
-        address: String,
-        /// Why.
-        message: String,
-    },
-    /// The port could not be served.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
 struct Service {
     sessions: mpsc::UnboundedSender<AgentChannel>,
 }
 
 #[tonic::async_trait]
 impl Affinity for Service {
-    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::FromAgent, Status>> + Send>>;
+    type SessionStream = Answers<pb::FromAgent>;
 
     async fn session(
         &self,
         request: Request<Streaming<pb::FromManager>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let mut incoming = request.into_inner();
-        let (to_agent, from_manager) = mpsc::unbounded_channel::<ToAgent>();
-        let (to_manager, outgoing) = mpsc::unbounded_channel::<ToManager>();
-        let (end, ended) = mpsc::unbounded_channel::<Status>();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = incoming.next().await {
-                match read_from_manager(message) {
-                    Ok(message) => {
-                        if to_agent.send(message).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        let _ = end.send(Status::invalid_argument(error.to_string()));
-                        return;
-                    }
-                }
-            }
-        });
-        self.sessions
-            .send(Box::new(Memory::new(to_manager, from_manager)))
-            .map_err(|_| Status::unavailable("the agent is going down"))?;
-        let messages = UnboundedReceiverStream::new(outgoing).map(|m| Ok(write_from_agent(&m)));
-        let errors = UnboundedReceiverStream::new(ended).map(Err);
-        // The session ends when the agent drops its end; an error of the manager's ends it as well.
-        let stream = messages.map(Some).chain(futures::stream::iter([None]));
-        let stream = futures::stream::select(stream, errors.map(Some));
-        let stream = stream.take_while(|m| futures::future::ready(m.is_some()));
-        Ok(Response::new(Box::pin(
-            stream.filter_map(futures::future::ready),
-        )))
+        stream::answer(request, read_from_manager, write_from_agent, &self.sessions)
     }
 }
 
@@ -108,24 +44,8 @@ pub async fn serve(
     address: SocketAddr,
     sessions: mpsc::UnboundedSender<AgentChannel>,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>), GrpcError> {
-    let listen = |source| GrpcError::Listen { address, source };
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
-    // Interests and verdicts are small and come in bursts.
-    let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_service(AffinityServer::new(Service { sessions }))
-        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-    let task = tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the affinity server has stopped");
-        }
-    });
-    Ok((bound, task))
+    let service = AffinityServer::new(Service { sessions });
+    stream::listen(address, stream::server().add_service(service), "affinity").await
 }
 
 /// Opens a session with the agent at an address such as `http://127.0.0.1:9560`.
@@ -133,54 +53,16 @@ pub async fn serve(
 /// # Errors
 /// It does not answer, or refuses.
 pub async fn connect(address: &str) -> Result<Memory<ToAgent, ToManager>, GrpcError> {
-    let unreachable = |source| GrpcError::Connect {
-        address: address.to_owned(),
-        source,
+    let agent = Far {
+        who: "agent",
+        address,
+        ask: ASK,
+        silence: SILENCE,
     };
-    let channel = Endpoint::from_shared(address.to_owned())
-        .map_err(unreachable)?
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        // An agent whose machine is gone does not close its end.
-        .http2_keep_alive_interval(ASK)
-        .keep_alive_timeout(SILENCE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(unreachable)?;
-    let mut client = AffinityClient::new(channel);
-    let (to_agent, outgoing) = mpsc::unbounded_channel::<ToAgent>();
-    let (to_manager, from_agent) = mpsc::unbounded_channel::<ToManager>();
-    let outgoing = UnboundedReceiverStream::new(outgoing).map(|m| write_from_manager(&m));
-    let response = (client.session(outgoing).await).map_err(|status| GrpcError::Refused {
-        address: address.to_owned(),
-        message: status.message().to_owned(),
-    })?;
-    let mut incoming = response.into_inner();
-    tokio::spawn(async move {
-        loop {
-            match incoming.next().await {
-                Some(Ok(message)) => match read_from_agent(message) {
-                    Ok(message) => {
-                        if to_manager.send(message).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the agent sent a message that makes no sense");
-                        return;
-                    }
-                },
-                Some(Err(status)) => {
-                    tracing::debug!(message = status.message(), "the agent ended the session");
-                    return;
-                }
-                None => return,
-            }
-        }
-    });
-    Ok(Memory::new(to_agent, from_agent))
+    let mut client = AffinityClient::new(agent.connect().await?);
+    let (to_agent, outgoing) = stream::outgoing(write_from_manager);
+    let answer = client.session(outgoing).await;
+    agent.session(to_agent, answer, read_from_agent)
 }
 
 #[cfg(test)]

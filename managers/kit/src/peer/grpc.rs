@@ -1,16 +1,13 @@
 //! The way between two managers over gRPC: what one listens on, and how the other gets there. Both ends look like
-//! those of a way in memory. A message that makes no sense ends it with INVALID_ARGUMENT and the field's name.
+//! those of a way in memory.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
 use signalbox_agent::channel::Memory;
+use signalbox_agent::grpc::stream::{self, Answers, Far, GrpcError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
-use tokio_stream::{Stream, StreamExt};
-use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::pb::replication_client::ReplicationClient;
@@ -22,84 +19,19 @@ use super::{PeerChannel, PeerMessage};
 const ASK: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Why there is no way to another manager.
-#[derive(Debug, thiserror::Error)]
-pub enum GrpcError {
-    /// No connection, or the other would not have it.
-    #[error("no manager answers at `{address}`: {message}")]
-    Connect {
-        /// Where.
-        address: String,
-        /// Why.
-        message: String,
-    },
-    /// The port could not be served.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
 struct Service {
     ways: mpsc::UnboundedSender<PeerChannel>,
 }
 
-/// Carries what comes in to a manager. Ends when the manager has let go of its end, or what comes makes no sense;
-/// then that is returned.
-async fn take_in(
-    mut incoming: Streaming<pb::Message>,
-    manager: mpsc::UnboundedSender<PeerMessage>,
-) -> Option<Status> {
-    loop {
-        let message = tokio::select! {
-            message = incoming.next() => message,
-            () = manager.closed() => return None,
-        };
-        let Some(Ok(message)) = message else {
-            return None;
-        };
-        match wire::read(message) {
-            Ok(message) => manager.send(message).ok()?,
-            Err(error) => return Some(Status::invalid_argument(error.to_string())),
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl Replication for Service {
-    type LinkStream = Pin<Box<dyn Stream<Item = Result<pb::Message, Status>> + Send>>;
+    type LinkStream = Answers<pb::Message>;
 
     async fn link(
         &self,
         request: Request<Streaming<pb::Message>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let (to_manager, from_peer) = mpsc::unbounded_channel();
-        let (to_peer, mut outgoing) = mpsc::unbounded_channel::<PeerMessage>();
-        let (written, stream) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut taken = std::pin::pin!(take_in(request.into_inner(), to_manager));
-            loop {
-                let message = tokio::select! {
-                    biased;
-                    message = outgoing.recv() => message.map(|m| Ok(wire::write(&m))),
-                    error = &mut taken => error.map(Err),
-                };
-                let Some(message) = message else { return };
-                let is_last = message.is_err();
-                if written.send(message).is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        self.ways
-            .send(Box::new(Memory::new(to_peer, from_peer)))
-            .map_err(|_| Status::unavailable("the manager is going down"))?;
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
-            stream,
-        ))))
+        stream::answer(request, wire::read, wire::write, &self.ways)
     }
 }
 
@@ -112,61 +44,35 @@ pub async fn serve(
     address: SocketAddr,
     ways: mpsc::UnboundedSender<PeerChannel>,
 ) -> Result<(SocketAddr, JoinHandle<()>), GrpcError> {
-    let listen = |source| GrpcError::Listen { address, source };
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
-    let server = Server::builder()
-        .tcp_nodelay(true)
+    let router = stream::server()
         .http2_keepalive_interval(Some(ASK))
         .http2_keepalive_timeout(Some(SILENCE))
-        .add_service(ReplicationServer::new(Service { ways }))
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let task = tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the server for other managers has stopped");
-        }
-    });
-    Ok((bound, task))
+        .add_service(ReplicationServer::new(Service { ways }));
+    stream::listen(address, router, "replication").await
 }
 
 /// Opens a way to the manager at an address such as `http://127.0.0.1:9580`.
 ///
 /// # Errors
-/// It does not answer.
+/// It does not answer, or refuses.
 pub async fn connect(address: &str) -> Result<Memory<PeerMessage, PeerMessage>, GrpcError> {
-    let unreachable = |message: String| GrpcError::Connect {
-        address: address.to_owned(),
-        message,
+    let manager = Far {
+        who: "manager",
+        address,
+        ask: ASK,
+        silence: SILENCE,
     };
-    let channel = Endpoint::from_shared(address.to_owned())
-        .map_err(|error| unreachable(error.to_string()))?
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(ASK)
-        .keep_alive_timeout(SILENCE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let mut client = ReplicationClient::new(channel);
-    let (to_peer, outgoing) = mpsc::unbounded_channel();
-    let (to_manager, from_peer) = mpsc::unbounded_channel();
-    let outgoing = UnboundedReceiverStream::new(outgoing).map(|m| wire::write(&m));
-    let response =
-        (client.link(outgoing).await).map_err(|status| unreachable(status.message().to_owned()))?;
-    tokio::spawn(async move {
-        if let Some(status) = take_in(response.into_inner(), to_manager).await {
-            let error = status.message();
-            tracing::warn!(error, "another manager sent a message that makes no sense");
-        }
-    });
-    Ok(Memory::new(to_peer, from_peer))
+    let mut client = ReplicationClient::new(manager.connect().await?);
+    let (to_peer, outgoing) = stream::outgoing(wire::write);
+    let answer = client.link(outgoing).await;
+    manager.session(to_peer, answer, wire::read)
 }
 
 #[cfg(test)]
 mod tests {
     use signalbox_agent::channel::Channel;
+    use tokio_stream::StreamExt;
+    use tonic::transport::Endpoint;
 
     use super::*;
 
@@ -204,6 +110,36 @@ mod tests {
         drop((there, here));
         let end = tokio::time::timeout(Duration::from_secs(5), at_peer.recv());
         assert_eq!(end.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_burst_waits_for_a_manager_that_is_busy() {
+        let (ways, mut opened) = mpsc::unbounded_channel();
+        let (address, _task) = serve(([127, 0, 0, 1], 0).into(), ways).await.unwrap();
+        let peer = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(async {
+                let way = connect(&format!("http://{address}")).await.unwrap();
+                let (there, mut here) = Box::new(way).split();
+                for n in 0..4_000 {
+                    there.send(ack(n)).unwrap();
+                    // By itself: those that wait together go out as one large frame.
+                    for _ in 0..8 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                assert_eq!(here.recv().await, Some(ack(4_000)));
+            });
+        });
+        let (back, mut at_peer) = opened.recv().await.unwrap().split();
+        std::thread::sleep(Duration::from_secs(1));
+        for n in 0..4_000 {
+            assert_eq!(at_peer.recv().await, Some(ack(n)));
+        }
+        back.send(ack(4_000)).unwrap();
+        let ended = tokio::task::spawn_blocking(|| peer.join());
+        ended.await.unwrap().unwrap();
     }
 
     #[tokio::test]
