@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signalbox_agent::channel::{ManagerChannel, Sender};
+use signalbox_agent::channel::{Channel, ManagerChannel, Sender};
 use signalbox_agent::message::{Reason, ToAgent, ToManager};
 use signalbox_lower::plan::Plan;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -193,9 +193,9 @@ pub fn start_tapped(
         sharing,
         start: Instant::now(),
         events_tx,
-        agents: BTreeMap::new(),
-        peers: BTreeMap::new(),
-        next: 0,
+        agents: Ways(BTreeMap::new()),
+        peers: Ways(BTreeMap::new()),
+        last: 0,
     };
     (handle, tokio::spawn(shell.run(events, gone)))
 }
@@ -206,32 +206,60 @@ struct Shell {
     sharing: Option<Sharing>,
     start: Instant,
     events_tx: mpsc::UnboundedSender<Event>,
-    agents: BTreeMap<SessionId, Agent>,
-    peers: BTreeMap<PeerId, Peer>,
-    next: SessionId,
+    agents: Ways<ToAgent, End>,
+    peers: Ways<PeerMessage, PeerEnd>,
+    /// The last number of a way, to agents and to other managers alike.
+    last: u64,
 }
 
-struct Peer {
-    tx: Box<dyn Sender<PeerMessage>>,
+/// A way on which `S` is sent; who has opened it may wait for its `E`nd.
+struct Way<S, E> {
+    tx: Box<dyn Sender<S>>,
     listener: tokio::task::JoinHandle<()>,
-    end: Option<oneshot::Sender<PeerEnd>>,
+    end: Option<oneshot::Sender<E>>,
 }
 
-impl Drop for Peer {
+impl<S, E> Drop for Way<S, E> {
     fn drop(&mut self) {
         self.listener.abort();
     }
 }
 
-struct Agent {
-    tx: Box<dyn Sender<ToAgent>>,
-    listener: tokio::task::JoinHandle<()>,
-    end: Option<oneshot::Sender<End>>,
-}
+struct Ways<S, E>(BTreeMap<u64, Way<S, E>>);
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.listener.abort();
+impl<S, E> Ways<S, E> {
+    /// Opens a way: what comes in by it, and that it is gone, are events from now on.
+    fn open<R: 'static>(
+        &mut self,
+        id: u64,
+        (channel, end): (Box<dyn Channel<S, R>>, Option<oneshot::Sender<E>>),
+        events: mpsc::UnboundedSender<Event>,
+        message: fn(u64, R) -> Event,
+        gone: fn(u64) -> Event,
+    ) {
+        let (tx, mut rx) = channel.split();
+        let listener = tokio::spawn(async move {
+            while let Some(received) = rx.recv().await {
+                if events.send(message(id, received)).is_err() {
+                    return;
+                }
+            }
+            let _ = events.send(gone(id));
+        });
+        self.0.insert(id, Way { tx, listener, end });
+    }
+
+    /// A way that is gone is noticed by the end of what comes in by it.
+    fn send(&self, id: u64, message: S) {
+        if let Some(way) = self.0.get(&id) {
+            let _ = way.tx.send(message);
+        }
+    }
+
+    fn end(&mut self, id: u64, how: E) {
+        if let Some(end) = self.0.remove(&id).and_then(|mut way| way.end.take()) {
+            let _ = end.send(how);
+        }
     }
 }
 
@@ -269,45 +297,27 @@ impl Shell {
     fn event(&mut self, event: Event) {
         match event {
             Event::Attach(channel, end) => {
-                self.next += 1;
-                let id = self.next;
-                let (tx, mut rx) = channel.split();
-                let events = self.events_tx.clone();
-                let listener = tokio::spawn(async move {
-                    while let Some(message) = rx.recv().await {
-                        if events.send(Event::Message(id, message)).is_err() {
-                            return;
-                        }
-                    }
-                    let _ = events.send(Event::Gone(id));
-                });
-                self.agents.insert(id, Agent { tx, listener, end });
+                self.last += 1;
+                let (id, events) = (self.last, self.events_tx.clone());
+                let way = (channel, end);
+                (self.agents).open(id, way, events, Event::Message, Event::Gone);
                 self.feed(Input::Connected(id));
             }
             Event::Message(id, message) => self.feed(Input::Message(id, message)),
             Event::Gone(id) => {
-                self.ended(id, End::Gone);
+                self.agents.end(id, End::Gone);
                 self.feed(Input::Disconnected(id));
             }
             Event::Peer(channel, end) => {
-                self.next += 1;
-                let id = self.next;
-                let (tx, mut rx) = channel.split();
-                let events = self.events_tx.clone();
-                let listener = tokio::spawn(async move {
-                    while let Some(message) = rx.recv().await {
-                        if events.send(Event::PeerMessage(id, message)).is_err() {
-                            return;
-                        }
-                    }
-                    let _ = events.send(Event::PeerGone(id));
-                });
-                self.peers.insert(id, Peer { tx, listener, end });
+                self.last += 1;
+                let (id, events) = (self.last, self.events_tx.clone());
+                let way = (channel, end);
+                (self.peers).open(id, way, events, Event::PeerMessage, Event::PeerGone);
                 self.feed(Input::PeerConnected(id));
             }
             Event::PeerMessage(id, message) => self.feed(Input::Peer(id, message)),
             Event::PeerGone(id) => {
-                self.peer_ended(id, PeerEnd::Gone);
+                self.peers.end(id, PeerEnd::Gone);
                 self.feed(Input::PeerDisconnected(id));
             }
             Event::Replan(plan, services, done) => {
@@ -348,20 +358,6 @@ impl Shell {
         }
     }
 
-    fn ended(&mut self, id: SessionId, how: End) {
-        let agent = self.agents.remove(&id);
-        if let Some(end) = agent.and_then(|mut agent| agent.end.take()) {
-            let _ = end.send(how);
-        }
-    }
-
-    fn peer_ended(&mut self, id: PeerId, how: PeerEnd) {
-        let peer = self.peers.remove(&id);
-        if let Some(end) = peer.and_then(|mut peer| peer.end.take()) {
-            let _ = end.send(how);
-        }
-    }
-
     fn feed(&mut self, input: Input) {
         let outputs = self.manager.handle(self.start.elapsed(), input);
         self.carry_out(outputs);
@@ -370,31 +366,21 @@ impl Shell {
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Message(id, message) => {
-                    if let Some(agent) = self.agents.get(&id) {
-                        // An agent that is gone is noticed by the end of what it sends.
-                        let _ = agent.tx.send(message);
-                    }
-                }
+                Output::Message(id, message) => self.agents.send(id, message),
                 Output::Refused {
                     session,
                     reason,
                     text,
-                } => self.ended(session, End::Refused(reason, text)),
+                } => self.agents.end(session, End::Refused(reason, text)),
                 Output::Opened { agent, .. } => {
                     tracing::info!("{}: agent `{agent}` is there", self.manager.name());
                 }
-                Output::Close(id) => self.ended(id, End::Replanned),
-                Output::Peer(id, message) => {
-                    if let Some(peer) = self.peers.get(&id) {
-                        // One that is gone is noticed by the end of what it sends.
-                        let _ = peer.tx.send(message);
-                    }
-                }
+                Output::Close(id) => self.agents.end(id, End::Replanned),
+                Output::Peer(id, message) => self.peers.send(id, message),
                 Output::PeerRefused { peer, reason, text } => {
-                    self.peer_ended(peer, PeerEnd::Refused(reason, text));
+                    self.peers.end(peer, PeerEnd::Refused(reason, text));
                 }
-                Output::PeerClose(id) => self.peer_ended(id, PeerEnd::Closed),
+                Output::PeerClose(id) => self.peers.end(id, PeerEnd::Closed),
                 Output::Log(line) => tracing::info!("{line}"),
                 Output::Record(record) => (self.tap)(record),
                 Output::Store(round) => {
