@@ -18,10 +18,10 @@ use signalbox_agent::flow::{PacketKind, Part, Tuple, events};
 use signalbox_agent::message::{
     AgentBody, CarriedState, Interest, ManagerBody, ToAgent, ToManager, VERSION, Welcome,
 };
-use signalbox_agent::testing::{World, client, flags, plan, tcp};
+use signalbox_agent::testing::{World, client, flags, plan, tcp, with_backup};
 use signalbox_agent::{Input as ToTheAgent, plan_hash};
 use signalbox_balance::Balance;
-use signalbox_lower::plan::{BackupPlan, ManagerPlan, Plan, Replicate};
+use signalbox_lower::plan::{Plan, Replicate};
 use signalbox_manager::peer::{self, PeerHello, PeerMessage};
 use signalbox_manager::{Input, LinkState, Manager, Output, shell};
 use tokio::sync::mpsc;
@@ -34,18 +34,8 @@ const TOGETHER: u64 = 64;
 
 /// lb-1 decides for web-lb, and lb-2 stands by.
 fn backed(replicate: Option<Replicate>) -> Plan {
-    let mut plan = plan();
-    plan.managers.push(ManagerPlan {
-        name: "lb-2".into(),
-        serves: Vec::new(),
-        backs: vec!["web-lb".into()],
-    });
+    let mut plan = with_backup(plan(), "lb-2", 3_600_000, replicate);
     let service = &mut plan.services[0];
-    service.shares[0].backup = Some(BackupPlan {
-        manager: "lb-2".into(),
-        after_ms: 3_600_000,
-        replicate,
-    });
     service.forward.fixed_size = 2 * FLOWS;
     service.reply.as_mut().unwrap().fixed_size = 2 * FLOWS;
     service.limits.half_open_ms = 3_600_000;

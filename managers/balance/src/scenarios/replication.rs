@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use signalbox_agent::flow::{PacketKind, Part, events};
 use signalbox_agent::message::{CarriedState, Interest};
-use signalbox_agent::testing::backed;
+use signalbox_agent::testing::{backed, with_backup};
 use signalbox_lower::plan::Replicate;
 use signalbox_manager::peer::{self, PeerHello, PeerReason};
 use signalbox_manager::{LinkState, LinkStatus};
@@ -15,10 +15,7 @@ const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 pub(super) fn replicated(how: Replicate) -> Plan {
-    let mut plan = backed(1_000);
-    let backup = plan.services[0].shares[0].backup.as_mut();
-    backup.unwrap().replicate = Some(how);
-    plan
+    with_backup(plan(), "lb-2", 1_000, Some(how))
 }
 
 /// Both managers, each with a session to each agent, and a way between them.

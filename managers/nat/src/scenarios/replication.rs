@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use signalbox_lower::plan::{BackupPlan, ManagerPlan, Replicate};
+use signalbox_agent::testing::with_backup;
+use signalbox_lower::plan::Replicate;
 
 use super::division::{Pair, served, whole};
 use super::*;
@@ -12,18 +13,7 @@ const B: &str = "10.0.2.10";
 
 /// nat-1 has eight ports, and nat-2 stands by.
 fn backed(replicate: Option<Replicate>) -> Plan {
-    let mut plan = whole();
-    plan.managers.push(ManagerPlan {
-        name: "nat-2".into(),
-        serves: Vec::new(),
-        backs: vec!["egress".into()],
-    });
-    plan.services[0].shares[0].backup = Some(BackupPlan {
-        manager: "nat-2".into(),
-        after_ms: 1_000,
-        replicate,
-    });
-    plan
+    with_backup(whole(), "nat-2", 1_000, replicate)
 }
 
 fn pair(plan: &Plan) -> Pair {

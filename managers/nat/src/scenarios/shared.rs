@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use signalbox_lower::plan::{BackupPlan, ManagerPlan};
+use signalbox_agent::testing::with_backup;
 use signalbox_manager::state::{self, MemoryStore, Round, StateError, StateStore};
 use signalbox_manager::{BlockStatus, StoreStatus};
 
@@ -21,17 +21,7 @@ fn backed() -> Plan {
     nat.source = ports("203.0.113.100", "203.0.113.100", 5000, 5031);
     nat.hold_back_ms = u64::try_from(HOLD_BACK.as_millis()).unwrap();
     nat.leases.udp_ms = 2_000;
-    plan.managers.push(ManagerPlan {
-        name: "nat-2".into(),
-        serves: Vec::new(),
-        backs: vec!["egress".into()],
-    });
-    plan.services[0].shares[0].backup = Some(BackupPlan {
-        manager: "nat-2".into(),
-        after_ms: 1_000,
-        replicate: None,
-    });
-    plan
+    with_backup(plan, "nat-2", 1_000, None)
 }
 
 const OF_BACKUP: std::ops::RangeInclusive<u16> = 5028..=5031;

@@ -1,8 +1,8 @@
 //! Variations of [`plan`]: direct return, a manager that stands by, and an observe service beneath the balancer.
 
 use signalbox_lower::plan::{
-    BackupPlan, CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, ServicePlan,
-    SharePlan, Way,
+    BackupPlan, CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, Replicate,
+    ServicePlan, SharePlan, Way,
 };
 
 use super::{all, ask, plan};
@@ -23,17 +23,28 @@ pub fn direct(way: Way) -> Plan {
 /// The plan with a manager `lb-2` that stands by for `lb-1` and takes over after so many milliseconds.
 #[must_use]
 pub fn backed(after_ms: u64) -> Plan {
-    let mut plan = plan();
+    with_backup(plan(), "lb-2", after_ms, None)
+}
+
+/// A plan with one more manager, which stands by for all others, takes over after so many milliseconds, and is told
+/// of decisions where `replicate` says so.
+#[must_use]
+pub fn with_backup(
+    mut plan: Plan,
+    manager: &str,
+    after_ms: u64,
+    replicate: Option<Replicate>,
+) -> Plan {
     plan.managers.push(ManagerPlan {
-        name: "lb-2".into(),
+        name: manager.into(),
         serves: Vec::new(),
-        backs: vec!["web-lb".into()],
+        backs: plan.services.iter().map(|s| s.name.clone()).collect(),
     });
     for share in plan.services.iter_mut().flat_map(|s| &mut s.shares) {
         share.backup = Some(BackupPlan {
-            manager: "lb-2".into(),
+            manager: manager.into(),
             after_ms,
-            replicate: None,
+            replicate,
         });
     }
     plan
