@@ -11,8 +11,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
 use signalbox_agent::message::CarriedState;
 use signalbox_agent::packet::{TYPE_IPV4, frame};
+use signalbox_agent::testing;
 use signalbox_gate::Gate;
-use signalbox_lower::plan::{AllowPlan, Cube, GateBounds, GatePlan, Refuse};
 use signalbox_manager::proxy::{Diverted, Question, Step};
 use signalbox_manager::segment::{ACK, Options, SYN, Segment};
 
@@ -21,30 +21,8 @@ const AT: Duration = Duration::from_secs(1);
 const BATCH: u32 = 1000;
 
 fn gate() -> Gate {
-    let plan = GatePlan {
-        allow: vec![AllowPlan {
-            label: "allow".into(),
-            cubes: vec![Cube::default()],
-            when: None,
-        }],
-        refuse: Refuse::Drop,
-        look: Vec::new(),
-        bounds: GateBounds {
-            connections: None,
-            connections_per_source: None,
-            new_per_second: None,
-            new_per_second_per_source: None,
-            proxied: 10_000,
-        },
-        mss_v4: 1460,
-        mss_v6: 1440,
-        window_scale: 7,
-        buffer: 32_768,
-        connect_ms: 5_000,
-        speak_ms: 10_000,
-        hand_over_ms: 10_000,
-        proxied_idle_ms: 300_000,
-    };
+    let mut plan = testing::gate();
+    plan.bounds.proxied = 10_000;
     Gate::new(plan, [7; 16])
 }
 

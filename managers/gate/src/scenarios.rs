@@ -9,10 +9,9 @@ use signalbox_agent::WriteError;
 use signalbox_agent::flow::events;
 use signalbox_agent::message::AgentBody;
 use signalbox_agent::packet::{TYPE_IPV4, frame};
-use signalbox_agent::testing::{World, plan as site, port_mac};
+use signalbox_agent::testing::{World, gate, plan as site, port_mac};
 use signalbox_lower::plan::{
-    AllowPlan, Criterion, CriterionAction, Cube, GateBounds, GatePlan, Kind, LookPlan, Masked,
-    MaskedAddr, Plan, Refuse, SharePlan,
+    Criterion, CriterionAction, Cube, Kind, LookPlan, Masked, MaskedAddr, Plan, SharePlan,
 };
 use signalbox_manager::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 use signalbox_manager::{Input, Manager, Output, ServiceStatus};
@@ -88,30 +87,7 @@ fn plan() -> Plan {
             ..Cube::default()
         });
     }
-    service.gate = Some(GatePlan {
-        allow: vec![AllowPlan {
-            label: "allow".into(),
-            cubes: vec![Cube::default()],
-            when: None,
-        }],
-        refuse: Refuse::Drop,
-        look: Vec::new(),
-        bounds: GateBounds {
-            connections: None,
-            connections_per_source: None,
-            new_per_second: None,
-            new_per_second_per_source: None,
-            proxied: 100,
-        },
-        mss_v4: 1460,
-        mss_v6: 1440,
-        window_scale: 7,
-        buffer: 32_768,
-        connect_ms: 5_000,
-        speak_ms: 10_000,
-        hand_over_ms: 10_000,
-        proxied_idle_ms: 300_000,
-    });
+    service.gate = Some(gate());
     plan.managers[0].name = "gate-1".into();
     plan.managers[0].serves = vec!["admin".into()];
     plan

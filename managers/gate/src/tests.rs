@@ -8,9 +8,8 @@ use signalbox_agent::adjust::Adjust;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
 use signalbox_agent::message::{Action, CarriedState, Decision};
 use signalbox_agent::packet::frame;
-use signalbox_lower::plan::{
-    AllowPlan, Cube, GateBounds, GatePlan, LookPlan, MaskedAddr, Refuse, WhenPlan,
-};
+use signalbox_agent::testing;
+use signalbox_lower::plan::{AllowPlan, Cube, GatePlan, LookPlan, MaskedAddr, Refuse, WhenPlan};
 use signalbox_manager::Decided;
 use signalbox_manager::proxy::{Diverted, Question, Step};
 use signalbox_manager::segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
@@ -41,23 +40,7 @@ fn plan() -> GatePlan {
             }],
             when: None,
         }],
-        refuse: Refuse::Drop,
-        look: Vec::new(),
-        bounds: GateBounds {
-            connections: None,
-            connections_per_source: None,
-            new_per_second: None,
-            new_per_second_per_source: None,
-            proxied: 100,
-        },
-        mss_v4: 1460,
-        mss_v6: 1440,
-        window_scale: 7,
-        buffer: 32_768,
-        connect_ms: 5_000,
-        speak_ms: 10_000,
-        hand_over_ms: 10_000,
-        proxied_idle_ms: 300_000,
+        ..testing::gate()
     }
 }
 

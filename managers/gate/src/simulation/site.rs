@@ -10,7 +10,8 @@ use signalbox_agent::adjust::Adjust;
 use signalbox_agent::flow::{PacketKind, Part, Tuple};
 use signalbox_agent::message::{Action, CarriedState, Decision};
 use signalbox_agent::packet::{frame, proto};
-use signalbox_lower::plan::{AllowPlan, Cube, GateBounds, GatePlan, LookPlan, Refuse};
+use signalbox_agent::testing;
+use signalbox_lower::plan::{GatePlan, LookPlan};
 use signalbox_manager::Decided;
 use signalbox_manager::proxy::{Diverted, Question, Step};
 use signalbox_manager::segment::{RST, Segment};
@@ -116,13 +117,9 @@ pub struct Site {
 }
 
 fn plan(story: &Story) -> GatePlan {
+    let mut plan = testing::gate();
+    plan.bounds.proxied = 10;
     GatePlan {
-        allow: vec![AllowPlan {
-            label: "allow".into(),
-            cubes: vec![Cube::default()],
-            when: None,
-        }],
-        refuse: Refuse::Drop,
         look: (story.looks)
             .then(|| LookPlan::Bytes {
                 offset: 0,
@@ -131,21 +128,13 @@ fn plan(story: &Story) -> GatePlan {
             })
             .into_iter()
             .collect(),
-        bounds: GateBounds {
-            connections: None,
-            connections_per_source: None,
-            new_per_second: None,
-            new_per_second_per_source: None,
-            proxied: 10,
-        },
         mss_v4: story.mss,
         mss_v6: story.mss,
         window_scale: story.scale,
         buffer: story.buffer,
-        connect_ms: 5_000,
-        speak_ms: 10_000,
         hand_over_ms: story.hand_over.as_millis() as u64,
         proxied_idle_ms: 60_000,
+        ..plan
     }
 }
 

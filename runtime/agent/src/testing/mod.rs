@@ -20,7 +20,7 @@ use crate::flow::{Tuple, events};
 use crate::packet::{TYPE_IPV4, frame};
 
 pub use fake_switch::{FakeSwitch, Fate};
-pub use plans::{backed, direct, observed, totalled, with_backup};
+pub use plans::{backed, direct, gate, observed, totalled, with_backup};
 pub use world::World;
 
 /// TCP's FIN, SYN, RST and ACK flags.

@@ -1,8 +1,8 @@
 //! Variations of [`plan`]: direct return, a manager that stands by, and an observe service beneath the balancer.
 
 use signalbox_lower::plan::{
-    BackupPlan, CriterionAction, Cube, Fallback, Kind, ManagerPlan, ObservePlan, Plan, Replicate,
-    ServicePlan, SharePlan, Way,
+    AllowPlan, BackupPlan, CriterionAction, Cube, Fallback, GateBounds, GatePlan, Kind,
+    ManagerPlan, ObservePlan, Plan, Refuse, Replicate, ServicePlan, SharePlan, Way,
 };
 
 use super::{all, ask, plan};
@@ -48,6 +48,35 @@ pub fn with_backup(
         });
     }
     plan
+}
+
+/// A gate that lets everybody in and looks at nothing.
+#[must_use]
+pub fn gate() -> GatePlan {
+    GatePlan {
+        allow: vec![AllowPlan {
+            label: "allow".into(),
+            cubes: vec![Cube::default()],
+            when: None,
+        }],
+        refuse: Refuse::Drop,
+        look: Vec::new(),
+        bounds: GateBounds {
+            connections: None,
+            connections_per_source: None,
+            new_per_second: None,
+            new_per_second_per_source: None,
+            proxied: 100,
+        },
+        mss_v4: 1460,
+        mss_v6: 1440,
+        window_scale: 7,
+        buffer: 32_768,
+        connect_ms: 5_000,
+        speak_ms: 10_000,
+        hand_over_ms: 10_000,
+        proxied_idle_ms: 300_000,
+    }
 }
 
 /// The plan with an observe service `meter` at stage 2, of manager `meter-1`: every flow of whole packets,
