@@ -182,29 +182,44 @@ impl Switch {
             out.drops.count(reason);
             self.drops.count(reason);
             tracer.event(|| Event::Drop { reason });
-        } else if let Some(program) = &self.program {
-            let counted = match counted_length {
-                Some(length) if !self.config.quirks.count_packet_out_header => length,
-                _ => packet.len() as u32,
-            };
-            self.scratch.ahead.next_step();
-            let mut machine = Machine {
-                program,
-                state: &mut self.state,
-                scratch: &mut self.scratch,
-                out,
-                total: &mut self.drops,
-                tracer,
-                regs: Registers::new(u64::from(counted), packet.len() as u64),
-                now,
-                drop_port: u64::from(self.config.drop_port),
-                priority_queues: u64::from(self.config.priority_queues),
-                drop_high_priorities: self.config.quirks.drop_high_priorities,
-                passes: self.config.max_passes,
-            };
-            machine.packet(port, packet);
-            self.count();
+            return;
         }
+        let counted = match counted_length {
+            Some(length) if !self.config.quirks.count_packet_out_header => length,
+            _ => packet.len() as u32,
+        };
+        let regs = Registers::new(u64::from(counted), packet.len() as u64);
+        self.scratch.ahead.next_step();
+        if let Some((mut machine, _)) = self.machine(now, regs, out, tracer) {
+            machine.packet(port, packet);
+        }
+        self.count();
+    }
+
+    /// What runs the loaded program, and its lanes.
+    #[inline]
+    fn machine<'s, T: Tracer>(
+        &'s mut self,
+        now: Micros,
+        regs: Registers,
+        out: &'s mut Output,
+        tracer: &'s mut T,
+    ) -> Option<(Machine<'s, T>, &'s mut [Lane])> {
+        let machine = Machine {
+            program: self.program.as_deref()?,
+            state: &mut self.state,
+            scratch: &mut self.scratch,
+            out,
+            total: &mut self.drops,
+            tracer,
+            regs,
+            now,
+            drop_port: u64::from(self.config.drop_port),
+            priority_queues: u64::from(self.config.priority_queues),
+            drop_high_priorities: self.config.quirks.drop_high_priorities,
+            passes: self.config.max_passes,
+        };
+        Some((machine, &mut self.lanes))
     }
 
     /// Takes packets that have arrived together through the pipeline, each from a port, and appends what comes
@@ -233,30 +248,17 @@ impl Switch {
     /// As [`Switch::burst`], with no more packets than there are lanes.
     fn side_by_side(&mut self, now: Micros, packets: &[(u16, &[u8])], out: &mut Output) {
         let long = packets.iter().any(|(_, packet)| packet.len() > MAX_PACKET);
-        let program = match &self.program {
-            Some(program) if packets.len() > 1 && !long && !self.lanes.is_empty() => program,
-            _ => {
-                for (port, packet) in packets {
-                    self.step(now, *port, packet, out);
-                }
-                return;
+        let alone = packets.len() < 2 || long || self.lanes.is_empty() || !self.is_loaded();
+        if alone {
+            for (port, packet) in packets {
+                self.step(now, *port, packet, out);
             }
-        };
-        let mut machine = Machine {
-            program,
-            state: &mut self.state,
-            scratch: &mut self.scratch,
-            out,
-            total: &mut self.drops,
-            tracer: &mut Silent,
-            regs: Registers::new(0, 0),
-            now,
-            drop_port: u64::from(self.config.drop_port),
-            priority_queues: u64::from(self.config.priority_queues),
-            drop_high_priorities: self.config.quirks.drop_high_priorities,
-            passes: self.config.max_passes,
-        };
-        machine.burst(&mut self.lanes, packets);
+            return;
+        }
+        let regs = Registers::new(0, 0);
+        if let Some((mut machine, lanes)) = self.machine(now, regs, out, &mut Silent) {
+            machine.burst(lanes, packets);
+        }
         self.count();
     }
 

@@ -173,27 +173,14 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     fn check_list(&mut self, check: Check) -> bool {
+        let list = |first: u32, count: u32| {
+            let checks = &self.program.checks;
+            let list = checks.get(first as usize..(first + count) as usize);
+            list.unwrap_or_default().iter()
+        };
         match check {
-            Check::Every(first, count) => {
-                let checks = self
-                    .program
-                    .checks
-                    .get(first as usize..(first + count) as usize);
-                checks
-                    .unwrap_or_default()
-                    .iter()
-                    .all(|check| self.test(*check))
-            }
-            Check::Some(first, count) => {
-                let checks = self
-                    .program
-                    .checks
-                    .get(first as usize..(first + count) as usize);
-                checks
-                    .unwrap_or_default()
-                    .iter()
-                    .any(|check| self.test(*check))
-            }
+            Check::Every(first, count) => list(first, count).all(|check| self.test(*check)),
+            Check::Some(first, count) => list(first, count).any(|check| self.test(*check)),
             Check::Code(entry, slot) => {
                 self.run(entry);
                 self.word(slot) != 0

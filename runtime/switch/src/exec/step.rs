@@ -205,49 +205,37 @@ impl<T: Tracer> Machine<'_, T> {
     }
 
     fn clone_ingress(&mut self, port: u16, packet: &[u8], length: u64, session: u64, list: u64) {
-        let session = (session & SESSION_MASK) as u16;
-        self.tracer.event(|| Event::Clone {
-            session,
-            egress: false,
+        let kind = instance::INGRESS_CLONE;
+        self.clone_packet((session, list), kind, length, |machine| {
+            // The clone is the packet as it arrived: it is parsed again.
+            machine.reset();
+            machine.set(machine.program.standard.ingress_port, u64::from(port));
+            let errors = (machine.out.drops.parser_errors, machine.total.parser_errors);
+            let offset = machine.parse(packet);
+            (machine.out.drops.parser_errors, machine.total.parser_errors) = errors;
+            packet.get(offset..).unwrap_or_default()
         });
-        let Some(copies) = self.state.sessions.get(&session).cloned() else {
-            return self.drop(DropReason::NoCloneSession);
-        };
-        if copies.replicas.is_empty() {
-            return self.drop(DropReason::NoCloneSession);
-        }
-        let end = self.program.layout.reset_end as usize;
-        let mut saved = std::mem::take(&mut self.scratch.saved);
-        saved.clear();
-        saved.extend_from_slice(self.scratch.words.get(..end).unwrap_or_default());
-        let regs = self.regs;
-        // The clone is the packet as it arrived: it is parsed again.
-        self.regs = Registers::new(regs.counted, length);
-        self.reset();
-        self.set(self.program.standard.ingress_port, u64::from(port));
-        let errors = (self.out.drops.parser_errors, self.total.parser_errors);
-        let offset = self.parse(packet);
-        (self.out.drops.parser_errors, self.total.parser_errors) = errors;
-        self.reset_metadata();
-        self.keep(&saved, list);
-        self.set(self.program.standard.instance_type, instance::INGRESS_CLONE);
-        self.replicate(
-            &copies.replicas,
-            copies.truncate,
-            packet.get(offset..).unwrap_or_default(),
-        );
-        if let Some(words) = self.scratch.words.get_mut(..end) {
-            words.copy_from_slice(&saved);
-        }
-        self.scratch.saved = saved;
-        self.regs = regs;
     }
 
     fn clone_egress(&mut self, payload: &[u8], session: u64, list: u64) {
+        let kind = instance::EGRESS_CLONE;
+        let length = self.regs.length;
+        self.clone_packet((session, list), kind, length, |_| payload);
+    }
+
+    /// Sends copies to a session's ports, and goes on as if nothing had been. `enter` leaves the headers that they
+    /// have, and gives the payload.
+    fn clone_packet<'p>(
+        &mut self,
+        (session, list): (u64, u64),
+        kind: u64,
+        length: u64,
+        enter: impl FnOnce(&mut Self) -> &'p [u8],
+    ) {
         let session = (session & SESSION_MASK) as u16;
         self.tracer.event(|| Event::Clone {
             session,
-            egress: true,
+            egress: kind == instance::EGRESS_CLONE,
         });
         let Some(copies) = self.state.sessions.get(&session).cloned() else {
             return self.drop(DropReason::NoCloneSession);
@@ -260,10 +248,11 @@ impl<T: Tracer> Machine<'_, T> {
         saved.clear();
         saved.extend_from_slice(self.scratch.words.get(..end).unwrap_or_default());
         let regs = self.regs;
-        self.regs = Registers::new(regs.counted, regs.length);
+        self.regs = Registers::new(regs.counted, length);
+        let payload = enter(self);
         self.reset_metadata();
         self.keep(&saved, list);
-        self.set(self.program.standard.instance_type, instance::EGRESS_CLONE);
+        self.set(self.program.standard.instance_type, kind);
         self.replicate(&copies.replicas, copies.truncate, payload);
         if let Some(words) = self.scratch.words.get_mut(..end) {
             words.copy_from_slice(&saved);
