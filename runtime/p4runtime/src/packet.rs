@@ -19,16 +19,7 @@ impl HeaderInfo {
     ) -> Result<Vec<PacketMetadata>, CatalogError> {
         let mut metadata: Vec<PacketMetadata> = Vec::with_capacity(self.fields.len());
         for (name, value) in values {
-            let field = self
-                .fields
-                .iter()
-                .find(|field| field.name == name)
-                .ok_or_else(|| CatalogError::UnknownField {
-                    table: self.name.clone(),
-                    field: name.to_owned(),
-                    fields: self.fields.iter().map(|f| f.name.clone()).collect(),
-                })?;
-            metadata.push(self.field(field, value)?);
+            metadata.push(self.field(self.named(name)?, value)?);
         }
         for field in &self.fields {
             match metadata
@@ -96,20 +87,21 @@ impl HeaderInfo {
     /// # Errors
     /// The header or the packet lacks the field.
     pub fn get(&self, metadata: &[PacketMetadata], name: &str) -> Result<Value, CatalogError> {
-        let field = self
-            .fields
-            .iter()
-            .find(|field| field.name == name)
-            .ok_or_else(|| CatalogError::UnknownField {
-                table: self.name.clone(),
-                field: name.to_owned(),
-                fields: self.fields.iter().map(|f| f.name.clone()).collect(),
-            })?;
+        let field = self.named(name)?;
         metadata
             .iter()
             .find(|m| m.metadata_id == field.id)
             .map(|m| Value::from_be_bytes(&m.value))
             .ok_or_else(|| self.missing(field))
+    }
+
+    fn named(&self, name: &str) -> Result<&ParamInfo, CatalogError> {
+        let found = self.fields.iter().find(|field| field.name == name);
+        found.ok_or_else(|| CatalogError::UnknownField {
+            table: self.name.clone(),
+            field: name.to_owned(),
+            fields: self.fields.iter().map(|f| f.name.clone()).collect(),
+        })
     }
 
     fn field(&self, field: &ParamInfo, value: Value) -> Result<PacketMetadata, CatalogError> {

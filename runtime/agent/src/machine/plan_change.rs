@@ -28,7 +28,7 @@ use super::{Agent, Found, Link, Output, Service, SessionId, WriteError};
 use crate::cover::{covers_cube, covers_flow};
 use crate::entry::{Cell, Change, Entry, FixedAction};
 use crate::flow::{Part, Tuple};
-use crate::message::{AgentBody, Reason, ReportCause, ToManager, Totals};
+use crate::message::{Reason, ReportCause, Totals};
 
 /// A plan that waits for its program.
 #[derive(Debug)]
@@ -376,19 +376,8 @@ impl Agent {
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in sessions {
             self.session_closed(id);
-            self.out.push(Output::Message(
-                id,
-                ToManager {
-                    service: "".into(),
-                    share: 0,
-                    epoch: 0,
-                    body: AgentBody::Refused {
-                        reason: Reason::WrongPlan,
-                        text: "the agent has another plan from now on".into(),
-                    },
-                },
-            ));
-            self.out.push(Output::CloseSession(id));
+            let text = "the agent has another plan from now on".to_owned();
+            self.send_away(id, Reason::WrongPlan, text);
         }
     }
 

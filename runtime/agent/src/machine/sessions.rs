@@ -241,30 +241,30 @@ impl Agent {
                 })
                 .collect(),
         };
-        self.out.push(Output::Message(
-            id,
-            ToManager {
-                service: "".into(),
-                share: 0,
-                epoch: 0,
-                body: AgentBody::Welcome(welcome),
-            },
-        ));
+        self.tell_session(id, AgentBody::Welcome(welcome));
+    }
+
+    /// Says what concerns no service.
+    fn tell_session(&mut self, id: SessionId, body: AgentBody) {
+        let message = ToManager {
+            service: "".into(),
+            share: 0,
+            epoch: 0,
+            body,
+        };
+        self.out.push(Output::Message(id, message));
+    }
+
+    /// Ends a session, and says why.
+    pub(super) fn send_away(&mut self, id: SessionId, reason: Reason, text: String) {
+        self.tell_session(id, AgentBody::Refused { reason, text });
+        self.out.push(Output::CloseSession(id));
     }
 
     fn refuse(&mut self, id: SessionId, reason: Reason, text: String) {
         self.counters.refused_logins += 1;
         self.denied(reason);
         self.sessions.remove(&id);
-        self.out.push(Output::Message(
-            id,
-            ToManager {
-                service: "".into(),
-                share: 0,
-                epoch: 0,
-                body: AgentBody::Refused { reason, text },
-            },
-        ));
-        self.out.push(Output::CloseSession(id));
+        self.send_away(id, reason, text);
     }
 }
