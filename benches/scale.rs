@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use running::{ACK, SYN, answer};
 use signalbox::image::Compiled;
-use signalbox::service::{Pipeline, RunningTarget, Service};
+use signalbox::service::{RunningTarget, Service};
 use signalbox_agent::channel::{self, Channel, Closed, Memory, Sender};
 use signalbox_agent::message::{AgentBody, ManagerBody, ToAgent, ToManager};
 use signalbox_balance::Balance;
@@ -163,12 +163,9 @@ impl Site {
         let mut services = Vec::new();
         for n in 0..agents {
             let numbers: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
-            let target = RunningTarget::embedded(numbers.clone(), plan.cpu_port, None).await;
-            let pipeline = Pipeline::Push {
-                device_config: compiled.image.json.clone().into_bytes(),
-            };
+            let target = RunningTarget::of_plan(&plan).await.expect("a switch");
             let name = format!("agent-{n}");
-            let target = target.expect("a switch");
+            let pipeline = compiled.pipeline();
             let service =
                 Service::start_agent(&name, Arc::clone(&plan), compiled, target, pipeline)
                     .await

@@ -1,5 +1,6 @@
 //! From a checked policy to what a target takes: P4 text, plan, image.
 
+use signalbox_agent::shell::Pipeline;
 use signalbox_lower::planning::CPU_PORT;
 use signalbox_lower::{Lowered, lower_for};
 use signalbox_p4::source::MapSources;
@@ -17,6 +18,16 @@ pub struct Compiled {
     pub lowered: Lowered,
     /// bmv2 JSON and P4Info.
     pub image: Image,
+}
+
+impl Compiled {
+    /// What has a target run it.
+    #[must_use]
+    pub fn pipeline(&self) -> Pipeline {
+        Pipeline::Push {
+            device_config: self.image.json.clone().into_bytes(),
+        }
+    }
 }
 
 /// Lowers a policy and compiles the P4 that comes out. There is no other road into a target.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use signalbox::control::Request;
 use signalbox::image::{self, Compiled};
-use signalbox::service::{Pipeline, RunningTarget, Service};
+use signalbox::service::{RunningTarget, Service};
 use signalbox_policy::model::{Policy, SendPacket, Transport};
 use signalbox_policy::testing;
 use signalbox_switch::Output;
@@ -59,13 +59,8 @@ impl Running {
         }
         let numbers: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
         let service = runtime.block_on(async {
-            let target = RunningTarget::embedded(numbers.clone(), plan.cpu_port, None)
-                .await
-                .expect("a target");
-            let pipeline = Pipeline::Push {
-                device_config: compiled.image.json.clone().into_bytes(),
-            };
-            Service::start_plan(Arc::new(plan), compiled, target, pipeline)
+            let target = RunningTarget::of_plan(&plan).await.expect("a target");
+            Service::start_plan(Arc::new(plan), compiled, target, compiled.pipeline())
                 .await
                 .expect("a service")
         });

@@ -17,7 +17,7 @@ use signalbox::hosts::{
     Watched,
 };
 use signalbox::image;
-use signalbox::service::{Pipeline, RunningTarget, Service};
+use signalbox::service::{RunningTarget, Service};
 use signalbox_lower::plan::{BalancePlan, CheckKind, OnDeath};
 use signalbox_switch::Switch;
 use signalbox_switch::runner::SwitchHandle;
@@ -127,10 +127,8 @@ impl Site {
                 switch,
             } = target.start(&ports).await;
             let running = RunningTarget::over(transport, device_id, target.habits());
-            let pipeline = Pipeline::Push {
-                device_config: compiled.image.json.clone().into_bytes(),
-            };
-            let service = Service::start(&compiled, running, pipeline).await.unwrap();
+            let service = Service::start(&compiled, running, compiled.pipeline());
+            let service = service.await.unwrap();
             (service, packets.await, keep, switch)
         });
         let Packets { send, sent } = packets;

@@ -9,7 +9,7 @@ use crate::demo::{self, ManagerTraffic, Options, Report, ServiceView};
 use crate::failure::Failure;
 use crate::image;
 use crate::output;
-use crate::service::{Pipeline, RunningTarget, Service, View};
+use crate::service::{Service, View};
 
 /// The policy, as it was when the program was built.
 const WEB: &str = include_str!("../../examples/web.policy");
@@ -34,15 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     })?;
     let compiled = image::compile(policy)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
-    let service = runtime.block_on(async {
-        let plan = &compiled.lowered.plan;
-        let numbers = plan.ports.iter().map(|port| port.number).collect();
-        let target = RunningTarget::embedded(numbers, plan.cpu_port, None).await?;
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        Service::start(&compiled, target, pipeline).await
-    })?;
+    let service = runtime.block_on(Service::start_embedded(&compiled))?;
     let view = Watched {
         view: service.view(),
         runtime: runtime.handle().clone(),

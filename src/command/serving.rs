@@ -141,9 +141,7 @@ async fn serve(
         (Some(path), false) => Pipeline::Push {
             device_config: files::read_bytes(path)?,
         },
-        (None, false) => Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        },
+        (None, false) => compiled.pipeline(),
     };
     let target = match &arguments.target {
         TargetName::Switch => {

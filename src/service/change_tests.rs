@@ -208,17 +208,9 @@ fn decided(flows: &[FlowStatus]) -> Vec<(String, Tuple, Option<Tuple>, Option<Tu
 fn another_program_under_a_running_cascade_loses_no_affinity_tuple_or_count() {
     let checked = signalbox_policy::check(POLICY, "site.policy");
     let compiled = image::compile(checked.policy.unwrap()).unwrap();
-    let plan = &compiled.lowered.plan;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let service = runtime.block_on(async {
-        let target = RunningTarget::embedded(vec![1, 2], plan.cpu_port, None);
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        Service::start(&compiled, target.await.unwrap(), pipeline)
-            .await
-            .unwrap()
-    });
+    let service = runtime.block_on(Service::start_embedded(&compiled));
+    let service = service.unwrap();
     let mut site = Site::at(service.view().switch().cloned().unwrap());
     let flows = || runtime.block_on(async { service.view().agent().flows().await.unwrap() });
     let interests = || {

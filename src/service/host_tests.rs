@@ -97,17 +97,9 @@ impl Wires {
 fn fragments_errors_and_spent_ttls_come_through_the_switch_as_they_should() {
     let checked = signalbox_policy::check(POLICY, "dns.policy");
     let compiled = image::compile(checked.policy.unwrap()).unwrap();
-    let plan = &compiled.lowered.plan;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let service = runtime.block_on(async {
-        let target = RunningTarget::embedded(vec![1, 2], plan.cpu_port, None)
-            .await
-            .unwrap();
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        Service::start(&compiled, target, pipeline).await.unwrap()
-    });
+    let service = runtime.block_on(Service::start_embedded(&compiled));
+    let service = service.unwrap();
     let switch = service.view().switch().cloned().unwrap();
     let (tell, left) = channel();
     for number in [1, 2] {

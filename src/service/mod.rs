@@ -128,6 +128,15 @@ impl Service {
         Self::start_reporting(compiled, target, pipeline, &Reports::default()).await
     }
 
+    /// The same with a switch in this process, for which it was compiled.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_embedded(compiled: &Compiled) -> Result<Self, Failure> {
+        let target = RunningTarget::of_plan(&compiled.lowered.plan).await?;
+        Self::start(compiled, target, compiled.pipeline()).await
+    }
+
     /// The same, with what the managers are told of counts going out.
     ///
     /// # Errors
@@ -198,10 +207,7 @@ impl Service {
             }
             result = &mut agent_task => return Err(ended(result)),
         }
-        let own_image = pipeline
-            == Pipeline::Push {
-                device_config: compiled.image.json.clone().into_bytes(),
-            };
+        let own_image = pipeline == compiled.pipeline();
         let view = View::new(plan, agent, target.switch(), pipeline, own_image);
         Ok(Self {
             view,

@@ -15,7 +15,7 @@ use signalbox_switch::runner::SwitchHandle;
 use signalbox_switch::trace::{Event, Trace};
 use tokio::runtime::Runtime;
 
-use super::{Pipeline, RunningTarget, Service};
+use super::{RunningTarget, Service};
 use crate::failure::Failure;
 use crate::image::{self, Compiled};
 
@@ -77,10 +77,8 @@ impl OnSwitch {
         }
         let numbers: Vec<u16> = plan.ports.iter().map(|port| port.number).collect();
         let service = self.runtime.block_on(async {
-            let target = RunningTarget::embedded(numbers.clone(), plan.cpu_port, None).await?;
-            let pipeline = Pipeline::Push {
-                device_config: self.compiled.image.json.clone().into_bytes(),
-            };
+            let target = RunningTarget::of_plan(&plan).await?;
+            let pipeline = self.compiled.pipeline();
             Service::start_plan(Arc::new(plan), &self.compiled, target, pipeline).await
         })?;
         let view = service.view();

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use signalbox_lower::plan::Plan;
 use signalbox_p4runtime::Transport;
 use signalbox_p4runtime::grpc::Grpc;
 use signalbox_switch::runner::{RealClock, Runner, SwitchHandle};
@@ -76,6 +77,15 @@ struct Embedded {
 }
 
 impl RunningTarget {
+    /// Starts an embedded switch with a plan's ports, which are attached later.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub async fn of_plan(plan: &Plan) -> Result<Self, Failure> {
+        let ports = plan.ports.iter().map(|port| port.number).collect();
+        Self::embedded(ports, plan.cpu_port, None).await
+    }
+
     /// Starts the embedded switch; it is to have these ports, which are attached later.
     ///
     /// # Errors

@@ -20,14 +20,7 @@ fn a_service_has_started_when_the_criteria_of_all_its_services_are_in() {
     assert!(!criteria_are_in(plan, 0, 6), "a manager is not there");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let entries = runtime.block_on(async {
-        let numbers = plan.ports.iter().map(|port| port.number).collect();
-        let target = RunningTarget::embedded(numbers, plan.cpu_port, None)
-            .await
-            .unwrap();
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        let service = Service::start(&compiled, target, pipeline).await.unwrap();
+        let service = Service::start_embedded(&compiled).await.unwrap();
         let status = service.view().agent().status(false).await.unwrap();
         status.counters.criteria.now
     });
@@ -77,17 +70,9 @@ fn managers_of_one_process_share_decisions_also_after_another_policy() {
         .policy
         .unwrap();
     let compiled = image::compile(policy).unwrap();
-    let plan = &compiled.lowered.plan;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let numbers = plan.ports.iter().map(|port| port.number).collect();
-        let target = RunningTarget::embedded(numbers, plan.cpu_port, None)
-            .await
-            .unwrap();
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        let service = Service::start(&compiled, target, pipeline).await.unwrap();
+        let service = Service::start_embedded(&compiled).await.unwrap();
         let view = service.view();
         linked(&view, LinkState::InSync, 2).await;
         let wanted = Wanted {

@@ -250,9 +250,7 @@ impl View {
         let mut applied = None;
         if !wanted.dry_run && !changes::is_same(&old, &new) {
             let pipeline = match &self.pipeline {
-                Pipeline::Push { .. } if self.own_image => Pipeline::Push {
-                    device_config: compiled.image.json.clone().into_bytes(),
-                },
+                Pipeline::Push { .. } if self.own_image => compiled.pipeline(),
                 other => other.clone(),
             };
             let policy = NewPolicy {

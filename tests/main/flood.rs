@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use signalbox::control::Request;
 use signalbox::image;
-use signalbox::service::{Pipeline, RunningTarget, Service};
+use signalbox::service::Service;
 use signalbox_agent::packet::{TYPE_IPV4, checksum, frame};
 use tokio::runtime::Runtime;
 
@@ -31,16 +31,8 @@ fn status_answers_while_a_flood_of_new_connections_goes_on() {
     let compiled = image::compile(policy).unwrap();
     let plan = &compiled.lowered.plan;
     let runtime = Runtime::new().unwrap();
-    let service = runtime.block_on(async {
-        let numbers = plan.ports.iter().map(|port| port.number).collect();
-        let target = RunningTarget::embedded(numbers, plan.cpu_port, None)
-            .await
-            .unwrap();
-        let pipeline = Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        };
-        Service::start(&compiled, target, pipeline).await.unwrap()
-    });
+    let service = runtime.block_on(Service::start_embedded(&compiled));
+    let service = service.unwrap();
     service.attach(Vec::new()).unwrap();
     let view = service.view();
     let switch = view.switch().cloned().unwrap();

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use signalbox::image;
-use signalbox::service::{Pipeline, RunningTarget};
+use signalbox::service::RunningTarget;
 use signalbox_agent::{grpc, shell as agent_shell};
 use signalbox_balance::Balance;
 use signalbox_lower::plan::Plan;
@@ -65,17 +65,12 @@ async fn site() -> Site {
     let policy = testing::prepared(&policy);
     let compiled = image::compile(policy.clone()).unwrap();
     let plan = Arc::new(compiled.lowered.plan.clone());
-    let numbers = plan.ports.iter().map(|port| port.number).collect();
-    let target = RunningTarget::embedded(numbers, plan.cpu_port, None)
-        .await
-        .unwrap();
+    let target = RunningTarget::of_plan(&plan).await.unwrap();
     let options = agent_shell::Options {
         name: "agent-7".to_owned(),
         plan: Arc::clone(&plan),
         p4info: compiled.image.p4info.clone(),
-        pipeline: Pipeline::Push {
-            device_config: compiled.image.json.clone().into_bytes(),
-        },
+        pipeline: compiled.pipeline(),
         target: target.habits.clone(),
         device_id: target.device_id,
         election_id: 1,

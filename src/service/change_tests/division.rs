@@ -23,17 +23,9 @@ impl Running {
     fn start() -> Self {
         let checked = signalbox_policy::check(POLICY, "site.policy");
         let compiled = image::compile(checked.policy.unwrap()).unwrap();
-        let plan = &compiled.lowered.plan;
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let service = runtime.block_on(async {
-            let target = RunningTarget::embedded(vec![1, 2], plan.cpu_port, None);
-            let pipeline = Pipeline::Push {
-                device_config: compiled.image.json.clone().into_bytes(),
-            };
-            Service::start(&compiled, target.await.unwrap(), pipeline)
-                .await
-                .unwrap()
-        });
+        let service = runtime.block_on(Service::start_embedded(&compiled));
+        let service = service.unwrap();
         let site = Site::at(service.view().switch().cloned().unwrap());
         Self {
             runtime,
