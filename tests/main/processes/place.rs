@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -59,6 +59,14 @@ managers {
   lb-2 serves web-two
 }
 ";
+
+/// The same, and each manager stands by for the other.
+pub fn backed() -> String {
+    POLICY.replace(
+        "  lb-2 serves web-two\n",
+        "  lb-2 serves web-two\n  backup lb-1 with lb-2 after 1s\n  backup lb-2 with lb-1 after 1s\n",
+    )
+}
 
 /// The client's port of a download from the service at port 80.
 const DOWNLOADER: u16 = 40_000;
@@ -213,38 +221,33 @@ impl Place {
 
     /// The status that curl gets from the service at this port, `000` without an answer in so many seconds.
     pub fn fetch(&self, port: u16, seconds: u32) -> String {
-        let url = format!("http://203.0.113.80:{port}/name");
-        let seconds = seconds.to_string();
-        let words = [
-            "curl",
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "-m",
-            &seconds,
-            &url,
-        ];
-        String::from_utf8_lossy(&self.client.run(&words).stdout).into_owned()
+        self.curl(port, &["-m", &seconds.to_string()])
     }
 
     /// The same from a port of the client's own choice, in two seconds.
     pub fn fetch_from(&self, from: u16, port: u16) -> String {
+        self.curl(port, &["-m", "2", "--local-port", &from.to_string()])
+    }
+
+    fn curl(&self, port: u16, words: &[&str]) -> String {
         let url = format!("http://203.0.113.80:{port}/name");
-        let from = from.to_string();
-        let quietly = [
-            "curl",
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "-m",
-            "2",
-        ];
-        let words = [&quietly[..], &["--local-port", &from, &url]].concat();
+        let quietly = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}"];
+        let words = [&quietly, words, &[&*url]].concat();
         String::from_utf8_lossy(&self.client.run(&words).stdout).into_owned()
+    }
+
+    /// Kills lb-1, for which lb-2 stands by, and waits until port 80 is served again.
+    pub fn fail_over(&mut self) {
+        self.kill("lb-1");
+        let died = Instant::now();
+        wait_until("the backup", SOON, || self.fetch(80, 1) == "200");
+        let outage = died.elapsed();
+        // The lease of a second, the request that was under way when it ended, and a slow machine.
+        println!(
+            "new connections failed for at most {} ms",
+            outage.as_millis()
+        );
+        assert!(outage < Duration::from_secs(6), "{outage:?}");
     }
 
     /// Starts a download that takes some ten seconds, and waits for its first bytes.
