@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Draw, PREFIXES, condition};
+use super::Draw;
+use super::policies::{PREFIXES, condition, network};
 
 /// A service's name and its text.
 type Text = (String, String);
@@ -27,14 +28,7 @@ pub fn cascade(draw: &mut Draw) -> String {
 
 fn attempt(draw: &mut Draw) -> String {
     let dual = draw.once_in(3);
-    let six = |text: &'static str| if dual { text } else { "" };
-    let mut text = format!(
-        "network {{\n  port 1 clients {{ address 203.0.113.1/24 {} }}\n  \
-         port 2 rack-a {{ address 10.0.1.1/24 {} }}\n  port 3 rack-b {{ address 10.0.2.1/24 }}\n  \
-         route 198.51.0.0/16 via 203.0.113.254\n}}\n",
-        six("address 2001:db8:1::1/64"),
-        six("address 2001:db8:2::1/64"),
-    );
+    let mut text = network(dual);
     let mut services = Vec::new();
     let mut serves = Vec::new();
     for number in 0..draw.below(3) {

@@ -15,6 +15,7 @@ use signalbox_policy::model::{
 };
 use signalbox_policy::testing::{FlowEnd, inward, outward};
 
+use super::outcomes::asked;
 use super::{Draw, Pair};
 use crate::bench::{Carried, ask_entries, bits};
 use crate::frames::{Numbers, Path, flags};
@@ -201,7 +202,7 @@ impl<'i> Interleaving<'i> {
         let (found, carried) = self.pair.switch(port, frame);
         self.pair.judge(&expected, &found)?;
         self.judge_counts(&before, &counted, frame.len())?;
-        Ok(self.met(port, expected, carried))
+        Ok(self.met(port, &expected, carried))
     }
 
     /// A packet goes on behind the stage that asked about it.
@@ -218,41 +219,24 @@ impl<'i> Interleaving<'i> {
         self.pair.judge(&expected, &found).map_err(told)?;
         self.judge_counts(&before, &counted, held.packet.len())
             .map_err(told)?;
-        Ok(self.met(held.from.port, expected, carried))
+        Ok(self.met(held.from.port, &expected, carried))
     }
 
     /// Notes what waits for a verdict.
-    fn met(&mut self, port: u16, outcome: Outcome, carried: Option<Carried>) -> &'static str {
-        match (outcome, carried) {
-            (
-                Outcome::ToAgent {
-                    stage: Some((service, part)),
-                    reply,
-                    dispatch,
-                    packet,
-                    ..
-                },
-                Some(carried),
-            ) => {
-                let from = Resume {
-                    port,
-                    part,
-                    service,
-                    reply,
-                    answered: true,
-                    dispatch,
-                };
-                self.held.push(Held {
-                    carried,
-                    from,
-                    packet,
-                });
-                "asked about"
-            }
-            (Outcome::ToAgent { .. }, _) => "to the agent",
-            (Outcome::Drop { .. }, _) => "dropped",
-            (Outcome::Tunnelled { .. }, _) => "tunnelled",
-            (Outcome::Forward { .. }, _) => "forwarded",
+    fn met(&mut self, port: u16, outcome: &Outcome, carried: Option<Carried>) -> &'static str {
+        if let (Some((from, packet)), Some(carried)) = (asked(port, outcome), carried) {
+            self.held.push(Held {
+                carried,
+                from,
+                packet: packet.to_vec(),
+            });
+            return "asked about";
+        }
+        match outcome {
+            Outcome::ToAgent { .. } => "to the agent",
+            Outcome::Drop { .. } => "dropped",
+            Outcome::Tunnelled { .. } => "tunnelled",
+            Outcome::Forward { .. } => "forwarded",
         }
     }
 
