@@ -136,6 +136,16 @@ struct SourceFile {
     marks: Vec<LineMark>,
 }
 
+impl SourceFile {
+    /// The line of a byte, from 0.
+    fn row(&self, at: u32) -> usize {
+        self.line_starts
+            .partition_point(|start| *start <= at)
+            .max(1)
+            - 1
+    }
+}
+
 /// All texts that took part in one compilation. A text that is included twice is here once.
 #[derive(Debug, Clone, Default)]
 pub struct SourceMap {
@@ -213,21 +223,13 @@ impl SourceMap {
                 column: 1,
             };
         };
-        let row = file
-            .line_starts
-            .partition_point(|start| *start <= span.start)
-            .max(1)
-            - 1;
+        let row = file.row(span.start);
         let start = file.line_starts.get(row).copied().unwrap_or(0) as usize;
         let before = file.text.get(start..span.start as usize).unwrap_or("");
         let mut path = &*file.path;
         let mut line = u32::try_from(row + 1).unwrap_or(u32::MAX);
         for mark in file.marks.iter().take_while(|m| m.offset <= span.start) {
-            let mark_row = file
-                .line_starts
-                .partition_point(|s| *s <= mark.offset)
-                .max(1)
-                - 1;
+            let mark_row = file.row(mark.offset);
             line = mark
                 .line
                 .saturating_add(u32::try_from(row.saturating_sub(mark_row)).unwrap_or(0));
@@ -244,11 +246,7 @@ impl SourceMap {
         let Some(file) = self.files.get(span.file.0 as usize) else {
             return (0, 0);
         };
-        let row = file
-            .line_starts
-            .partition_point(|start| *start <= span.start)
-            .max(1)
-            - 1;
+        let row = file.row(span.start);
         let start = file.line_starts.get(row).copied().unwrap_or(0) as usize;
         let next = file
             .line_starts
