@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use signalbox_agent::channel::{self, ManagerChannel};
 use signalbox_agent::grpc;
@@ -20,20 +20,11 @@ use signalbox_observe::Observe;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::tries::{DIAL, OTHER_PLAN, Tries, dialled};
 use crate::failure::Failure;
 
-/// Before the second try to open a session; it doubles, up to the longest.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// A session that has lasted so long was a good one: the next try comes at once.
-pub(super) const GOOD: Duration = Duration::from_secs(1);
-
-/// What an agent with another plan is told of as.
-const OTHER_PLAN: &str = "it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one";
-
-/// How long an agent may take to answer a new connection.
-const DIAL: Duration = Duration::from_secs(5);
+/// Between two tries to open a session at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What decides for a gate; `None` if nothing can.
 pub type Gates = fn(&ServicePlan) -> Option<Box<dyn Decide>>;
@@ -69,12 +60,8 @@ impl Way {
             }
             Self::At(address) => {
                 let url = format!("http://{address}");
-                let dialled = tokio::time::timeout(DIAL, grpc::connect(&url)).await;
-                match dialled {
-                    Ok(Ok(channel)) => Ok(Box::new(channel)),
-                    Ok(Err(_)) => Err("no agent answers there".to_owned()),
-                    Err(_) => Err(format!("no answer within {} s", DIAL.as_secs())),
-                }
+                let connection = tokio::time::timeout(DIAL, grpc::connect(&url)).await;
+                Ok(Box::new(dialled("agent", connection)?))
             }
         }
     }
@@ -233,15 +220,14 @@ struct Sessions {
 
 impl Sessions {
     async fn keep(self) {
-        let mut pause = FIRST_PAUSE;
-        let mut said = String::new();
+        let mut tries = Tries::new(LONGEST_PAUSE);
         let mut before = String::new();
         loop {
             // Whoever waits from here on hears of a plan that comes while a session is being tried.
             let replanned = self.replanned.notified();
             let mut replanned = std::pin::pin!(replanned);
             replanned.as_mut().enable();
-            let since = Instant::now();
+            tries.begin();
             let problem = match self.way.dial().await {
                 Err(problem) => problem,
                 Ok(channel) => {
@@ -259,24 +245,20 @@ impl Sessions {
                 }
             };
             self.states.set(self.way.name(), &problem);
-            if since.elapsed() >= GOOD {
-                pause = FIRST_PAUSE;
-                said.clear();
-            }
+            tries.end();
             // While a policy is being applied, agents have it before their managers do.
             let may_pass = problem == OTHER_PLAN && before != problem;
             before.clone_from(&problem);
-            if problem != said && !may_pass {
+            if !may_pass && tries.is_news(&problem) {
                 tracing::warn!(
                     "{}: agent {}: {problem}; trying again",
                     self.manager,
                     self.way.name()
                 );
-                said = problem;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = replanned => pause = FIRST_PAUSE,
+                () = tries.pause() => {}
+                () = replanned => tries.hasten(),
             }
         }
     }

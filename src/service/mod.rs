@@ -19,6 +19,7 @@ mod replay;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tries;
 mod view;
 
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use signalbox_lower::plan::Plan;
 use signalbox_manager::peer::{self, PeerChannel, PeerReason, grpc};
@@ -11,15 +11,13 @@ use signalbox_manager::shell::{Handle, PeerEnd};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::managers::{FIRST_PAUSE, GOOD, States};
+use super::managers::States;
+use super::tries::{DIAL, OTHER_PLAN, Tries, dialled};
 use crate::failure::Failure;
 
 /// Between two tries at most: a manager that is back does not claim its share before it has learned from the other
 /// one, and waits for that as long as its policy's `after`.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long another manager may take to answer a new connection.
-const DIAL: Duration = Duration::from_secs(5);
 
 /// The pairs of managers of which one tells the other of its decisions, each in order of names.
 pub fn pairs(plan: &Plan) -> BTreeSet<(&str, &str)> {
@@ -204,23 +202,19 @@ struct Way {
 
 impl Way {
     async fn keep(self) {
-        let mut pause = FIRST_PAUSE;
-        let mut said = String::new();
+        let mut tries = Tries::new(LONGEST_PAUSE);
         loop {
-            let since = Instant::now();
+            tries.begin();
             let url = format!("http://{}", self.address);
-            let dialled = tokio::time::timeout(DIAL, grpc::connect(&url)).await;
-            let problem = match dialled {
-                Err(_) => format!("no answer within {} s", DIAL.as_secs()),
-                Ok(Err(_)) => "no manager answers there".to_owned(),
-                Ok(Ok(channel)) => {
+            let connection = tokio::time::timeout(DIAL, grpc::connect(&url)).await;
+            let problem = match dialled("manager", connection) {
+                Err(problem) => problem,
+                Ok(channel) => {
                     self.states.set(&self.peer, "connected");
                     match self.handle.linked(Box::new(channel)).await {
                         Ok(PeerEnd::Gone) => "the link has ended".to_owned(),
                         Ok(PeerEnd::Closed) => "the link was closed on this side".to_owned(),
-                        Ok(PeerEnd::Refused(PeerReason::Plan, _)) => {
-                            "it works from another plan; `signalbox apply POLICY` with the control sockets of both brings them to one".to_owned()
-                        }
+                        Ok(PeerEnd::Refused(PeerReason::Plan, _)) => OTHER_PLAN.to_owned(),
                         Ok(PeerEnd::Refused(_, text)) => format!("it refuses this one: {text}"),
                         // The manager has stopped.
                         Err(_) => return,
@@ -228,41 +222,30 @@ impl Way {
                 }
             };
             self.states.set(&self.peer, &problem);
-            if since.elapsed() >= GOOD {
-                pause = FIRST_PAUSE;
-                said.clear();
-            }
-            if problem != said {
+            tries.end();
+            if tries.is_news(&problem) {
                 tracing::warn!(
                     "{}: manager `{}` at {}: {problem}; trying again",
                     self.manager,
                     self.peer,
                     self.address
                 );
-                said = problem;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tries.pause().await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use signalbox_lower::plan::{BackupPlan, Replicate};
+    use signalbox_agent::testing::{self, with_backup};
+    use signalbox_lower::plan::Replicate;
 
     use super::*;
 
     /// web-lb is lb-1's, and lb-2 is told of its decisions if `replicate`.
     fn plan(replicate: Option<Replicate>) -> Plan {
-        let mut plan = signalbox_agent::testing::plan();
-        plan.policy = "web".into();
-        plan.services[0].shares[0].backup = Some(BackupPlan {
-            manager: "lb-2".into(),
-            after_ms: 1_000,
-            replicate,
-        });
-        plan
+        with_backup(testing::plan(), "lb-2", 1_000, replicate)
     }
 
     fn meeting(listen: Option<&str>, peers: &[(&str, &str)]) -> Meeting {
