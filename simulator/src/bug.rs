@@ -158,14 +158,14 @@ impl Mischief {
         watch: &Watch,
         mut sent: Sent,
     ) -> Vec<(usize, Sent)> {
-        let service = sent.message.service.to_string();
+        let (service, share) = (sent.message.service.to_string(), sent.message.share);
         let epoch = &mut sent.message.epoch;
         match (self.bug, &mut sent.message.body) {
             (Bug::LeaseIgnored, ManagerBody::Heartbeat(_)) => {
                 self.beats.insert((a, m), sent.message.clone());
             }
             (Bug::EpochsIgnored, body) if !matches!(body, ManagerBody::Hello(_)) => {
-                *epoch = (*epoch).max(watch.epoch(a, &service));
+                *epoch = (*epoch).max(watch.epoch(a, &service, share));
             }
             (Bug::ExpiredInvented, ManagerBody::Verdict(verdict)) if service == NAT => {
                 let forward = verdict.affinities.iter().find(|f| f.part == Part::Forward);

@@ -73,6 +73,8 @@ pub struct Hosts {
     pub calm: bool,
     /// A manager and its backup were cut off from each other: what the backup was told may be old.
     pub parted: bool,
+    /// Clients have several addresses.
+    pub clients: bool,
     /// The flows.
     pub flows: BTreeMap<usize, Flow>,
 }
@@ -82,11 +84,17 @@ fn is_inside(address: IpAddr) -> bool {
 }
 
 impl Hosts {
+    /// The address that the flow of a number comes from.
+    #[must_use]
+    pub fn from(&self, number: usize, nat: bool) -> IpAddr {
+        tuple(number, nat, self.clients).src
+    }
+
     /// A new flow, or the same ends again after one that is over.
     pub fn open(&mut self, number: usize, agent: usize, nat: bool) -> Packet {
         let flow = self.flows.entry(number).or_insert(Flow {
             nat,
-            tuple: tuple(number, nat),
+            tuple: tuple(number, nat, self.clients),
             agent,
             phase: Phase::Opening,
             is_answered: false,
@@ -177,7 +185,7 @@ impl Hosts {
     pub fn stranger(&self, agent: usize, port: u16) -> Packet {
         let flow = Tuple {
             sport: port,
-            ..tuple(0, false)
+            ..tuple(0, false, self.clients)
         };
         Packet {
             agent,
@@ -196,8 +204,12 @@ impl Hosts {
             return Err(("A9.10", format!("{t} left untranslated")));
         }
         let number = |port: u16, from: u16| usize::from(port.wrapping_sub(from));
-        if t.dst == REMOTE && t.src == IpAddr::from(SERVICE) {
+        if t.src == IpAddr::from(SERVICE) {
             if let Some(flow) = self.flows.get_mut(&number(t.dport, CLIENT_PORTS)) {
+                if t.dst != flow.tuple.src {
+                    let text = format!("{t} is an answer to {}", flow.tuple);
+                    return Err(("A6.1", text));
+                }
                 flow.answered();
             }
             return Ok(());

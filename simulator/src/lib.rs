@@ -16,6 +16,7 @@
 )]
 
 pub mod bug;
+pub mod division;
 pub mod hosts;
 pub mod link;
 pub mod net;

@@ -12,6 +12,7 @@ use signalbox_manager::state::MemoryStore;
 use signalbox_manager::{Input, Manager};
 
 use crate::bug::{Bug, Mischief};
+use crate::division::Division;
 use crate::hosts::{Hosts, Packet};
 use crate::link::{Cut, Link, Session};
 use crate::site::{self, Role};
@@ -50,6 +51,8 @@ pub struct Net {
     pub now: Duration,
     /// The plan.
     pub plan: Plan,
+    /// How it divides the services.
+    pub division: Division,
     /// The managers.
     pub roles: Vec<Role>,
     /// The agents, with their switches.
@@ -82,11 +85,10 @@ impl Net {
     /// Everybody of a setup, connected.
     #[must_use]
     pub fn new(setup: &Setup, bug: Option<Bug>, seed: u64) -> Self {
-        let plan = site::plan_of(setup);
+        let division = setup.division.unwrap_or(Division::Whole(0));
+        let plan = site::plan_of(setup, division);
         let roles = site::roles(setup);
-        let agents = (1..=setup.agents)
-            .map(|n| World::named(&format!("agent-{n}"), plan.clone()))
-            .collect();
+        let agents = (0..setup.agents).map(|a| site::agent(a, &plan)).collect();
         let pairs = (0..setup.agents).flat_map(|a| (0..roles.len()).map(move |m| (a, m)));
         let mut net = Self {
             now: Duration::ZERO,
@@ -98,11 +100,13 @@ impl Net {
                 .collect(),
             replicate: setup.replicate,
             plan,
+            division,
             roles,
             agents,
             hosts: Hosts {
                 calm: setup.lines.delay == 0,
                 parted: false,
+                clients: setup.division.is_some(),
                 flows: BTreeMap::new(),
             },
             watch: Watch::new(setup.shared.is_some()),
@@ -210,7 +214,7 @@ impl Net {
             self.disconnect(a, m);
         }
         let now = self.now;
-        self.agents[a] = World::named(&format!("agent-{}", a + 1), self.plan.clone());
+        self.agents[a] = site::agent(a, &self.plan);
         self.agents[a].now = now;
         self.watch.restarted(a);
         self.look(None);
@@ -250,14 +254,19 @@ impl Net {
         }
         for m in 0..self.roles.len() {
             self.go_on(m);
-            let other = (0..self.roles.len())
-                .find(|other| *other != m && self.roles[*other].service == self.roles[m].service);
+            let other = (0..self.roles.len()).find(|other| *other != m && self.same(*other, m));
             let replaced = other.is_some_and(|other| self.processes[other].is_some());
             if !(dead_stay_dead && replaced) {
                 self.start(m);
             }
         }
         self.settle();
+    }
+
+    /// Whether a manager is another one, or the one that stands by for it, or the other way round.
+    fn same(&self, m: usize, other: usize) -> bool {
+        let of = |m: usize| (self.roles[m].service, self.roles[m].who);
+        of(m) == of(other)
     }
 
     /// Whether managers share a store.

@@ -99,10 +99,11 @@ fn play(story: &Story, net: &mut Net) -> Result<Tally, Violation> {
         .filter(|f| f.phase != Phase::Opening)
         .count();
     for process in net.processes.iter().flatten() {
-        let service = &process.machine.status().services[0];
-        tally.takeovers += service.epoch.saturating_sub(1);
-        let counts = service.counts;
-        tally.fingerprint += &format!("{} {counts:?}\n", process.machine.name());
+        for service in process.machine.status().services {
+            tally.takeovers += service.epoch.saturating_sub(1);
+            let counts = service.counts;
+            tally.fingerprint += &format!("{} {counts:?}\n", process.machine.name());
+        }
     }
     for world in &net.agents {
         tally.fingerprint += &format!("{:?}\n", world.agent.counters().denials);
@@ -208,31 +209,42 @@ fn alone(net: &Net) -> bool {
 
 /// Every agent has the criteria of some manager of each service; with `every`, of every manager that there is.
 fn criteria(net: &mut Net, every: bool) {
-    for service in 0..net.plan.services.len() {
-        let name = &net.plan.services[service].name;
-        let of_one = site::criteria(&net.plan, name);
+    let shares = (0..net.plan.services.len())
+        .flat_map(|service| (0..net.division.shares()).map(move |share| (service, share)));
+    for (service, share) in shares {
+        let plan = &net.plan.services[service];
+        let cubes = site::criteria(plan, share);
         let alive = (net.roles.iter().zip(&net.processes))
-            .filter(|(role, process)| process.is_some() && role.service == name)
+            .filter(|(role, process)| process.is_some() && role.service == plan.name)
+            .filter(|(role, _)| net.division.share(role.who) == Some(share))
             .count();
-        let wanted = if every { alive * of_one } else { of_one };
+        let wanted = if every { alive } else { 1 } * cubes.len();
         for (a, world) in net.agents.iter().enumerate() {
-            let of_it = |c: &&CriterionEntry| usize::from(c.service) == service;
+            let of_it =
+                |c: &&CriterionEntry| usize::from(c.service) == service && cubes.contains(&c.cube);
             let has = world.switch.criteria.iter().filter(of_it).count();
             if has < wanted {
-                let text = format!("agent {a} has {has} criteria of {name}, and not {wanted}");
+                let name = &plan.name;
+                let text =
+                    format!("agent {a} has {has} criteria of {name}/{share}, and not {wanted}");
                 return net.watch.broken(net.now, ("A8.5", text));
             }
         }
     }
 }
 
-/// New flows get through at an agent.
+/// New flows get through at an agent, of each share of each service.
 fn new_flows(net: &mut Net, agent: usize) {
-    let services: Vec<bool> = (net.plan.services.iter())
-        .map(|s| s.nat.is_some())
-        .collect();
-    for nat in services {
-        let number = LAST + 4 * agent + 2 * usize::from(nat);
+    let mut flows = Vec::new();
+    for nat in net.plan.services.iter().map(|s| s.nat.is_some()) {
+        let first = LAST + 4 * agent + 2 * usize::from(nat);
+        for share in 0..net.division.shares() {
+            let of_it = |n: &usize| net.division.of(nat, net.hosts.from(*n, nat)) == share;
+            let number = (first..).step_by(17).find(of_it).unwrap();
+            flows.push((number, nat));
+        }
+    }
+    for (number, nat) in flows {
         // What a dead manager had is not given out before it has rested, and there may be nothing else.
         let rests = if nat && net.is_shared() {
             HOLD_BACK

@@ -1,19 +1,22 @@
 //! What a story takes place on: the plan of one or two services, with leases of seconds so that stories are
 //! short, and the managers that decide for them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use signalbox_agent::flow::events;
+use signalbox_agent::testing::World;
 use signalbox_agent::testing::plan;
 use signalbox_balance::Balance;
 use signalbox_lower::plan::{
-    AddressRange, BackupPlan, Criterion, CriterionAction, Cube, Inbound, Kind, ManagerPlan, Masked,
-    MaskedAddr, NatLeases, NatPlan, NatSource, Plan, ServicePlan, SharePlan,
+    AddressRange, Asks, BackupPlan, Criterion, CriterionAction, Cube, Inbound, Kind, ManagerPlan,
+    Masked, MaskedAddr, NatLeases, NatPlan, NatSource, OutsidePlan, PartPlan, Plan, ServicePlan,
+    SharePlan,
 };
-use signalbox_manager::{Decide, Manager};
+use signalbox_manager::{Decide, Manager, Served};
 use signalbox_nat::Nat;
 
+use crate::division::{Division, OUTSIDE};
 use crate::story::Setup;
 
 /// The lease of the criteria of a manager that has a backup; of one without, it is longer.
@@ -38,31 +41,45 @@ pub struct Role {
     pub name: &'static str,
     /// Its service.
     pub service: &'static str,
-    /// Whether it stands by for the other one of the service.
+    /// Which one of the service's two it is, or stands by for.
+    pub who: usize,
+    /// Whether it stands by.
     pub backup: bool,
 }
 
 /// The managers of a setup.
 #[must_use]
 pub fn roles(setup: &Setup) -> Vec<Role> {
-    let all = [
-        (setup.balance, "lb-1", BALANCE, false),
-        (setup.balance && setup.backed, "lb-2", BALANCE, true),
-        (setup.nat, "nat-1", NAT, false),
-        (setup.nat && setup.backed, "nat-2", NAT, true),
+    let services = [
+        (setup.balance, BALANCE, ["lb-1", "lb-2", "lb-3", "lb-4"]),
+        (setup.nat, NAT, ["nat-1", "nat-2", "nat-3", "nat-4"]),
     ];
-    (all.into_iter().filter(|(there, ..)| *there))
-        .map(|(_, name, service, backup)| Role {
+    let all = services.into_iter().flat_map(|(there, service, names)| {
+        (names.into_iter().enumerate()).map(move |(n, name)| Role {
             name,
-            service,
-            backup,
+            service: if there { service } else { "" },
+            who: n / 2,
+            backup: n % 2 == 1,
         })
+    });
+    all.filter(|role| !role.service.is_empty())
+        .filter(|role| setup.backed || !role.backup)
+        .filter(|role| setup.division.is_some() || role.who == 0)
         .collect()
 }
 
-/// The plan of a setup.
+/// An agent and its switch, with hosts behind it.
 #[must_use]
-pub fn plan_of(setup: &Setup) -> Plan {
+pub fn agent(a: usize, plan: &Plan) -> World {
+    let mut world = World::named(&format!("agent-{}", a + 1), plan.clone());
+    let clients = (8..12).map(|n| (IpAddr::from([203, 0, 113, n]), [4, 0, 0, 0, 113, n]));
+    world.hosts.extend(clients);
+    world
+}
+
+/// The plan of a setup, divided so.
+#[must_use]
+pub fn plan_of(setup: &Setup, division: Division) -> Plan {
     let mut plan = plan();
     let mut balance = plan.services.remove(0);
     balance.limits.idle_ms = millis(IDLE);
@@ -71,33 +88,23 @@ pub fn plan_of(setup: &Setup) -> Plan {
     balance.limits.criteria_lease_ms = millis(LEASE);
     let mut services = Vec::new();
     if setup.nat {
-        services.push(nat_of(&balance, setup.ports));
+        // Each half has as many as the whole of others.
+        let times = 1 + u16::from(setup.division.is_some());
+        services.push(nat_of(&balance, setup.ports * times));
     }
     if setup.balance {
         services.insert(0, balance);
     }
     for (service, stage) in services.iter_mut().zip(1..) {
         service.stage = stage;
-        let of_it = |r: &&Role| r.service == service.name;
-        let (mut share, roles) = (SharePlan::whole(""), roles(setup));
-        for role in roles.iter().filter(of_it) {
-            match role.backup {
-                false => share.manager = role.name.into(),
-                true => {
-                    share.backup = Some(BackupPlan {
-                        manager: role.name.into(),
-                        after_ms: millis(AFTER),
-                        replicate: setup.replicate,
-                    });
-                }
-            }
-        }
-        service.shares = vec![share];
+        let share = |number| share_of(setup, service, division, number);
+        service.shares = (0..division.shares()).map(share).collect();
     }
     plan.services = services;
     plan.managers = (roles(setup).into_iter())
         .map(|role| {
-            let service = vec![role.service.to_owned()];
+            let has = division.share(role.who).map(|_| role.service.to_owned());
+            let service = Vec::from_iter(has);
             let (serves, backs) = match role.backup {
                 true => (Vec::new(), service),
                 false => (service, Vec::new()),
@@ -112,22 +119,95 @@ pub fn plan_of(setup: &Setup) -> Plan {
     plan
 }
 
+/// A share of a service: who decides, who stands by, and where the service is divided, about what.
+fn share_of(setup: &Setup, service: &ServicePlan, division: Division, number: u32) -> SharePlan {
+    let mut share = SharePlan::whole("");
+    let of_it = |r: &Role| (r.service, r.who) == (&service.name, division.who(number));
+    for role in roles(setup).into_iter().filter(of_it) {
+        match role.backup {
+            false => share.manager = role.name.into(),
+            true => {
+                share.backup = Some(BackupPlan {
+                    manager: role.name.into(),
+                    after_ms: millis(AFTER),
+                    replicate: setup.replicate,
+                });
+            }
+        }
+    }
+    let nat = service.nat.is_some();
+    let Some(addresses) = division.addresses(nat, number) else {
+        return share;
+    };
+    let asks = |part: &PartPlan, end: fn(&mut Cube) -> &mut Option<MaskedAddr>| {
+        let mut asks: Vec<Criterion> = (part.criteria.iter())
+            .filter(|c| !c.is_static())
+            .cloned()
+            .collect();
+        for cube in asks.iter_mut().flat_map(|c| &mut c.cubes) {
+            let end = end(cube);
+            *end = Some(both(*end, addresses));
+        }
+        asks
+    };
+    share.asks = Some(Asks {
+        forward: asks(&service.forward, |cube| &mut cube.src),
+        reply: (service.reply.as_ref()).map_or_else(Vec::new, |part| asks(part, |c| &mut c.dst)),
+    });
+    if let Some(NatSource::Ports {
+        first_port,
+        last_port,
+        ..
+    }) = service.nat.as_ref().and_then(|nat| nat.source.as_ref())
+    {
+        let (first, last) = division.outside(number);
+        share.outside = Some(OutsidePlan {
+            addresses: vec![AddressRange { first, last }],
+            first_port: *first_port,
+            last_port: *last_port,
+        });
+    }
+    share
+}
+
+/// The addresses that are in two sets of which neither excludes the other.
+fn both(one: Option<MaskedAddr>, other: MaskedAddr) -> MaskedAddr {
+    let (Some(one), bits) = (one, |a: IpAddr| match a {
+        IpAddr::V4(a) => a.to_bits(),
+        IpAddr::V6(_) => 0,
+    }) else {
+        return other;
+    };
+    let or = |a, b| Ipv4Addr::from_bits(bits(a) | bits(b)).into();
+    MaskedAddr {
+        value: or(one.value, other.value),
+        mask: or(one.mask, other.mask),
+    }
+}
+
+/// What a process of a manager serves by a plan. `number` tells it from others.
+#[must_use]
+pub fn served(role: &Role, plan: &Plan, number: u64) -> Vec<Served> {
+    let service = plan.services.iter().find(|s| s.name == role.service);
+    let shares = service.map(|s| (s, s.shares_of(role.name)));
+    let shares = shares
+        .into_iter()
+        .flat_map(|(s, own)| own.map(move |(n, _)| (s.of_share(n), n)));
+    shares
+        .filter_map(|(service, share)| {
+            let decide: Box<dyn Decide> = match role.service {
+                NAT => Box::new(Nat::new(&service)?.seeded(number)),
+                _ => Box::new(Balance::new(&service)?),
+            };
+            Some((role.service.to_owned(), share, 0, decide))
+        })
+        .collect()
+}
+
 /// A process of a manager that knows nothing yet. `number` tells it from others, and the later is higher.
 #[must_use]
 pub fn process(role: &Role, plan: &Plan, number: u64, shared: bool) -> Manager {
-    let service = plan.services.iter().find(|s| s.name == role.service);
-    let decide: Option<Box<dyn Decide>> = match role.service {
-        NAT => service
-            .and_then(Nat::new)
-            .map(|nat| Box::new(nat.seeded(number)) as _),
-        _ => service
-            .and_then(Balance::new)
-            .map(|balance| Box::new(balance) as _),
-    };
-    let served = (decide.into_iter())
-        .map(|decide| (role.service.to_owned(), 0, 0, decide))
-        .collect();
-    let manager = Manager::new(role.name, plan, served).with_instance(number);
+    let manager = Manager::new(role.name, plan, served(role, plan, number)).with_instance(number);
     match shared {
         true => manager.with_store("memory"),
         false => manager,
@@ -140,7 +220,7 @@ fn millis(d: Duration) -> u64 {
 
 /// Inside hosts 10.0.0.0/8, outside addresses 203.0.113.100 and .101 with so many ports each.
 fn nat_of(like: &ServicePlan, ports: u16) -> ServicePlan {
-    let outside = |last| IpAddr::from([203, 0, 113, last]);
+    let (first, last) = Division::Whole(0).outside(0);
     let masked = |address: [u8; 4], bits: u32| {
         Some(MaskedAddr {
             value: address.into(),
@@ -167,7 +247,7 @@ fn nat_of(like: &ServicePlan, ports: u16) -> ServicePlan {
         ..Cube::default()
     };
     let to_outside = Cube {
-        dst: masked([203, 0, 113, 100], 31),
+        dst: masked(OUTSIDE.octets(), 31),
         ..Cube::default()
     };
     let mut service = ServicePlan {
@@ -176,10 +256,7 @@ fn nat_of(like: &ServicePlan, ports: u16) -> ServicePlan {
         balance: None,
         nat: Some(NatPlan {
             source: Some(NatSource::Ports {
-                addresses: vec![AddressRange {
-                    first: outside(100),
-                    last: outside(101),
-                }],
+                addresses: vec![AddressRange { first, last }],
                 first_port: 2000,
                 last_port: 1999 + ports,
             }),
@@ -194,7 +271,7 @@ fn nat_of(like: &ServicePlan, ports: u16) -> ServicePlan {
             per_source: None,
             inbound: Inbound::Answers,
         }),
-        addresses: vec![outside(100), outside(101)],
+        addresses: vec![first, last],
         ..like.clone()
     };
     service.forward.fixed = Some("Cascade.egress.fixed".into());
@@ -206,18 +283,12 @@ fn nat_of(like: &ServicePlan, ports: u16) -> ServicePlan {
     service
 }
 
-/// How many criteria a manager of a service has installed at each agent.
+/// What a manager of a share has installed at each agent.
 #[must_use]
-pub fn criteria(plan: &Plan, service: &str) -> usize {
+pub fn criteria(service: &ServicePlan, share: u32) -> Vec<Cube> {
+    let (forward, reply) = service.asks(share);
     let asks = |c: &&Criterion| matches!(c.action, CriterionAction::Ask { .. });
-    (plan.services.iter().filter(|s| s.name == service))
-        .flat_map(|s| {
-            s.forward
-                .criteria
-                .iter()
-                .chain(s.reply.iter().flat_map(|r| &r.criteria))
-        })
-        .filter(asks)
-        .map(|c| c.cubes.len())
-        .sum()
+    (forward.iter().chain(reply).filter(asks))
+        .flat_map(|c| c.cubes.iter().cloned())
+        .collect()
 }

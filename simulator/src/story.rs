@@ -6,6 +6,7 @@ use std::time::Duration;
 use signalbox_agent::channel::Faults;
 use signalbox_lower::plan::Replicate;
 
+use crate::division::Division;
 use crate::random::Random;
 
 /// Who is there.
@@ -31,6 +32,8 @@ pub struct Setup {
     pub shared: Option<bool>,
     /// Whether managers that have a backup and are dead at the end stay so.
     pub dead_stay_dead: bool,
+    /// How services are divided, if each has two managers.
+    pub division: Option<Division>,
 }
 
 /// One thing that happens. Agents and managers are named by their place, flows by their number.
@@ -223,6 +226,7 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
         ports: if lines.lose == 0 { 10 } else { 60 },
         lines,
         dead_stay_dead: random.happens(50),
+        division: Division::new(seed),
     }
 }
 

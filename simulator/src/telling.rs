@@ -4,7 +4,8 @@ use std::fmt;
 
 use signalbox_lower::plan::Replicate;
 
-use crate::site::roles;
+use crate::division::Division;
+use crate::site::{NAT, roles};
 use crate::story::{Event, Setup, Story};
 
 impl fmt::Display for Story {
@@ -34,6 +35,9 @@ impl fmt::Display for Story {
             };
             writeln!(f, "  managers share a store{how}")?;
         }
+        if let Some(division) = self.setup.division {
+            writeln!(f, "  {}", divided(&self.setup, division))?;
+        }
         let mut at = std::time::Duration::from_millis(20);
         for step in &self.steps {
             at += step.wait;
@@ -41,6 +45,24 @@ impl fmt::Display for Story {
         }
         Ok(())
     }
+}
+
+/// Who has which share of what.
+fn divided(setup: &Setup, division: Division) -> String {
+    let told = roles(setup).into_iter().filter(|r| !r.backup).map(|role| {
+        let (name, service) = (role.name, role.service);
+        let Some(share) = division.share(role.who) else {
+            return format!("{name} has nothing of {service}");
+        };
+        match division.addresses(service == NAT, share) {
+            Some(a) => format!(
+                "{name} has {service} where ip.src & {} is {}",
+                a.mask, a.value
+            ),
+            None => format!("{name} has all of {service}"),
+        }
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn told(setup: &Setup, event: Event) -> String {

@@ -13,6 +13,7 @@ use signalbox_agent::entry::FixedAction;
 use signalbox_agent::flow::Part;
 use signalbox_agent::testing::World;
 
+use crate::division::Division;
 use crate::hosts::Broken;
 use crate::link::Sent;
 use crate::site::HOLD_BACK;
@@ -43,8 +44,8 @@ struct Given {
 pub struct Watch {
     /// The first broken promise.
     pub violation: Option<Violation>,
-    /// The highest epoch that an agent was shown of a service.
-    seen: BTreeMap<(usize, String), u64>,
+    /// The highest epoch that an agent was shown of a share of a service.
+    seen: BTreeMap<(usize, String, u32), u64>,
     /// Agent, outside and inside end: by whose word.
     given: BTreeMap<(usize, End, End), Given>,
     /// Outside ends that nobody holds: since when, whose they were, and by whose word.
@@ -84,23 +85,24 @@ impl Watch {
 
     /// A manager's word is about to reach an agent that has taken it in. Says whether its epoch is over.
     pub fn shown(&mut self, agent: usize, sent: &Sent) -> bool {
-        let key = (agent, sent.message.service.to_string());
+        let message = &sent.message;
+        let key = (agent, message.service.to_string(), message.share);
         let seen = self.seen.entry(key).or_default();
         let old = sent.epoch < *seen;
         *seen = (*seen).max(sent.epoch);
         old
     }
 
-    /// The highest epoch that an agent was shown of a service.
+    /// The highest epoch that an agent was shown of a share of a service.
     #[must_use]
-    pub fn epoch(&self, agent: usize, service: &str) -> u64 {
-        let key = (agent, service.to_owned());
+    pub fn epoch(&self, agent: usize, service: &str, share: u32) -> u64 {
+        let key = (agent, service.to_owned(), share);
         self.seen.get(&key).copied().unwrap_or(0)
     }
 
     /// An agent's process has begun anew, and knows no epoch.
     pub fn restarted(&mut self, agent: usize) {
-        self.seen.retain(|(of, _), _| *of != agent);
+        self.seen.retain(|(of, ..), _| *of != agent);
     }
 
     /// Looks at who holds which outside tuple now. `nat` is the place of the nat service in the plan; `sent`
@@ -109,6 +111,7 @@ impl Watch {
         &mut self,
         now: Duration,
         nat: u8,
+        division: Division,
         agents: &[World],
         sent: Option<(usize, &Sent)>,
     ) {
@@ -129,6 +132,7 @@ impl Watch {
             .collect();
         for key in new {
             self.is_given(now, key, sent, &held);
+            self.is_own(now, key, sent, division, &held);
         }
         let over = self.given.extract_if(.., |key, _| !held.contains(key));
         for ((agent, outside, whose), given) in over.collect::<Vec<_>>() {
@@ -141,6 +145,30 @@ impl Watch {
                 };
                 self.rests.insert(outside, rest);
             }
+        }
+    }
+
+    /// Who gives out what nobody else holds so yet gives out what is its share's.
+    fn is_own(
+        &mut self,
+        now: Duration,
+        (agent, outside, inside): (usize, End, End),
+        sent: Option<(usize, &Sent)>,
+        division: Division,
+        held: &BTreeSet<(usize, End, End)>,
+    ) {
+        let Some((_, sent)) = sent else {
+            return;
+        };
+        let (first, last) = division.outside(sent.message.share);
+        let is_repeated =
+            (held.iter()).any(|(at, x, i)| *at != agent && (*x, *i) == (outside, inside));
+        if !(first..=last).contains(&outside.0) && !is_repeated {
+            let text = format!(
+                "{}:{} was given out by the manager of share {}",
+                outside.0, outside.1, sent.message.share
+            );
+            self.broken(now, ("A7.7", text));
         }
     }
 

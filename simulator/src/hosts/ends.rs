@@ -20,12 +20,14 @@ fn port_of(host: IpAddr) -> u16 {
     }
 }
 
-/// The tuple of a flow's number. Two neighbouring flows from inside share their inside port.
-pub(super) fn tuple(number: usize, nat: bool) -> Tuple {
+/// The tuple of a flow's number. Two neighbouring flows from inside share their inside port. Clients have one
+/// address, or four.
+pub(super) fn tuple(number: usize, nat: bool, clients: bool) -> Tuple {
     let n = number as u16;
     if !nat {
+        let client = IpAddr::from([203, 0, 113, 8 + (number % 4) as u8]);
         return Tuple {
-            src: REMOTE,
+            src: if clients { client } else { REMOTE },
             dst: SERVICE.into(),
             proto: 6,
             sport: CLIENT_PORTS + n,

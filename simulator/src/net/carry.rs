@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use signalbox_agent::message::{AgentBody, ManagerBody, ToManager};
+use signalbox_agent::flow::Part;
+use signalbox_agent::message::{AgentBody, Interest, ManagerBody, ToManager};
 use signalbox_agent::{Input as ToTheAgent, packet};
 use signalbox_manager::state::{self, Found, Round, StateError};
 use signalbox_manager::{Input, Output};
@@ -197,10 +198,10 @@ impl Net {
     }
 
     fn deliver_up(&mut self, a: usize, m: usize, id: u64, message: ToManager) {
-        let asks = matches!(&message.body, AgentBody::Interest(i) if i.request != 0);
-        if asks && self.roles[m].backup && self.hosts.calm {
-            let text = format!("agent {a} asks {}", self.roles[m].name);
-            self.watch.broken(self.now, ("A9.1", text));
+        if let AgentBody::Interest(interest) = &message.body
+            && interest.request != 0
+        {
+            self.asks(a, m, interest);
         }
         let manager = self.roles[m].name;
         self.note_some(|| transcript::heard(a, manager, &message));
@@ -208,6 +209,24 @@ impl Net {
         self.tell(m, Input::Message(id, message));
         if let Some(process) = self.processes[m].as_mut().filter(|_| listed) {
             process.knows.insert(a);
+        }
+    }
+
+    /// An agent asks a manager.
+    fn asks(&mut self, a: usize, m: usize, interest: &Interest) {
+        let role = &self.roles[m];
+        let text = || format!("agent {a} asks {} about {}", role.name, interest.flow);
+        if role.backup && self.hosts.calm {
+            self.watch.broken(self.now, ("A9.1", text()));
+        }
+        let from = match interest.part {
+            Part::Forward => interest.flow.src,
+            Part::Reply => interest.flow.dst,
+        };
+        let share = self.division.of(role.service == site::NAT, from);
+        if self.division.who(share) != role.who {
+            let text = format!("{}, whose share is {share}", text());
+            self.watch.broken(self.now, ("A7.1", text));
         }
     }
 
@@ -232,10 +251,10 @@ impl Net {
             self.watch.broken(self.now, ("A9.9", text));
         }
         if decides && !old {
-            let service = self.roles[m].service;
-            for (role, process) in self.roles.iter().zip(&mut self.processes) {
-                if let Some(process) = process.as_mut().filter(|p| p.number != sent.by)
-                    && role.service == service
+            for other in 0..self.roles.len() {
+                let same = self.same(m, other);
+                if let Some(process) = self.processes[other].as_mut().filter(|_| same)
+                    && process.number != sent.by
                 {
                     process.knows.remove(&a);
                 }
@@ -247,7 +266,7 @@ impl Net {
     pub(super) fn look(&mut self, sent: Option<(usize, &Sent)>) {
         let nat = (self.plan.services.iter()).position(|s| s.name == site::NAT);
         if let Some(nat) = nat.and_then(|n| u8::try_from(n).ok()) {
-            self.watch.tuples(self.now, nat, &self.agents, sent);
+            (self.watch).tuples(self.now, nat, self.division, &self.agents, sent);
         }
     }
 
