@@ -92,6 +92,8 @@ pub struct Mischief {
     /// Managers, or agents and managers, that it has happened to.
     marked: BTreeSet<(usize, usize)>,
     given: Vec<(usize, Ended)>,
+    /// Services have been divided otherwise.
+    pub divided: bool,
 }
 
 impl Mischief {
@@ -107,6 +109,7 @@ impl Mischief {
             later: Vec::new(),
             marked: BTreeSet::new(),
             given: Vec::new(),
+            divided: false,
         }
     }
 

@@ -28,14 +28,16 @@ pub enum Division {
 }
 
 impl Division {
-    /// The one of a seed, if its story has any.
-    #[must_use]
-    pub fn new(seed: u64) -> Option<Self> {
-        let mut random = Random::new(seed ^ 0xd171);
-        random.happens(20).then(|| Self::halves(&mut random))
+    /// Any.
+    pub fn any(random: &mut Random) -> Self {
+        match random.below(3) {
+            0 => Self::Whole(random.below(2)),
+            _ => Self::halves(random),
+        }
     }
 
-    fn halves(random: &mut Random) -> Self {
+    /// Any in halves.
+    pub fn halves(random: &mut Random) -> Self {
         Self::Halves {
             cut: random.below(CUTS.len()),
             first: random.below(2),

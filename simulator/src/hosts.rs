@@ -129,6 +129,15 @@ impl Hosts {
         })
     }
 
+    /// Whether an established flow is opened so.
+    #[must_use]
+    pub fn has(&self, tuple: &Tuple) -> bool {
+        let flows = self.flows.values();
+        flows
+            .filter(|f| f.phase == Phase::Established)
+            .any(|f| f.tuple == *tuple)
+    }
+
     /// The opener's next packet.
     #[must_use]
     pub fn send(&self, number: usize) -> Option<Packet> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use signalbox_agent::channel::Faults;
 use signalbox_agent::testing::{World, tcp};
 use signalbox_agent::{Agent, Input as ToTheAgent, Target};
-use signalbox_lower::plan::{Plan, Replicate};
+use signalbox_lower::plan::Plan;
 use signalbox_manager::state::MemoryStore;
 use signalbox_manager::{Input, Manager};
 
@@ -21,8 +21,11 @@ use crate::transcript;
 use crate::watch::Watch;
 
 mod carry;
+mod divide;
 mod peers;
 mod time;
+
+use divide::Party;
 
 /// A manager that was turned away comes back after so long.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -53,6 +56,8 @@ pub struct Net {
     pub plan: Plan,
     /// How it divides the services.
     pub division: Division,
+    change: Option<divide::Change>,
+    setup: Setup,
     /// The managers.
     pub roles: Vec<Role>,
     /// The agents, with their switches.
@@ -63,7 +68,6 @@ pub struct Net {
     pub links: BTreeMap<(usize, usize), Link>,
     /// What is between managers that share decisions, by the first one of each pair.
     peers: BTreeMap<usize, peers::Peers>,
-    replicate: Option<Replicate>,
     /// The hosts.
     pub hosts: Hosts,
     /// What is promised.
@@ -98,9 +102,10 @@ impl Net {
                 .filter(|(_, role)| role.backup && setup.replicate.is_some())
                 .map(|(backup, _)| (backup - 1, peers::Peers::default()))
                 .collect(),
-            replicate: setup.replicate,
             plan,
             division,
+            change: None,
+            setup: setup.clone(),
             roles,
             agents,
             hosts: Hosts {
@@ -135,8 +140,9 @@ impl Net {
         }
         self.started += 1;
         let shared = self.store.is_some();
+        let plan = self.plan_of(Party::Manager(m));
         self.processes[m] = Some(Process {
-            machine: site::process(&self.roles[m], &self.plan, self.started, shared),
+            machine: site::process(&self.roles[m], plan, self.started, shared),
             store: self.store.clone().unwrap_or_default().another(),
             number: self.started,
             hung: false,
@@ -199,8 +205,8 @@ impl Net {
         for m in 0..self.roles.len() {
             self.disconnect(a, m);
         }
+        let plan = std::sync::Arc::new(self.plan_of(Party::Agent(a)).clone());
         let world = &mut self.agents[a];
-        let plan = std::sync::Arc::new(self.plan.clone());
         world.agent = Agent::new(&format!("agent-{}", a + 1), plan, Target::switch());
         world.said.clear();
         world.closed.clear();
@@ -214,7 +220,7 @@ impl Net {
             self.disconnect(a, m);
         }
         let now = self.now;
-        self.agents[a] = site::agent(a, &self.plan);
+        self.agents[a] = site::agent(a, self.plan_of(Party::Agent(a)));
         self.agents[a].now = now;
         self.watch.restarted(a);
         self.look(None);
@@ -252,6 +258,7 @@ impl Net {
         for (a, m) in self.links.keys().copied().collect::<Vec<_>>() {
             self.mend(a, m);
         }
+        self.hurry();
         for m in 0..self.roles.len() {
             self.go_on(m);
             let other = (0..self.roles.len()).find(|other| *other != m && self.same(*other, m));

@@ -33,6 +33,8 @@ pub struct Tally {
     pub established: usize,
     /// Established flows that came to another agent.
     pub moved: usize,
+    /// Changes of plan.
+    pub divided: usize,
     /// Faults.
     pub faults: usize,
     /// Managers that took over from another one, or back.
@@ -47,6 +49,7 @@ impl Tally {
         self.opened += other.opened;
         self.established += other.established;
         self.moved += other.moved;
+        self.divided += other.divided;
         self.faults += other.faults;
         self.takeovers += other.takeovers;
     }
@@ -76,6 +79,9 @@ fn play(story: &Story, net: &mut Net) -> Result<Tally, Violation> {
     for step in &story.steps {
         net.advance(step.wait);
         happen(net, step.event, &mut tally);
+        if story.setup.calm && story.setup.division.is_some() {
+            net.deciders();
+        }
         check(net)?;
     }
     net.peace(story.setup.dead_stay_dead);
@@ -166,6 +172,10 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
         }
         Event::GoOn(m) => net.go_on(m),
         Event::Rejoin(m) => net.rejoin(m),
+        Event::Divide { division, pace } => {
+            tally.divided += 1;
+            net.divide(division, pace);
+        }
         Event::Cut { .. }
         | Event::Kill(_)
         | Event::Stop(_)

@@ -121,6 +121,13 @@ pub enum Event {
     },
     /// It is whole again.
     Rejoin(usize),
+    /// Another plan: services are divided otherwise.
+    Divide {
+        /// How.
+        division: Division,
+        /// Agents, and then managers, hear of it so long after each other.
+        pace: Duration,
+    },
 }
 
 /// An event, and how long after the one before.
@@ -148,7 +155,17 @@ impl Story {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let setup = setup(&mut random, seed);
+        // Drawn by itself: stories without it are what they were.
+        let mut own = Random::new(seed ^ 0xd171);
+        let (divided, changes) = (own.happens(20), own.happens(50));
+        let division = match changes {
+            true => Division::any(&mut own),
+            false => Division::halves(&mut own),
+        };
+        let setup = Setup {
+            division: divided.then_some(division),
+            ..setup(&mut random, seed)
+        };
         let count = 30 + random.below(31);
         let mut flows = 0;
         let mut steps: Vec<Step> = (0..count)
@@ -159,6 +176,9 @@ impl Story {
             .collect();
         if setup.replicate.is_some() && !setup.calm {
             share(&mut Random::new(!seed), &setup, &mut steps);
+        }
+        if divided && changes {
+            divide(&mut own, &mut steps);
         }
         Self { seed, setup, steps }
     }
@@ -175,6 +195,19 @@ fn share(random: &mut Random, setup: &Setup, steps: &mut Vec<Step>) {
                 stays: random.happens(50),
             },
             _ => Event::Rejoin(manager),
+        };
+        let wait = wait(random);
+        steps.insert(random.below(steps.len()), Step { wait, event });
+    }
+}
+
+/// Adds changes of plan.
+fn divide(random: &mut Random, steps: &mut Vec<Step>) {
+    for _ in 0..1 + random.below(2) {
+        let late = random.happens(50);
+        let event = Event::Divide {
+            division: Division::any(random),
+            pace: Duration::from_millis(if late { 1 + random.below(30) as u64 } else { 0 }),
         };
         let wait = wait(random);
         steps.insert(random.below(steps.len()), Step { wait, event });
@@ -226,7 +259,7 @@ fn setup(random: &mut Random, seed: u64) -> Setup {
         ports: if lines.lose == 0 { 10 } else { 60 },
         lines,
         dead_stay_dead: random.happens(50),
-        division: Division::new(seed),
+        division: None,
     }
 }
 

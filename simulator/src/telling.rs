@@ -116,6 +116,10 @@ fn told(setup: &Setup, event: Event) -> String {
                 name(manager)
             )
         }
+        Event::Divide { division, pace } => {
+            let how = divided(setup, division);
+            format!("from now on {how}; everybody hears of it {pace:?} after the one before")
+        }
         Event::Rejoin(m) => {
             format!(
                 "the way between {} and the other one may be whole again",

@@ -63,7 +63,7 @@ fn play_side_by_side(first: u64, seeds: u64) -> (Tally, Vec<(u64, Violation)>) {
     (all, bad)
 }
 
-// A2.3, A2.10, A2.14, A2.15, A6.1, A6.2, A6.3, A7.1, A7.6, A7.7, A8.3, A8.4, A8.5, A8.6, A9.1, A9.2, A9.4, A9.7, A9.8, A9.9, A9.10
+// A2.3, A2.10, A2.14, A2.15, A6.1, A6.2, A6.3, A7.1, A7.3, A7.4, A7.5, A7.6, A7.7, A8.3, A8.4, A8.5, A8.6, A9.1, A9.2, A9.4, A9.7, A9.8, A9.9, A9.10
 #[test]
 fn whatever_happens_to_agents_and_managers_flows_keep_what_they_have() {
     if let Some(seed) = environment("SIMULATOR_SEED") {
@@ -94,6 +94,7 @@ fn whatever_happens_to_agents_and_managers_flows_keep_what_they_have() {
         "{all:?}"
     );
     assert!(all.moved as u64 * 3 > seeds, "{all:?}");
+    assert!(all.divided as u64 * 10 > seeds, "{all:?}");
 }
 
 #[test]

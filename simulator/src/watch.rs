@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use signalbox_agent::entry::FixedAction;
-use signalbox_agent::flow::Part;
+use signalbox_agent::entry::{FixedAction, FixedEntry};
+use signalbox_agent::flow::{FlowKey, Part};
 use signalbox_agent::testing::World;
 
 use crate::division::Division;
-use crate::hosts::Broken;
+use crate::hosts::{Broken, Hosts};
 use crate::link::Sent;
 use crate::site::HOLD_BACK;
 
@@ -35,6 +35,7 @@ pub struct Violation {
 #[derive(Debug, Clone)]
 struct Given {
     by: u64,
+    epoch: u64,
     order: u64,
     knew: BTreeSet<usize>,
 }
@@ -50,6 +51,10 @@ pub struct Watch {
     given: BTreeMap<(usize, End, End), Given>,
     /// Outside ends that nobody holds: since when, whose they were, and by whose word.
     rests: BTreeMap<End, Rest>,
+    /// What agents held of established flows when services were divided last.
+    established: BTreeSet<(usize, FlowKey)>,
+    /// That has happened.
+    divided: bool,
     /// Managers share a store: what one has given out rests for all of them.
     shared: bool,
 }
@@ -60,8 +65,14 @@ struct Rest {
     since: Duration,
     whose: End,
     by: u64,
+    epoch: u64,
     /// The agent that held it last.
     agent: usize,
+}
+
+fn is_of(division: Division, share: u32, outside: &End) -> bool {
+    let (first, last) = division.outside(share);
+    (first..=last).contains(&outside.0)
 }
 
 impl Watch {
@@ -105,6 +116,63 @@ impl Watch {
         self.seen.retain(|(of, ..), _| *of != agent);
     }
 
+    /// Services are divided otherwise from now on. What rests of a part that moves nobody knows (docs/policy.md), nor
+    /// who holds what of it, before agents have told; of what it keeps a process knows what has come to rest under
+    /// its epoch.
+    pub fn divided(
+        &mut self,
+        agents: &[World],
+        hosts: &Hosts,
+        (from, to): (Division, Division),
+        epochs: &BTreeMap<u64, u64>,
+    ) {
+        self.divided = true;
+        let moves = |outside: &End| {
+            let who = |division: Division| {
+                let has = |share: &u32| is_of(division, *share, outside);
+                (0..division.shares())
+                    .find(has)
+                    .map(|share| division.who(share))
+            };
+            who(from) != who(to)
+        };
+        let knows = |rest: &Rest| epochs.get(&rest.by) == Some(&rest.epoch);
+        (self.rests).retain(|outside, rest| !moves(outside) && knows(rest));
+        for ((_, outside, _), given) in &mut self.given {
+            if moves(outside) {
+                given.by = 0;
+            }
+        }
+        self.established.clear();
+        for (agent, world) in agents.iter().enumerate() {
+            let keys = world.switch.fixed.keys();
+            let keys = keys.filter(|key| key.part == Part::Forward && hosts.has(&key.tuple));
+            self.established.extend(keys.map(|key| (agent, *key)));
+        }
+    }
+
+    /// A manager's word has reached an agent: what was established before a division stays as it was.
+    pub fn goes_on(
+        &mut self,
+        now: Duration,
+        agent: usize,
+        before: &BTreeMap<FlowKey, FixedEntry>,
+        world: &World,
+        hosts: &Hosts,
+    ) {
+        (self.established).retain(|(at, key)| *at != agent || before.contains_key(key));
+        let own =
+            (self.established.iter()).filter(|(at, key)| *at == agent && hosts.has(&key.tuple));
+        let action =
+            |of: &BTreeMap<_, FixedEntry>, key| of.get(key).map(|entry: &FixedEntry| entry.action);
+        let mut changed =
+            own.filter(|(_, key)| action(before, key) != action(&world.switch.fixed, key));
+        if let Some((_, key)) = changed.next() {
+            let text = format!("agent {agent} does not go on with {} as it was", key.tuple);
+            self.broken(now, ("A7.3", text));
+        }
+    }
+
     /// Looks at who holds which outside tuple now. `nat` is the place of the nat service in the plan; `sent`
     /// was the last word to an agent, after which it may hold more.
     pub fn tuples(
@@ -131,8 +199,7 @@ impl Watch {
             .copied()
             .collect();
         for key in new {
-            self.is_given(now, key, sent, &held);
-            self.is_own(now, key, sent, division, &held);
+            self.is_given(now, key, sent, division, &held);
         }
         let over = self.given.extract_if(.., |key, _| !held.contains(key));
         for ((agent, outside, whose), given) in over.collect::<Vec<_>>() {
@@ -141,34 +208,11 @@ impl Watch {
                     since: now,
                     whose,
                     by: given.by,
+                    epoch: given.epoch,
                     agent,
                 };
                 self.rests.insert(outside, rest);
             }
-        }
-    }
-
-    /// Who gives out what nobody else holds so yet gives out what is its share's.
-    fn is_own(
-        &mut self,
-        now: Duration,
-        (agent, outside, inside): (usize, End, End),
-        sent: Option<(usize, &Sent)>,
-        division: Division,
-        held: &BTreeSet<(usize, End, End)>,
-    ) {
-        let Some((_, sent)) = sent else {
-            return;
-        };
-        let (first, last) = division.outside(sent.message.share);
-        let is_repeated =
-            (held.iter()).any(|(at, x, i)| *at != agent && (*x, *i) == (outside, inside));
-        if !(first..=last).contains(&outside.0) && !is_repeated {
-            let text = format!(
-                "{}:{} was given out by the manager of share {}",
-                outside.0, outside.1, sent.message.share
-            );
-            self.broken(now, ("A7.7", text));
         }
     }
 
@@ -177,6 +221,7 @@ impl Watch {
         now: Duration,
         key: (usize, End, End),
         sent: Option<(usize, &Sent)>,
+        division: Division,
         held: &BTreeSet<(usize, End, End)>,
     ) {
         let (agent, outside, inside) = key;
@@ -186,16 +231,27 @@ impl Watch {
         };
         let own = Given {
             by: sent.by,
+            epoch: sent.epoch,
             order: sent.order,
             knew: sent.knew.clone(),
         };
+        let share = sent.message.share;
+        let is_repeated =
+            (held.iter()).any(|(at, x, i)| *at != agent && (*x, *i) == (outside, inside));
+        if !is_of(division, share, &outside) && !is_repeated {
+            let (address, port) = outside;
+            let text = format!("{address}:{port} was given out by the manager of share {share}");
+            self.broken(now, ("A7.7", text));
+        }
         for other @ (at, x, i) in held {
             let contradicts = if *x == outside {
                 (*i != inside).then_some("A2.14")
             } else {
                 // What two have been given apart is the first one's, and the other gets another (docs/policy.md).
                 let is_shared = || held.iter().any(|(_, y, j)| y == x && j != i);
-                (*i == inside && !is_shared()).then_some("A2.10")
+                // What is another part's from now on stays with its flows, and new ones get another.
+                let is_former = || self.divided && (is_repeated || !is_of(division, share, x));
+                (*i == inside && !is_shared() && !is_former()).then_some("A2.10")
             };
             let (Some(statement), Some(theirs)) = (contradicts, self.given.get(other)) else {
                 continue;

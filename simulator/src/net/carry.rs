@@ -223,8 +223,9 @@ impl Net {
             Part::Forward => interest.flow.src,
             Part::Reply => interest.flow.dst,
         };
-        let share = self.division.of(role.service == site::NAT, from);
-        if self.division.who(share) != role.who {
+        let division = self.division_of(a);
+        let share = division.of(role.service == site::NAT, from);
+        if division.who(share) != role.who {
             let text = format!("{}, whose share is {share}", text());
             self.watch.broken(self.now, ("A7.1", text));
         }
@@ -250,6 +251,7 @@ impl Net {
             );
             self.watch.broken(self.now, ("A9.9", text));
         }
+        (self.watch).goes_on(self.now, a, &before, &self.agents[a], &self.hosts);
         if decides && !old {
             for other in 0..self.roles.len() {
                 let same = self.same(m, other);
@@ -266,7 +268,8 @@ impl Net {
     pub(super) fn look(&mut self, sent: Option<(usize, &Sent)>) {
         let nat = (self.plan.services.iter()).position(|s| s.name == site::NAT);
         if let Some(nat) = nat.and_then(|n| u8::try_from(n).ok()) {
-            (self.watch).tuples(self.now, nat, self.division, &self.agents, sent);
+            let division = sent.map_or(self.division, |(a, _)| self.division_of(a));
+            (self.watch).tuples(self.now, nat, division, &self.agents, sent);
         }
     }
 

@@ -173,7 +173,7 @@ impl Net {
         };
         let Some((first, own)) = self
             .pair(m)
-            .filter(|_| self.replicate == Some(Replicate::Sync))
+            .filter(|_| self.setup.replicate == Some(Replicate::Sync))
         else {
             return;
         };

@@ -30,6 +30,7 @@ impl Net {
         (agents.chain(managers).chain(lines.flatten()))
             .chain(mischief)
             .chain(self.next_across())
+            .chain(self.next_change())
             .min()
     }
 
@@ -53,6 +54,7 @@ impl Net {
                     self.tell(m, Input::Tick);
                 }
             }
+            self.take_over();
             self.misbehave();
             for (a, m) in self.links.keys().copied().collect::<Vec<_>>() {
                 self.connect(a, m);

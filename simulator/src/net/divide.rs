@@ -1,0 +1,179 @@
+//! A change of plan under traffic, as `signalbox apply` makes it: the agents get the new one first and then the managers,
+//! one after the other. What is divided otherwise then must go on as it was.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use signalbox_lower::plan::Plan;
+
+use super::Net;
+use crate::division::Division;
+use crate::site;
+
+/// Who goes by a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Party {
+    Agent(usize),
+    Manager(usize),
+}
+
+/// A change that is under way.
+#[derive(Debug)]
+pub(super) struct Change {
+    plan: Plan,
+    division: Division,
+    /// Who goes by the former plan, and until when.
+    left: Vec<(Duration, Party)>,
+}
+
+impl Net {
+    /// Services are divided otherwise from now on. Everybody hears of it so long after the one before.
+    pub fn divide(&mut self, division: Division, pace: Duration) {
+        self.hurry();
+        let plan = site::plan_of(&self.setup, division);
+        let agents = (0..self.agents.len()).map(Party::Agent);
+        let managers = (0..self.roles.len()).map(Party::Manager);
+        let times = (0u32..).map(|n| self.now + pace * n);
+        let left = times.zip(agents.chain(managers)).collect();
+        let processes = self.processes.iter().flatten();
+        let epochs = processes.map(|p| (p.number, p.epoch)).collect();
+        let both = (self.division, division);
+        (self.watch).divided(&self.agents, &self.hosts, both, &epochs);
+        self.change = Some(Change {
+            plan: std::mem::replace(&mut self.plan, plan),
+            division: std::mem::replace(&mut self.division, division),
+            left,
+        });
+        if let Some(mischief) = &mut self.mischief {
+            mischief.divided = true;
+        }
+        self.take_over();
+    }
+
+    /// Whoever has not heard of the new plan hears of it now.
+    pub(super) fn hurry(&mut self) {
+        let now = self.now;
+        for (at, _) in self.change.iter_mut().flat_map(|c| &mut c.left) {
+            *at = now;
+        }
+        self.take_over();
+    }
+
+    fn former(&self, party: Party) -> Option<&Change> {
+        let waits = |(at, who): &(Duration, Party)| *who == party && *at > self.now;
+        (self.change.as_ref()).filter(|change| change.left.iter().any(waits))
+    }
+
+    /// The plan that somebody starts with.
+    pub(super) fn plan_of(&self, party: Party) -> &Plan {
+        self.former(party).map_or(&self.plan, |change| &change.plan)
+    }
+
+    /// The division that an agent goes by.
+    pub(super) fn division_of(&self, a: usize) -> Division {
+        let former = self.former(Party::Agent(a));
+        former.map_or(self.division, |change| change.division)
+    }
+
+    fn hears(&self, party: Party) -> bool {
+        match party {
+            Party::Agent(_) => true,
+            Party::Manager(m) => !self.processes[m].as_ref().is_some_and(|p| p.hung),
+        }
+    }
+
+    /// When somebody hears of the new plan.
+    pub(super) fn next_change(&self) -> Option<Duration> {
+        let left = self.change.iter().flat_map(|change| &change.left);
+        let due = left.filter(|(_, party)| self.hears(*party));
+        due.map(|(at, _)| *at).min()
+    }
+
+    /// Everybody whose turn it is goes by the new plan.
+    pub(super) fn take_over(&mut self) {
+        while let Some(change) = &self.change {
+            let is_due = |(at, who): &(Duration, Party)| *at <= self.now && self.hears(*who);
+            let Some(place) = change.left.iter().position(is_due) else {
+                if change.left.is_empty() {
+                    self.change = None;
+                }
+                return;
+            };
+            let party = self.change.as_mut().map(|c| c.left.remove(place).1);
+            match party {
+                Some(Party::Agent(a)) => self.agent_takes_over(a),
+                Some(Party::Manager(m)) => self.manager_takes_over(m),
+                None => {}
+            }
+            self.settle();
+        }
+    }
+
+    fn agent_takes_over(&mut self, a: usize) {
+        self.note(|| format!("agent {a} has the new plan"));
+        let world = &mut self.agents[a];
+        let before = world.switch.fixed.clone();
+        world.apply(self.plan.clone());
+        if world.switch.fixed != before {
+            let text = format!("agent {a} has other flows with the new plan");
+            self.watch.broken(self.now, ("A7.3", text));
+        }
+        self.look(None);
+    }
+
+    fn manager_takes_over(&mut self, m: usize) {
+        let role = self.roles[m].clone();
+        self.note(|| format!("{} has the new plan", role.name));
+        let Some(process) = &mut self.processes[m] else {
+            return;
+        };
+        let served = site::served(&role, &self.plan, process.number);
+        let out = process.machine.replan(self.now, &self.plan, served);
+        process.knows.clear();
+        self.carry(m, out);
+        // It calls its agents at once.
+        for a in 0..self.agents.len() {
+            self.links.get_mut(&(a, m)).unwrap().again = self.now;
+            self.connect(a, m);
+        }
+    }
+
+    /// While nothing goes wrong and everybody goes by one plan, each flow that agents hold is one manager's.
+    pub fn deciders(&mut self) {
+        let met = |l: &crate::link::Link| l.session.as_ref().is_some_and(|s| s.welcomed);
+        if self.change.is_some() || !self.hosts.calm || !self.links.values().all(met) {
+            return;
+        }
+        for service in &self.plan.services {
+            let flows = self.agents.iter().flat_map(|world| world.agent.flows());
+            let held: BTreeSet<_> = (flows.filter(|flow| flow.service == service.name))
+                .filter_map(|flow| match service.nat {
+                    Some(_) => flow.translated.map(|outside| (outside.src, outside.sport)),
+                    None => Some((flow.flow.src, flow.flow.sport)),
+                })
+                .collect();
+            let decide = self
+                .roles
+                .iter()
+                .zip(&self.processes)
+                .filter(|(r, _)| !r.backup);
+            let known: u64 = decide
+                .filter_map(|(_, process)| process.as_ref())
+                .flat_map(|process| process.machine.status().services)
+                .filter(|s| s.service == service.name)
+                .map(|s| {
+                    let outside: u64 = s.outside.iter().map(|o| o.mappings).sum();
+                    outside + s.targets.iter().map(|t| t.flows).sum::<u64>()
+                })
+                .sum();
+            if known != held.len() as u64 {
+                let text = format!(
+                    "agents hold {} flows of {}, and {known} are somebody's",
+                    held.len(),
+                    service.name
+                );
+                return self.watch.broken(self.now, ("A7.5", text));
+            }
+        }
+    }
+}
