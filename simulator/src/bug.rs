@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use signalbox_agent::flow::{Part, events};
 use signalbox_agent::message::{
-    Action, AgentBody, Ended, FixedAffinity, ManagerBody, ToAgent, ToManager, Verdict,
+    Action, AgentBody, Ended, FixedAffinity, ManagerBody, ToAgent, ToManager, Verdict, Which,
 };
 
+use crate::division::Division;
 use crate::link::Sent;
 use crate::random::Random;
 use crate::site::{BALANCE, NAT, Role};
@@ -50,11 +51,19 @@ pub enum Bug {
     BlocksOfOthers,
     /// A decision counts as acknowledged by the backup before it is, so that its verdict does not wait.
     AckInvented,
+    /// A question is another share's manager's, as if it were of its share.
+    AnotherShareAsked,
+    /// A manager of a part of a service gives out outside addresses of the other part.
+    OutsideOfOthers,
+    /// With another plan, the flows that an agent lists count as ended at once.
+    MovedFreed,
+    /// With another plan, a manager first ends what agents hold.
+    MovedEnded,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::LeaseIgnored,
         Self::EpochsIgnored,
         Self::ExpiredInvented,
@@ -71,6 +80,10 @@ impl Bug {
         Self::AnotherPort,
         Self::BlocksOfOthers,
         Self::AckInvented,
+        Self::AnotherShareAsked,
+        Self::OutsideOfOthers,
+        Self::MovedFreed,
+        Self::MovedEnded,
     ];
 }
 
@@ -215,7 +228,20 @@ impl Mischief {
             (Bug::AnotherPort, ManagerBody::Verdict(verdict))
                 if service == NAT && self.random.happens(30) =>
             {
-                another_port(&mut verdict.affinities);
+                another(&mut verdict.affinities, |end| end.1 += 1);
+            }
+            (Bug::OutsideOfOthers, ManagerBody::Verdict(verdict)) if service == NAT => {
+                let (first, last) = Division::Whole(0).outside(0);
+                let other = |address| if address == first { last } else { first };
+                another(&mut verdict.affinities, |end| end.0 = other(end.0));
+            }
+            (Bug::MovedEnded, ManagerBody::ListAffinities { .. }) if self.divided => {
+                let mut ends = sent.clone();
+                ends.message.body = ManagerBody::Delete {
+                    request: 1 << 41,
+                    which: Which::All,
+                };
+                return vec![(a, sent), (a, ends)];
             }
             _ => {}
         }
@@ -251,8 +277,29 @@ impl Mischief {
             (Bug::BackupAskedToo, AgentBody::Interest(_)) => {
                 let backups = (roles.iter().enumerate())
                     .filter(|(at, r)| *at != m && r.backup && r.service == service)
+                    .filter(|(_, r)| r.who == roles[m].who)
                     .map(|(at, _)| (at, message.clone()));
                 return [(m, message.clone())].into_iter().chain(backups).collect();
+            }
+            (Bug::AnotherShareAsked, AgentBody::Interest(_)) => {
+                let is_other = |r: &Role| r.service == service && r.who != roles[m].who;
+                if let Some(other) = roles.iter().position(is_other) {
+                    message.share ^= 1;
+                    return vec![(other, message)];
+                }
+            }
+            (Bug::MovedFreed, AgentBody::Affinities { list, .. }) if self.divided => {
+                let flows = list.iter().map(|i| &i.affinity);
+                let ends: Vec<AgentBody> = (flows.filter(|f| f.part == Part::Forward))
+                    .map(|f| AgentBody::Expired(ended(f)))
+                    .collect();
+                let told = |body| ToManager {
+                    body,
+                    ..message.clone()
+                };
+                let ends: Vec<ToManager> = ends.into_iter().map(told).collect();
+                let all = [message].into_iter().chain(ends);
+                return all.map(|told| (m, told)).collect();
             }
             _ => {}
         }
@@ -296,14 +343,22 @@ fn elsewhere(verdict: &Verdict) -> Option<Vec<FixedAffinity>> {
     Some(list)
 }
 
-fn another_port(list: &mut [FixedAffinity]) {
+/// The same decision with another outside end.
+fn another(list: &mut [FixedAffinity], change: impl Fn(&mut (IpAddr, u16))) {
     for affinity in list {
         match (affinity.part, affinity.actions.as_mut_slice()) {
             (Part::Forward, [Action::Translate(to)]) => {
-                to.sport += 1;
+                let mut end = (to.src, to.sport);
+                change(&mut end);
+                (to.src, to.sport) = end;
                 affinity.partner = Some(to.reversed());
             }
-            _ => affinity.tuple.dport += 1,
+            _ => {
+                let to = &mut affinity.tuple;
+                let mut end = (to.dst, to.dport);
+                change(&mut end);
+                (to.dst, to.dport) = end;
+            }
         }
     }
 }

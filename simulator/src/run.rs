@@ -79,7 +79,7 @@ fn play(story: &Story, net: &mut Net) -> Result<Tally, Violation> {
     for step in &story.steps {
         net.advance(step.wait);
         happen(net, step.event, &mut tally);
-        if story.setup.calm && story.setup.division.is_some() {
+        if tally.divided > 0 && story.setup.calm {
             net.deciders();
         }
         check(net)?;
