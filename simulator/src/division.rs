@@ -105,4 +105,11 @@ impl Division {
             Self::Halves { .. } => (at(share), at(share)),
         }
     }
+
+    /// Whether an outside address is a share's.
+    #[must_use]
+    pub fn gives(self, share: u32, outside: IpAddr) -> bool {
+        let (first, last) = self.outside(share);
+        (first..=last).contains(&outside)
+    }
 }

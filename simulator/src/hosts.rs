@@ -38,6 +38,8 @@ pub struct Flow {
     pub agent: usize,
     /// Where it is in its life.
     pub phase: Phase,
+    /// How often its opener's packets have got there.
+    pub arrived: usize,
     /// Whether its opener has been answered since it opened it.
     pub is_answered: bool,
     /// When its SYN first got there.
@@ -97,6 +99,7 @@ impl Hosts {
             tuple: tuple(number, nat, self.clients),
             agent,
             phase: Phase::Opening,
+            arrived: 0,
             is_answered: false,
             since: None,
             stays: false,
@@ -226,6 +229,7 @@ impl Hosts {
         if t.dst == REMOTE && t.dport >= REMOTE_PORTS {
             if let Some(flow) = self.flows.get_mut(&number(t.dport, REMOTE_PORTS)) {
                 flow.to = Some((t.src, t.sport));
+                flow.arrived += 1;
             }
             return Ok(());
         }
@@ -245,6 +249,7 @@ impl Hosts {
         let Some(flow) = self.flows.get_mut(&number(t.sport, CLIENT_PORTS)) else {
             return Err(("A8.4", format!("{t} is of no flow, and got a server")));
         };
+        flow.arrived += 1;
         let to = (t.dst, t.dport);
         if seen == flags::SYN && flow.phase != Phase::Established {
             let other = flow.to.filter(|former| *former != to);

@@ -138,7 +138,13 @@ fn happen(net: &mut Net, event: Event, tally: &mut Tally) {
         }
         Event::Send(flow) => {
             if let Some(packet) = net.hosts.send(flow) {
+                let known = tally.divided > 0 && net.is_known(&packet);
+                let before = net.hosts.flows[&flow].arrived;
                 net.send(packet);
+                if known && net.hosts.flows[&flow].arrived == before {
+                    let text = format!("{} does not go on at agent {}", packet.tuple, packet.agent);
+                    net.watch.broken(net.now, ("A7.4", text));
+                }
             }
         }
         Event::Answer(flow) => {

@@ -70,11 +70,6 @@ struct Rest {
     agent: usize,
 }
 
-fn is_of(division: Division, share: u32, outside: &End) -> bool {
-    let (first, last) = division.outside(share);
-    (first..=last).contains(&outside.0)
-}
-
 impl Watch {
     /// Nothing has happened yet.
     #[must_use]
@@ -129,7 +124,7 @@ impl Watch {
         self.divided = true;
         let moves = |outside: &End| {
             let who = |division: Division| {
-                let has = |share: &u32| is_of(division, *share, outside);
+                let has = |share: &u32| division.gives(*share, outside.0);
                 (0..division.shares())
                     .find(has)
                     .map(|share| division.who(share))
@@ -238,7 +233,7 @@ impl Watch {
         let share = sent.message.share;
         let is_repeated =
             (held.iter()).any(|(at, x, i)| *at != agent && (*x, *i) == (outside, inside));
-        if !is_of(division, share, &outside) && !is_repeated {
+        if !division.gives(share, outside.0) && !is_repeated {
             let (address, port) = outside;
             let text = format!("{address}:{port} was given out by the manager of share {share}");
             self.broken(now, ("A7.7", text));
@@ -250,7 +245,7 @@ impl Watch {
                 // What two have been given apart is the first one's, and the other gets another (docs/policy.md).
                 let is_shared = || held.iter().any(|(_, y, j)| y == x && j != i);
                 // What is another part's from now on stays with its flows, and new ones get another.
-                let is_former = || self.divided && (is_repeated || !is_of(division, share, x));
+                let is_former = || self.divided && (is_repeated || !division.gives(share, x.0));
                 (*i == inside && !is_shared() && !is_former()).then_some("A2.10")
             };
             let (Some(statement), Some(theirs)) = (contradicts, self.given.get(other)) else {

@@ -4,10 +4,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use signalbox_agent::entry::FixedAction;
+use signalbox_agent::flow::Part;
+use signalbox_agent::listing::{FlowState, FlowStatus};
+use signalbox_agent::testing::flags;
 use signalbox_lower::plan::Plan;
+use signalbox_manager::ServiceStatus;
 
 use super::Net;
 use crate::division::Division;
+use crate::hosts::Packet;
+use crate::link::Link;
 use crate::site;
 
 /// Who goes by a plan.
@@ -138,39 +145,64 @@ impl Net {
         }
     }
 
-    /// While nothing goes wrong and everybody goes by one plan, each flow that agents hold is one manager's.
+    /// Whether nothing goes wrong, and everybody has met who goes by the same plan.
+    fn is_settled(&self) -> bool {
+        let met = |l: &Link| l.session.as_ref().is_some_and(|s| s.welcomed);
+        self.change.is_none() && self.hosts.calm && self.links.values().all(met)
+    }
+
+    /// Whether a packet in mid-flow is of a flow that some agent holds, while all is well. One whose outside end is
+    /// another part's since a change is its agent's only: elsewhere the manager of its source is asked about it.
+    pub fn is_known(&self, packet: &Packet) -> bool {
+        let is_own = |action, nat| match action {
+            FixedAction::Translate(to) if nat => {
+                let share = self.division.of(true, packet.tuple.src);
+                self.division.gives(share, to.src)
+            }
+            _ => true,
+        };
+        let mut held = self.agents.iter().flat_map(|w| &w.switch.fixed);
+        let syn = packet.flags & flags::SYN != 0;
+        let is_held = held.any(|(key, entry)| {
+            let service = self.plan.services.get(usize::from(key.service));
+            (key.part, key.tuple) == (Part::Forward, packet.tuple)
+                && is_own(entry.action, service.is_some_and(|s| s.nat.is_some()))
+        });
+        !syn && is_held && self.is_settled()
+    }
+
+    /// While nothing goes wrong and everybody goes by one plan, each flow that agents hold is one manager's. One that
+    /// is just ending may be nobody's.
     pub fn deciders(&mut self) {
-        let met = |l: &crate::link::Link| l.session.as_ref().is_some_and(|s| s.welcomed);
-        if self.change.is_some() || !self.hosts.calm || !self.links.values().all(met) {
+        if !self.is_settled() {
             return;
         }
+        let held: Vec<FlowStatus> = self.agents.iter().flat_map(|w| w.agent.flows()).collect();
+        let decide = self.roles.iter().zip(&self.processes);
+        let known: Vec<ServiceStatus> = (decide.filter(|(role, _)| !role.backup))
+            .filter_map(|(_, process)| Some(process.as_ref()?.machine.status().services))
+            .flatten()
+            .collect();
         for service in &self.plan.services {
-            let flows = self.agents.iter().flat_map(|world| world.agent.flows());
-            let held: BTreeSet<_> = (flows.filter(|flow| flow.service == service.name))
-                .filter_map(|flow| match service.nat {
-                    Some(_) => flow.translated.map(|outside| (outside.src, outside.sport)),
+            let name = &service.name;
+            let ends = |ending: bool| {
+                let of_it = held.iter().filter(|f| f.service == *name);
+                let ends = of_it.filter(|f| ending || f.state != FlowState::Ending);
+                ends.filter_map(|flow| match service.nat {
+                    Some(_) => flow.translated.map(|to| (to.src, to.sport)),
                     None => Some((flow.flow.src, flow.flow.sport)),
                 })
-                .collect();
-            let decide = self
-                .roles
-                .iter()
-                .zip(&self.processes)
-                .filter(|(r, _)| !r.backup);
-            let known: u64 = decide
-                .filter_map(|(_, process)| process.as_ref())
-                .flat_map(|process| process.machine.status().services)
-                .filter(|s| s.service == service.name)
-                .map(|s| {
-                    let outside: u64 = s.outside.iter().map(|o| o.mappings).sum();
-                    outside + s.targets.iter().map(|t| t.flows).sum::<u64>()
-                })
-                .sum();
-            if known != held.len() as u64 {
+                .collect::<BTreeSet<_>>()
+                .len() as u64
+            };
+            let known = known.iter().filter(|s| s.service == *name).map(|s| {
+                let outside: u64 = s.outside.iter().map(|o| o.mappings).sum();
+                outside + s.targets.iter().map(|t| t.flows).sum::<u64>()
+            });
+            let (live, known, all) = (ends(false), known.sum::<u64>(), ends(true));
+            if !(live..=all).contains(&known) {
                 let text = format!(
-                    "agents hold {} flows of {}, and {known} are somebody's",
-                    held.len(),
-                    service.name
+                    "agents hold {live} to {all} flows of {name}, and {known} are somebody's"
                 );
                 return self.watch.broken(self.now, ("A7.5", text));
             }
