@@ -1,5 +1,6 @@
-//! Agents on stand-in switches, managers with their backups, lines between them that lose, double and delay,
-//! and hosts with flows, in one process, on one clock, and out of one seed.
+//! Agents on stand-in switches, managers with their backups, who may divide services and divide them anew, lines
+//! between them that lose, double and delay, and hosts with flows, in one process, on one clock, and out of one
+//! seed.
 //!
 //! A [`story::Story`] follows from its seed: who is there, and what happens when. [`run::run`] plays it on a
 //! [`net::Net`], whose [`watch::Watch`] compares what leaves the switches, and what agents hold, with what

@@ -157,7 +157,7 @@ impl Story {
         let mut random = Random::new(seed);
         // Drawn by itself: stories without it are what they were.
         let mut own = Random::new(seed ^ 0xd171);
-        let (divided, changes) = (own.happens(20), own.happens(50));
+        let (divided, changes) = (own.happens(15), own.happens(50));
         let division = match changes {
             true => Division::any(&mut own),
             false => Division::halves(&mut own),

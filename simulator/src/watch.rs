@@ -35,7 +35,6 @@ pub struct Violation {
 #[derive(Debug, Clone)]
 struct Given {
     by: u64,
-    epoch: u64,
     order: u64,
     knew: BTreeSet<usize>,
 }
@@ -65,7 +64,6 @@ struct Rest {
     since: Duration,
     whose: End,
     by: u64,
-    epoch: u64,
     /// The agent that held it last.
     agent: usize,
 }
@@ -111,28 +109,19 @@ impl Watch {
         self.seen.retain(|(of, ..), _| *of != agent);
     }
 
-    /// Services are divided otherwise from now on. What rests of a part that moves nobody knows (docs/policy.md), nor
-    /// who holds what of it, before agents have told; of what it keeps a process knows what has come to rest under
-    /// its epoch.
-    pub fn divided(
-        &mut self,
-        agents: &[World],
-        hosts: &Hosts,
-        (from, to): (Division, Division),
-        epochs: &BTreeMap<u64, u64>,
-    ) {
+    /// Services are divided otherwise from now on. What rests of a part that moves, or is cut otherwise, nobody knows
+    /// (docs/policy.md), nor who holds what of it before agents have told.
+    pub fn divided(&mut self, agents: &[World], hosts: &Hosts, from: Division, to: Division) {
         self.divided = true;
         let moves = |outside: &End| {
-            let who = |division: Division| {
-                let has = |share: &u32| division.gives(*share, outside.0);
-                (0..division.shares())
-                    .find(has)
-                    .map(|share| division.who(share))
+            let part = |division: Division| {
+                let mut shares = 0..division.shares();
+                let share = shares.find(|share| division.gives(*share, outside.0))?;
+                Some((division.who(share), division.outside(share)))
             };
-            who(from) != who(to)
+            part(from) != part(to)
         };
-        let knows = |rest: &Rest| epochs.get(&rest.by) == Some(&rest.epoch);
-        (self.rests).retain(|outside, rest| !moves(outside) && knows(rest));
+        (self.rests).retain(|outside, _| !moves(outside));
         for ((_, outside, _), given) in &mut self.given {
             if moves(outside) {
                 given.by = 0;
@@ -203,7 +192,6 @@ impl Watch {
                     since: now,
                     whose,
                     by: given.by,
-                    epoch: given.epoch,
                     agent,
                 };
                 self.rests.insert(outside, rest);
@@ -226,7 +214,6 @@ impl Watch {
         };
         let own = Given {
             by: sent.by,
-            epoch: sent.epoch,
             order: sent.order,
             knew: sent.knew.clone(),
         };

@@ -42,10 +42,7 @@ impl Net {
         let managers = (0..self.roles.len()).map(Party::Manager);
         let times = (0u32..).map(|n| self.now + pace * n);
         let left = times.zip(agents.chain(managers)).collect();
-        let processes = self.processes.iter().flatten();
-        let epochs = processes.map(|p| (p.number, p.epoch)).collect();
-        let both = (self.division, division);
-        (self.watch).divided(&self.agents, &self.hosts, both, &epochs);
+        (self.watch).divided(&self.agents, &self.hosts, self.division, division);
         self.change = Some(Change {
             plan: std::mem::replace(&mut self.plan, plan),
             division: std::mem::replace(&mut self.division, division),
