@@ -70,6 +70,8 @@ pub struct Context<'a> {
     pub now: Duration,
     /// The policy's values.
     pub plan: &'a GatePlan,
+    /// How long a hand-over may wait for another manager's word.
+    pub word: Duration,
     /// What is counted.
     pub counts: &'a mut Counts,
     /// What is to be done.

@@ -32,6 +32,7 @@ pub struct Gate {
     /// UTC at the manager's time 0, in seconds since 1970-01-01.
     epoch: u64,
     plan: GatePlan,
+    word: Duration,
     rules: Rules,
     keys: Keys,
     learned: Learned,
@@ -60,6 +61,7 @@ impl Gate {
             keys: Keys::new(key),
             learned: Learned::new(announced(plan.mss_v4), announced(plan.mss_v6)),
             plan,
+            word: Duration::ZERO,
             connections: FxHashMap::default(),
             proxied: 0,
             timers: BTreeSet::new(),
@@ -82,6 +84,11 @@ impl Gate {
         }
         self.rules.update(plan.allow.clone(), plan.bounds);
         self.plan = plan;
+    }
+
+    /// Hand-overs may wait so long for another manager's word before agents hear of them.
+    pub fn waits_for_word(&mut self, word: Duration) {
+        self.word = word;
     }
 
     /// The time of day, in seconds since 1970-01-01, UTC.
@@ -207,6 +214,7 @@ impl Gate {
         let mut cx = Context {
             now: self.now,
             plan: &self.plan,
+            word: self.word,
             counts: &mut self.counts,
             steps: &mut self.steps,
         };
@@ -356,6 +364,7 @@ impl Gate {
         let mut cx = Context {
             now: self.now,
             plan: &self.plan,
+            word: self.word,
             counts: &mut self.counts,
             steps: &mut self.steps,
         };
@@ -478,9 +487,15 @@ impl Gate {
         }
     }
 
-    /// The switch has a flow that is not known.
+    /// The switch has a flow that is not known. Another manager has handed it over: what is in hand of that tuple
+    /// was over before.
     pub fn adopted(&mut self, flow: &Tuple) {
-        self.rules.adopt(flow.src);
+        if self.has(flow) {
+            self.forget(flow);
+            self.proxied = self.proxied.saturating_sub(1);
+        } else {
+            self.rules.adopt(flow.src);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use signalbox_agent::adjust::Adjust;
 use signalbox_agent::flow::Tuple;
 use signalbox_agent::message::{Action, Capability, FixedAffinity, Leases};
-use signalbox_lower::plan::ServicePlan;
+use signalbox_lower::plan::{Replicate, ServicePlan};
 use signalbox_manager::proxy::{Diverted, Proxy, Step};
 use signalbox_manager::{Choice, Decide, Decided, Opening};
 
@@ -43,6 +43,7 @@ impl GateService {
     pub fn new(service: &ServicePlan, mut outside: Box<dyn Outside>) -> Option<Self> {
         let mut gate = Gate::new(service.gate.clone()?, outside.secret());
         gate.clock(Duration::ZERO, outside.utc());
+        gate.waits_for_word(word(service));
         Some(Self {
             gate,
             leases: leases(service),
@@ -61,6 +62,13 @@ fn leases(service: &ServicePlan) -> Leases {
         closed_ms: Some(service.limits.closed_ms),
         hard_ms: None,
     }
+}
+
+/// How long a backup's word is waited for at most.
+fn word(service: &ServicePlan) -> Duration {
+    let backups = service.shares.iter().filter_map(|s| s.backup.as_ref());
+    let sync = backups.filter(|b| b.replicate == Some(Replicate::Sync));
+    Duration::from_millis(sync.map(|b| b.after_ms).max().unwrap_or(0))
 }
 
 /// What the switch is to do with a flow. Its cookie has what rebuilds both directions.
@@ -115,6 +123,7 @@ impl Decide for GateService {
             return false;
         };
         self.gate.update(plan);
+        self.gate.waits_for_word(word(service));
         self.leases = leases(service);
         true
     }

@@ -18,6 +18,9 @@ use signalbox_manager::{Input, Manager, Output, ServiceStatus};
 
 use crate::{GateService, Outside};
 
+mod pair;
+mod replication;
+
 const CLIENT: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9)), 40_000);
 const SERVER: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 1, 10)), 22);
 const ISN: u32 = 1000;
@@ -378,64 +381,83 @@ fn of_a_connection_that_was_half_way_both_ends_are_reset() {
     assert!(reset(CLIENT) && reset(SERVER), "{left:?}");
 }
 
-/// Where a connection can be, by what brings it there, and how far client and server have come then: the numbers
-/// that they wait for beyond the first ones, for the server if it knows of it at all.
-type Place = (&'static str, fn(&mut Net, u32), u32, Option<u32>);
+/// Where a connection can be, by what comes once a cookie is given, and how far client and server have come then: the
+/// numbers that they wait for beyond the first ones, for the server if it knows of it at all.
+type Place = (&'static str, fn(u32) -> Vec<Segment>, u32, Option<u32>);
 
+const UNHEARD: &str = "nobody has heard the acknowledgement";
 const LOOKING: &str = "its first data are waited for";
 
 const PLACES: [Place; 6] = [
-    (
-        "nobody has heard the acknowledgement",
-        |net, cookie| net.come(&client(ACK, ISN + 1, cookie + 1, b"")),
-        0,
-        None,
-    ),
-    (
-        LOOKING,
-        |net, cookie| {
-            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
-        },
-        0,
-        None,
-    ),
+    (UNHEARD, |cookie| vec![acknowledged(cookie)], 0, None),
+    (LOOKING, |cookie| vec![acknowledged(cookie)], 0, None),
     (
         "the server does not answer",
-        |net, cookie| {
-            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
-        },
+        |cookie| vec![acknowledged(cookie)],
         0,
         Some(0),
     ),
     (
         "data have brought the cookie and the server does not answer",
-        |net, cookie| {
-            net.send(&client(ACK | PSH, ISN + 1, cookie + 1, b"hello"));
-        },
+        |cookie| vec![hello(cookie)],
         0,
         Some(0),
     ),
     (
         "both are there and say nothing",
-        |net, cookie| {
-            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
-            net.send(&small_syn_ack());
-        },
+        |cookie| vec![acknowledged(cookie), small_syn_ack()],
         0,
         Some(0),
     ),
     (
         "both have said something",
-        |net, cookie| {
-            net.send(&client(ACK, ISN + 1, cookie + 1, b""));
-            net.send(&small_syn_ack());
-            net.send(&client(ACK | PSH, ISN + 1, cookie + 1, b"hello"));
-            net.send(&server(ACK | PSH, SERVER_ISN + 1, ISN + 6, b"hi"));
+        |cookie| {
+            vec![
+                acknowledged(cookie),
+                small_syn_ack(),
+                hello(cookie),
+                server(ACK | PSH, SERVER_ISN + 1, ISN + 6, b"hi"),
+            ]
         },
         2,
         Some(5),
     ),
 ];
+
+/// The plan in which a connection comes there.
+fn plan_for(place: &str, mut plan: Plan) -> Plan {
+    if place == LOOKING {
+        let gate = plan.services[0].gate.as_mut().unwrap();
+        gate.look = vec![LookPlan::HttpHost(Vec::new())];
+    }
+    plan
+}
+
+/// The client's handshake is complete.
+fn acknowledged(cookie: u32) -> Segment {
+    client(ACK, ISN + 1, cookie + 1, b"")
+}
+
+/// Its first data.
+fn hello(cookie: u32) -> Segment {
+    client(ACK | PSH, ISN + 1, cookie + 1, b"hello")
+}
+
+/// Who is to be reset, with which number.
+fn resets(left: Vec<Segment>) -> Vec<((IpAddr, u16), u32)> {
+    let resets = left.into_iter().filter(|s| s.flags & RST != 0);
+    let mut resets: Vec<_> = resets.map(|s| (s.dst, s.seq)).collect();
+    resets.sort_unstable();
+    resets
+}
+
+/// Those of a connection at a place.
+fn due(cookie: u32, of_client: u32, of_server: Option<u32>) -> Vec<((IpAddr, u16), u32)> {
+    let server = of_server.map(|said| (SERVER, ISN + 1 + said));
+    (server.into_iter())
+        .chain([(CLIENT, cookie + 1 + of_client)])
+        .collect()
+}
 
 /// With it a connection stays with the manager.
 fn small_syn_ack() -> Segment {
@@ -447,16 +469,16 @@ fn small_syn_ack() -> Segment {
 // A3.13
 #[test]
 fn wherever_a_connection_is_when_its_manager_dies_both_ends_are_reset_though_they_wait() {
-    for (place, get_there, of_client, of_server) in PLACES {
+    for (place, comes, of_client, of_server) in PLACES {
         for is_next in [true, false] {
-            let mut plan = plan();
-            if place == LOOKING {
-                let gate = plan.services[0].gate.as_mut().unwrap();
-                gate.look = vec![LookPlan::HttpHost(Vec::new())];
-            }
-            let mut net = Net::of(plan);
+            let mut net = Net::of(plan_for(place, plan()));
             let cookie = net.send(&client(SYN, ISN, 0, b""))[0].seq;
-            get_there(&mut net, cookie);
+            for segment in comes(cookie) {
+                net.come(&segment);
+                if place != UNHEARD {
+                    net.settle();
+                }
+            }
             net.left();
             net.kill();
             if is_next {
@@ -464,14 +486,12 @@ fn wherever_a_connection_is_when_its_manager_dies_both_ends_are_reset_though_the
             } else {
                 net.pass(Duration::from_secs(4));
             }
-            let left = net.left().into_iter().filter(|s| s.flags & RST != 0);
-            let mut resets: Vec<_> = left.map(|s| (s.dst, s.seq)).collect();
-            resets.sort_unstable();
-            let server = of_server.map(|said| (SERVER, ISN + 1 + said));
-            let expected: Vec<_> = (server.into_iter())
-                .chain([(CLIENT, cookie + 1 + of_client)])
-                .collect();
-            assert_eq!(resets, expected, "{place}, another manager: {is_next}");
+            let expected = due(cookie, of_client, of_server);
+            assert_eq!(
+                resets(net.left()),
+                expected,
+                "{place}, another manager: {is_next}"
+            );
         }
     }
 }

@@ -153,7 +153,7 @@ impl Connection {
         decision: Decision,
     ) {
         self.phase = Phase::HandedOver;
-        self.until = cx.now + GRACE;
+        self.until = cx.now + GRACE + cx.word;
         self.was_handed = true;
         self.client.forget_islands();
         self.server.forget_islands();
