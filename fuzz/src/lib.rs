@@ -2,6 +2,8 @@
 //!
 //! The same functions run over the checked-in corpus in the tests of `bmv2-tests`.
 
+mod peers;
+
 use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -11,6 +13,8 @@ use signalbox_p4::source::MapSources;
 use signalbox_switch::{
     ActionCall, Bits, Config, Entry, Match, MatchKind, Output, Pipeline, Switch, TableId,
 };
+
+pub use peers::{peer_messages, remembers};
 
 /// The policy whose pipeline the packet path is fuzzed on.
 const WEB: &str = include_str!("../../examples/web.policy");

@@ -11,11 +11,12 @@ mod fuzz;
 #[test]
 fn the_fuzz_corpora_pass() {
     type Run = fn(&[u8]);
-    let targets: [(&str, Run); 4] = [
+    let targets: [(&str, Run); 5] = [
         ("policy_parser", fuzz::policy_parser),
         ("p4_front", fuzz::p4_front),
         ("json_loader", fuzz::json_loader),
         ("packet_path", fuzz::packet_path),
+        ("peer_messages", fuzz::peer_messages),
     ];
     for (name, run) in targets {
         let folder = format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -47,6 +48,55 @@ fn the_packets_of_the_corpus_take_the_ways_that_their_names_say() {
     ] {
         assert_eq!(fuzz::goes_to(&corpus("packet_path", name)), ports, "{name}");
     }
+}
+
+/// Else the fuzzer would have to find out what a manager believes.
+#[test]
+fn the_messages_of_the_corpus_are_taken_in() {
+    for (name, flows) in [
+        ("told", 3),
+        ("gone", 3),
+        ("refused", 0),
+        ("asked", 1),
+        ("another_decides", 4),
+        ("turned_away", 1),
+        ("nonsense", 0),
+    ] {
+        let data = corpus("peer_messages", name);
+        assert_eq!(fuzz::remembers(&data), flows, "{name}");
+    }
+}
+
+/// What comes of a byte or two that are changed in what a manager is told: it never panics.
+#[test]
+fn changed_messages_of_another_manager_never_panic() {
+    let often = if crate::soaks() { 100 } else { 1 };
+    let (mut as_before, mut otherwise) = (0, 0);
+    for (number, name) in (0..).zip(["told", "gone", "refused", "asked", "another_decides"]) {
+        let whole = corpus("peer_messages", name);
+        let flows = fuzz::remembers(&whole);
+        for seed in 0..200 * often {
+            let mut draw = Draw::new(number * 1_000_000 + seed);
+            let mut data = whole.clone();
+            for _ in 0..1 + draw.below(2) {
+                // The first byte says who hears it.
+                let at = 1 + draw.below(data.len() - 1);
+                data[at] = match draw.below(3) {
+                    0 => draw.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+                    _ => data[at] ^ 1 << draw.below(8),
+                };
+            }
+            if fuzz::remembers(&data) == flows {
+                as_before += 1;
+            } else {
+                otherwise += 1;
+            }
+        }
+    }
+    assert!(
+        as_before > 50 && otherwise > 50,
+        "{as_before} as before, {otherwise} otherwise"
+    );
 }
 
 /// Real images load and run; what is made of them by a change may load or not, but never panics.
