@@ -557,7 +557,9 @@ impl Manager {
             decision: answer.decision,
             affinities: answer.affinities,
         };
-        self.verdict(id, index, verdict);
+        let number =
+            (self.services.get(index)).and_then(|s| s.memory.answered((id, interest.request)));
+        self.verdict(id, index, number, verdict);
         if let Some(reset) = answer.reset {
             self.reset(id, index, interest, reset);
         }

@@ -27,6 +27,8 @@ fn heard_by_server(left: Vec<Segment>) -> Vec<u16> {
 fn a9_7_no_connection_is_the_switchs_before_the_backup_knows_it() {
     let mut pair = synced();
     let cookies = [4001, 4002].map(|port| (port, pair.called(0, port)));
+    // Data of the first client are there before its server is, and wait for it.
+    pair.send(0, &said(4001, cookies[0].1));
     pair.hung.insert(GATE_2);
     for (port, cookie) in cookies {
         let left = pair.send(0, &syn_ack(port));
@@ -39,7 +41,7 @@ fn a9_7_no_connection_is_the_switchs_before_the_backup_knows_it() {
     assert_eq!(pair.link_of(GATE_1).behind, 2);
     pair.hung.remove(&GATE_2);
     pair.settle();
-    assert_eq!(heard_by_server(pair.left(0)), [4001, 4002]);
+    assert_eq!(heard_by_server(pair.left(0)), [4001, 4001, 4002]);
     assert_eq!(pair.agents[0].switch.fixed.len(), 4);
     assert_eq!(pair.status(GATE_2).flows, 2);
     let link = pair.link_of(GATE_1);
@@ -54,11 +56,15 @@ fn a9_7_no_connection_is_the_switchs_before_the_backup_knows_it() {
 fn die_after(messages: usize) -> bool {
     let mut pair = synced();
     let cookies = [4001, 4002, 4003, 4004].map(|port| (port, pair.called(0, port)));
+    let (early, late) = cookies.split_at(2);
+    for (port, cookie) in early {
+        pair.send(0, &said(*port, *cookie));
+    }
     for (port, _) in cookies {
         pair.come(0, &syn_ack(port));
     }
-    for (port, cookie) in cookies {
-        pair.come(0, &said(port, cookie));
+    for (port, cookie) in late {
+        pair.come(0, &said(*port, *cookie));
     }
     pair.fuse = messages;
     pair.settle();

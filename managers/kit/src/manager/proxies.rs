@@ -126,7 +126,7 @@ impl Manager {
                 decision,
                 affinities,
             };
-            self.verdict(question.way, index, verdict);
+            self.verdict(question.way, index, Some(number), verdict);
         }
     }
 }

@@ -63,11 +63,15 @@ impl Link {
 }
 
 impl Manager {
-    /// Answers a question: at once, or once the other manager knows the decision.
-    pub(super) fn verdict(&mut self, way: SessionId, index: usize, verdict: Verdict) {
-        let number = (self.services.get(index))
-            .and_then(|s| s.memory.answered((way, verdict.request)))
-            .filter(|_| !verdict.affinities.is_empty());
+    /// Answers a question about a flow, if it has a number: at once, or once the other manager knows the decision.
+    pub(super) fn verdict(
+        &mut self,
+        way: SessionId,
+        index: usize,
+        number: Option<u64>,
+        verdict: Verdict,
+    ) {
+        let number = number.filter(|_| !verdict.affinities.is_empty());
         let epoch = self.offers.get(index).map_or(0, |o| o.epoch);
         let has = |l: &&mut Link| l.duties.iter().any(|d| d.index == index);
         let link = self.links.iter_mut().find(has);
