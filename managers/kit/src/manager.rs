@@ -19,7 +19,7 @@ use crate::peer::{PeerId, PeerMessage, PeerReason};
 use crate::proxy::Diverted;
 use crate::react::Ports;
 use crate::record::{Record, Reported};
-use crate::service::Service;
+use crate::service::{Asked, Service};
 use crate::session::{News, Offer, Session, SessionId};
 use crate::state::{Found, Round, StateError};
 
@@ -526,15 +526,20 @@ impl Manager {
             return;
         };
         // What it remembers of before it took over may be another decision by now.
-        let follows = is_learning || service.passing.lists_until.is_some() && !may_decide;
-        if !is_learning && let Some(proxy) = service.proxy_for(interest) {
-            proxy.packet(now, &Diverted::of(id, interest));
-            service.counts.interest_packets += 1;
-            return;
-        }
-        let answer = (!follows)
-            .then(|| service.answer(now, to, interest, may_decide))
-            .flatten();
+        let follows = service.passing.lists_until.is_some() && !may_decide;
+        let asked = match is_learning {
+            true => Asked::Later,
+            false => service.asked(interest, may_decide),
+        };
+        let answer = match asked {
+            Asked::Proxy(proxy) => {
+                proxy.packet(now, &Diverted::of(id, interest));
+                service.counts.interest_packets += 1;
+                return;
+            }
+            Asked::Memory if !follows => service.answer(now, to, interest, may_decide),
+            Asked::Memory | Asked::Later => None,
+        };
         let Some(answer) = answer else {
             let bound = usize::try_from(service.limits.hold_packets).unwrap_or(usize::MAX);
             if self.waiting.len() < bound {

@@ -68,6 +68,16 @@ pub(crate) struct Reset {
     pub number: u64,
 }
 
+/// Who answers for a packet.
+pub(crate) enum Asked<'a> {
+    /// The service's proxy.
+    Proxy(&'a mut dyn Proxy),
+    /// What was decided, or whoever decides.
+    Memory,
+    /// Nobody yet.
+    Later,
+}
+
 impl Answer {
     fn new(decision: Decision, affinities: Vec<FixedAffinity>) -> Self {
         Self {
@@ -203,10 +213,11 @@ impl Service {
         })
     }
 
-    /// The proxy that this packet is for: one whose own the flow is, or that nobody has decided about.
-    pub fn proxy_for(&mut self, interest: &Interest) -> Option<&mut dyn Proxy> {
+    /// Whose a packet is: a proxy's whose own the flow is, or that nobody has decided about. What this manager
+    /// does not know may yet turn out to be decided before it may decide.
+    pub fn asked(&mut self, interest: &Interest, may_decide: bool) -> Asked<'_> {
         if !self.decide.is_proxy() {
-            return None;
+            return Asked::Memory;
         }
         let forward = match interest.part {
             Part::Forward => interest.flow,
@@ -215,6 +226,10 @@ impl Service {
         let flags = interest.events & (events::SYN | events::ACK | events::RST);
         let opens = interest.part == Part::Forward && flags == events::SYN;
         let remembered = self.standing(interest, None, opens, true).is_some();
+        let own = (self.decide.proxy()).is_some_and(|proxy| proxy.has(&forward));
+        if !own && !remembered && !may_decide {
+            return Asked::Later;
+        }
         if opens && !remembered {
             // A proxy may keep nothing of a SYN: what comes after it would get the old connection's decision.
             let former = self
@@ -224,8 +239,10 @@ impl Service {
                 self.decide.ended(&flow.decided);
             }
         }
-        let proxy = self.decide.proxy()?;
-        (proxy.has(&forward) || !remembered).then_some(proxy)
+        match self.decide.proxy() {
+            Some(proxy) if own || !remembered => Asked::Proxy(proxy),
+            _ => Asked::Memory,
+        }
     }
 
     /// What becomes of a packet of a flow whose target has died; `None` if it has not.

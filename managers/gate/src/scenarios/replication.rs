@@ -126,8 +126,8 @@ fn a_gate_whose_backup_hangs_goes_on_without_it() {
 // A9.4, A9.6
 #[test]
 fn a3_13_connections_of_the_switch_outlive_the_first_one_and_its_backup_says_the_same_of_them() {
-    for how in [Replicate::Async, Replicate::Sync] {
-        let mut pair = Pair::calm(backed(Some(how)));
+    for how in [None, Some(Replicate::Async), Some(Replicate::Sync)] {
+        let mut pair = Pair::calm(backed(how));
         let cookie = pair.connected(0, 4001);
         pair.pass(SECOND);
         pair.kill(GATE_1);
@@ -151,8 +151,8 @@ fn a3_13_connections_of_the_switch_outlive_the_first_one_and_its_backup_says_the
 // A9.6
 #[test]
 fn a_servers_segment_at_another_agent_is_answered_as_the_first_one_did() {
-    for how in [Replicate::Async, Replicate::Sync] {
-        let mut pair = Pair::calm(backed(Some(how)));
+    for how in [None, Some(Replicate::Async), Some(Replicate::Sync)] {
+        let mut pair = Pair::calm(backed(how));
         let cookie = pair.connected(0, 4001);
         pair.pass(SECOND);
         pair.kill(GATE_1);
