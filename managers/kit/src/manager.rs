@@ -464,12 +464,12 @@ impl Manager {
                 service.counts.denied += 1;
                 // What was said under an older epoch the lists settle: meanwhile the same question may have
                 // been answered anew.
+                // Of one that the switch refused it may hold a part for a moment yet.
+                let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
                 if let Subject::Verdict(question) = denied.subject
                     && denied.reason != Reason::OldEpoch
-                    && let Some((decided, never)) = service.memory.denied(now, id, question)
+                    && let Some((decided, never)) = service.memory.denied(now, id, question, half)
                 {
-                    // Of one that the switch refused it may hold a part for a moment yet.
-                    let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
                     if never && (!half || service.decide.is_proxy()) {
                         service.decide.refused(&decided);
                     } else {

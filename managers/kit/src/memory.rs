@@ -467,6 +467,7 @@ impl Memory {
             return None;
         }
         flow.life = Life::Gone;
+        flow.origin = None;
         flow.forget = now + self.keep;
         self.gone.push_back((flow.forget, number));
         if let Some(changes) = &mut self.changes {
@@ -502,20 +503,24 @@ impl Memory {
         over
     }
 
-    /// An agent has refused what answered its question. A flow that was decided for it is forgotten; one
-    /// that this agent only got again it does not hold. Returns what had been alive, and is no more, and
-    /// whether no agent has ever carried it out.
+    /// An agent has refused what answered its question. A flow that was decided for it is forgotten, and so is one
+    /// that the agent asked about again in its session before it had carried it out (`refused`: the switch had no
+    /// place for it); one that this agent only got again it does not hold. Returns what had been alive, and is
+    /// no more, and whether no agent has ever carried it out.
     pub fn denied(
         &mut self,
         now: Duration,
         session: SessionId,
         question: u64,
+        refused: bool,
     ) -> Option<(Decided, bool)> {
         let question = (session, question);
         let number = self.by_question.get(&question).copied()?;
         let flow = self.flows.get(&number)?;
         let alone = flow.holdings.len() == 1;
-        if flow.origin == Some(question) && alone {
+        let began = flow.origin == Some(question)
+            || refused && flow.origin.is_some_and(|(of, _)| of == session);
+        if began && alone {
             let flow = self.remove(number)?;
             self.refused(&flow);
             return (flow.life != Life::Gone).then_some((flow.decided, true));

@@ -309,7 +309,7 @@ fn connections_that_a_backup_was_told_of_count_where_a_policy_limits_them() {
 // A3.11
 #[test]
 fn a_switch_without_room_leaves_a_connection_to_the_manager_also_after_the_backups_word() {
-    for waits in [0, 600, 1_100] {
+    for (waits, slow) in [(0, false), (0, true), (600, false), (1_100, false)] {
         let mut pair = synced();
         pair.agents[0].switch.refuses = |update| {
             matches!(update.entry, signalbox_agent::entry::Entry::Fixed(_))
@@ -317,13 +317,18 @@ fn a_switch_without_room_leaves_a_connection_to_the_manager_also_after_the_backu
         };
         let cookie = pair.called(0, 4001);
         pair.hung.insert(GATE_2);
+        pair.agents[0].slow = slow;
         pair.send(0, &syn_ack(4001));
+        pair.send(0, &said(4001, cookie));
         pair.pass(waits * MS);
         pair.hung.remove(&GATE_2);
         pair.settle();
+        pair.agents[0].release();
+        pair.settle();
         pair.left(0);
-        assert_eq!(pair.count(GATE_1, "proxied"), 1, "{waits} ms");
+        let about = format!("{waits} ms, a slow switch: {slow}");
+        assert_eq!(pair.count(GATE_1, "proxied"), 1, "{about}");
         assert_eq!(heard_by_server(pair.send(0, &said(4001, cookie))), [4001]);
-        assert_eq!(pair.status(GATE_2).flows, 0, "{waits} ms");
+        assert_eq!(pair.status(GATE_2).flows, 0, "{about}");
     }
 }

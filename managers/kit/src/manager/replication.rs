@@ -273,7 +273,7 @@ impl Manager {
                 let service = self.services.get_mut(held.index);
                 if let Some(service) = service
                     && let Some((decided, never)) =
-                        service.memory.denied(self.now, way, held.verdict.request)
+                        (service.memory).denied(self.now, way, held.verdict.request, false)
                 {
                     match never {
                         true => service.decide.refused(&decided),

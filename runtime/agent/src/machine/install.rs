@@ -79,7 +79,7 @@ impl Agent {
         };
         for (flow, step) in wanted.iter().zip(steps) {
             match step {
-                Step::Renew(at) => self.renew(at, manager, flow),
+                Step::Renew(at) => self.renew(at, &request, flow),
                 Step::Install { instead_of } => {
                     for at in instead_of {
                         self.end(at, ReportCause::Deleted, 0);
@@ -314,16 +314,18 @@ impl Agent {
     }
 
     /// A flow that is there already: nothing is lost or doubled (A1.7).
-    fn renew(&mut self, at: FlowRef, manager: &Arc<str>, wanted: &Wanted<'_>) {
+    fn renew(&mut self, at: FlowRef, request: &Request<'_>, wanted: &Wanted<'_>) {
         let now = self.now;
         // Its end is told under its newest number; a lower one comes late.
         if (self.store.get(at)).is_some_and(|f| f.number < wanted.first.flow) {
             self.store.renumber(at, wanted.first.flow);
         }
-        let Some(flow) = self.store.get(at) else {
+        let Some(flow) = self.store.get_mut(at) else {
             return;
         };
         if matches!(flow.phase, Phase::Installing(_)) {
+            // Its manager knows the flow by its last question.
+            flow.transit_mut().subject = Some(request.subject);
             return;
         }
         let (service, decided_for, first) = (flow.service, flow.share(), wanted.first);
@@ -338,7 +340,7 @@ impl Agent {
         ]
         .map(|(part, w, p)| (part, w.map(|(a, wish)| (a.interest, self.act(wish, p)))));
         let epoch = self.epoch(decided_for);
-        let terms = self.terms(service, (manager, epoch), first);
+        let terms = self.terms(service, (request.manager, epoch), first);
         let Some(flow) = self.store.get_mut(at) else {
             return;
         };
