@@ -193,7 +193,6 @@ impl Far<'_> {
 }
 
 /// Where messages go, and how a service is called with them.
-#[must_use]
 pub fn outgoing<S, O>(
     write: fn(&S) -> O,
 ) -> (mpsc::UnboundedSender<S>, impl Stream<Item = O> + use<S, O>) {
