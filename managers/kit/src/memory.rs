@@ -79,6 +79,13 @@ impl Remembered {
         self.holdings.iter().find(|h| h.to.agent == agent)
     }
 
+    /// Whether nobody else holds it than an agent that asks about it in a session after that in which it was given it:
+    /// it never got it, or holds it no more.
+    pub fn is_left_by(&self, to: Recipient) -> bool {
+        let before = |held: &Holding| held.to.agent == to.agent && held.to.session < to.session;
+        self.holdings.iter().all(before)
+    }
+
     /// The agents that hold it.
     pub fn holders(&self) -> impl Iterator<Item = AgentId> {
         self.holdings.iter().map(|h| h.to.agent)

@@ -18,7 +18,6 @@ use crate::manager::{Held, Passing};
 use crate::memory::{AgentId, Life, Memory, Recipient, Remembered};
 use crate::proxy::Proxy;
 use crate::react::{self, Reactions};
-use crate::session::SessionId;
 use crate::turned_down::TurnedDown;
 
 /// Set in the ids of fixed affinities' entries.
@@ -140,7 +139,7 @@ impl Service {
         let opens = interest.kind == PacketKind::Whole
             && (interest.part == Part::Forward || self.decide.opens_inbound())
             && (!tcp || flags == events::SYN || self.decide.opens_in_mid_flow());
-        if let Some(number) = self.standing(interest, to.question, opens, tcp) {
+        if let Some(number) = self.standing(interest, Some(to), opens, tcp) {
             // The same flow gets the same decision (A6.3, A8.7).
             if opens {
                 self.counts.repeated += 1;
@@ -317,16 +316,17 @@ impl Service {
     fn standing(
         &self,
         interest: &Interest,
-        question: Option<(SessionId, u64)>,
+        to: Option<Recipient>,
         opens: bool,
         tcp: bool,
     ) -> Option<u64> {
         let (number, flow) = (self.memory).find(interest.part, interest.flow, interest.kind)?;
+        let question = to.and_then(|to| to.question);
         if question.and_then(|q| self.memory.answered(q)) == Some(number) {
             return Some(number);
         }
         let gone = flow.life == Life::Gone;
-        if gone
+        if (gone || to.is_some_and(|to| flow.is_left_by(to)))
             && self.decide.hold_back().is_some()
             && (!self.decide.stands(&flow.decided) || self.memory.is_astray(&flow.decided))
         {

@@ -345,6 +345,15 @@ impl Manager {
         let lists_are_whole = self.may_decide(index);
         let now = self.now;
         let offer = self.offers.get(index)?;
+        let plan = (self.plan.services.iter()).find(|s| s.name == *offer.service);
+        let users = plan
+            .and_then(|s| s.share(offer.share))
+            .map_or_else(Vec::new, |share| {
+                let backup = share.backup.as_ref().map(|b| b.manager.clone());
+                std::iter::once(share.manager.clone())
+                    .chain(backup)
+                    .collect()
+            });
         let service = self.services.get_mut(index)?;
         let held = &mut service.held;
         let decides = !offer.stands_by;
@@ -382,6 +391,7 @@ impl Manager {
             };
             BlockRound {
                 names: (0..count).map(|n| blocks.name(n)).collect(),
+                users,
                 held: held.found.held,
                 release: held.release,
                 known: held.found.known.clone(),

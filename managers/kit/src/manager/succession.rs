@@ -110,6 +110,11 @@ impl Manager {
             self.add((&name, share), epoch, learns, offer.version + 1, decide);
             let service_plan = plan.services.iter().find(|s| s.name == name);
             if let (Some(new), Some(service_plan)) = (self.services.get_mut(index), service_plan) {
+                let mut service = service;
+                // Another share's blocks are others, though their names are alike.
+                if offer.share == share {
+                    keep_blocks(new, &mut service);
+                }
                 succeed(new, service, &service_plan.of_share(share), plan, self.now);
                 new.memory.number_from(first_number(epoch));
             }
@@ -140,15 +145,19 @@ fn block_names(decide: &mut dyn Decide) -> Vec<String> {
     })
 }
 
+/// A share goes on with its blocks if they are the same by another plan.
+fn keep_blocks(new: &mut Service, old: &mut Service) {
+    if block_names(&mut *old.decide) == block_names(&mut *new.decide) {
+        new.held = std::mem::take(&mut old.held);
+    }
+}
+
 /// Gives a service of another plan what the former one has: its memory, its counts, and its decisions if they
 /// take the plan over. Others are told of every flow that is remembered.
 fn succeed(new: &mut Service, mut old: Service, of: &ServicePlan, plan: &Plan, now: Duration) {
     new.counts = old.counts;
     new.memory = old.memory;
     new.reactions = old.reactions;
-    if block_names(&mut *old.decide) == block_names(&mut *new.decide) {
-        new.held = old.held;
-    }
     old.decide.tick(now);
     if old.decide.update(of) {
         new.decide = old.decide;

@@ -95,6 +95,8 @@ pub struct ShareRound {
 pub struct BlockRound {
     /// The blocks' names.
     pub names: Vec<String>,
+    /// Managers that give out of them by the policy.
+    pub users: Vec<String>,
     /// Those that it takes for its own.
     pub held: u64,
     /// Those of them that it is done with.
@@ -340,18 +342,19 @@ impl Blocks<'_> {
         owner.manager == self.round.manager && owner.instance == self.round.alive.instance
     }
 
-    /// Whether a block that is another's may be taken. Who lives may give out of it yet, where this one is not
-    /// heard; and a spare one is kept for who may yet come back as the same process.
+    /// Whether a block that is another's may be taken. Who lives, and has the share by the policy, may give out of it
+    /// yet where this one is not heard; and a spare one is kept for who may yet come back as the same process.
     fn is_old(&self, owner: &Owner, alive: &BTreeMap<String, Alive>) -> bool {
         let last = if owner.manager == self.round.manager {
             Some(self.round.alive.instance)
         } else {
             alive.get(&owner.manager).map(|alive| alive.instance)
         };
+        let has_share = self.wanted.users.contains(&owner.manager);
         let lives = last == Some(owner.instance);
         match owner.epoch {
-            0 => last.is_some_and(|instance| instance > owner.instance),
-            epoch => epoch < self.share.epoch && !lives,
+            0 => !has_share || last.is_some_and(|instance| instance > owner.instance),
+            epoch => epoch < self.share.epoch && !(has_share && lives),
         }
     }
 

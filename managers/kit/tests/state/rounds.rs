@@ -12,6 +12,7 @@ use crate::stores::on_both;
 fn blocks(want: u32) -> BlockRound {
     BlockRound {
         names: (0..16).map(|n| format!("{n}")).collect(),
+        users: vec!["nat-1".to_owned(), "nat-2".to_owned()],
         held: 0,
         release: 0,
         want,
@@ -197,6 +198,27 @@ fn what_is_another_ones_is_taken_when_it_is_old_and_its_process_is_gone() {
                 (found.shares[0].held, found.shares[0].others),
                 (0b11100, 0xc000)
             );
+        },
+    );
+}
+
+#[test]
+fn what_a_manager_had_of_a_share_that_is_another_ones_by_the_policy_is_taken_though_it_lives() {
+    on_both(
+        "what_a_manager_had_of_a_share_that_is_another_ones_by_the_policy_is_taken_though_it_lives",
+        async |users| {
+            let (one, two) = (users(), users());
+            play(&*one, &round("nat-1", 1, 3, blocks(2))).await;
+            let mut spare = blocks(1);
+            spare.among = 0x8000;
+            play(&*one, &round("nat-1", 1, 0, spare)).await;
+            let mut wants = blocks(0);
+            wants.take_old = true;
+            let found = play(&*two, &round("nat-2", 2, 4, wants.clone())).await;
+            assert_eq!((found.shares[0].held, found.shares[0].others), (0, 0x8003));
+            wants.users = vec!["nat-2".to_owned()];
+            let found = play(&*two, &round("nat-2", 2, 4, wants)).await;
+            assert_eq!((found.shares[0].held, found.shares[0].others), (0x8003, 0));
         },
     );
 }

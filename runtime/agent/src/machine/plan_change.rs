@@ -404,6 +404,14 @@ impl Agent {
                         covers_cube(asks, &e.cube)
                     })
             });
+            // A manager that starts anew numbers its versions anew, and by another plan they are others.
+            for set in self
+                .service(service)
+                .into_iter()
+                .flat_map(|s| s.criteria.values_mut())
+            {
+                set.version = 0;
+            }
             if let Some(next) = self.criteria_until(service) {
                 self.timers.at(next, Timer::Criteria(service));
             }

@@ -110,6 +110,9 @@ impl Agent {
                 flow.share = home(service, flow);
             }
         }
+        for question in self.questions.values_mut() {
+            question.move_share(&plan);
+        }
     }
 
     pub(super) fn session_of(&self, manager: &str) -> Option<SessionId> {
@@ -136,7 +139,7 @@ impl Agent {
         let flow = (self.store.by_entry_id(entry)).and_then(|(at, _)| self.store.get(at));
         let number = flow.map_or(0, |f| if f.service == service { f.share } else { 0 });
         let share = Share { service, number };
-        self.holder(share).map(|session| (share, session))
+        Some((share, self.tenure(share)?.holder?))
     }
 
     /// A session decides for nothing any more.
