@@ -3,7 +3,7 @@
 //!
 //! A manager can keep tuples apart only as far as it knows who holds them (ARCHITECTURE.md). So each decision is
 //! judged by what its process knew of which agents: of one whose list it has under its epoch, all, until
-//! another process decides there.
+//! another process is heard there under a newer one, or decides there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -252,11 +252,12 @@ impl Net {
             self.watch.broken(self.now, ("A9.9", text));
         }
         (self.watch).goes_on(self.now, a, &before, &self.agents[a], &self.hosts);
-        if decides && !old {
+        if !hello && !old {
             for other in 0..self.roles.len() {
                 let same = self.same(m, other);
                 if let Some(process) = self.processes[other].as_mut().filter(|_| same)
                     && process.number != sent.by
+                    && (decides || process.epoch < sent.epoch)
                 {
                     process.knows.remove(&a);
                 }
