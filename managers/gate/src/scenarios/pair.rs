@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use signalbox_agent::message::{ToAgent, ToManager};
-use signalbox_lower::plan::{BackupPlan, ManagerPlan, Replicate};
+use signalbox_agent::testing::with_backup;
+use signalbox_lower::plan::Replicate;
 use signalbox_manager::peer::PeerMessage;
 use signalbox_manager::{LinkState, LinkStatus, Served};
 
@@ -22,18 +23,7 @@ pub(super) const SCALE: u8 = 3;
 
 /// gate-2 stands by for gate-1.
 pub(super) fn backed(replicate: Option<Replicate>) -> Plan {
-    let mut plan = plan();
-    plan.managers.push(ManagerPlan {
-        name: "gate-2".into(),
-        serves: Vec::new(),
-        backs: vec!["admin".into()],
-    });
-    plan.services[0].shares[0].backup = Some(BackupPlan {
-        manager: "gate-2".into(),
-        after_ms: 1_000,
-        replicate,
-    });
-    plan
+    with_backup(plan(), "gate-2", 1_000, replicate)
 }
 
 /// What is on its way: from and to whom.
