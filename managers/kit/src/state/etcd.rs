@@ -1,6 +1,7 @@
 //! A store in etcd, for managers of many machines: its protocol, one endpoint after another, with a deadline for
 //! each call; and a lease that is kept alive as long as the store is used.
 
+use std::error::Error as _;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -371,6 +372,8 @@ fn error(at: String, status: &Status) -> StateError {
     match status.code() {
         Code::ResourceExhausted if why.contains("space exceeded") => StateError::Full { at },
         Code::Unavailable | Code::Cancelled => StateError::Unreachable { at, why },
+        // Not etcd's own word: the connection broke on the way.
+        _ if status.source().is_some() => StateError::Unreachable { at, why },
         Code::PermissionDenied | Code::Unauthenticated => StateError::Denied { at, why },
         // What it says of somebody without a name where names are wanted.
         Code::InvalidArgument if why.contains("user name") => StateError::Denied { at, why },
@@ -422,6 +425,9 @@ mod tests {
             of(Code::Unavailable, "etcdserver: no leader").starts_with("no etcd answers at a:1")
         );
         assert!(of(Code::Internal, "oh").contains("answers: oh"));
+        let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
+        let broken = error("a:1".to_owned(), &broken).to_string();
+        assert!(broken.starts_with("no etcd answers at a:1"), "{broken}");
     }
 
     #[test]
