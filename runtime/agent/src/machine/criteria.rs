@@ -64,6 +64,15 @@ impl CriteriaSet {
         find(&self.entries, e)
     }
 
+    /// By another plan a manager's versions are others, and a new process of it begins anew.
+    pub fn forget_version(&mut self) {
+        self.version = 0;
+        if let Some(change) = &mut self.change {
+            change.version = 0;
+            change.next = None;
+        }
+    }
+
     /// Entries that the switch has not acknowledged.
     fn pending(&self) -> usize {
         (self.change.as_ref()).map_or(0, |c| c.awaited.min(self.entries.len()))

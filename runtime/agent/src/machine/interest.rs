@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signalbox_lower::plan::{Fallback, Plan};
+use signalbox_lower::plan::Fallback;
 
 use super::flow_record::{Flow, Phase, Progress};
 use super::install::Asked;
@@ -18,7 +18,6 @@ use super::store::FlowRef;
 use super::timers::Timer;
 use super::{Agent, SessionId};
 use crate::counters::Drop;
-use crate::cover::covers_flow;
 use crate::entry::{Packet, PacketMeta, packet_in, packet_out};
 use crate::flow::{FlowKey, Part, events};
 use crate::message::{
@@ -55,24 +54,6 @@ impl Question {
     /// The packet that it was asked about.
     pub fn first(&self) -> Option<&Packet> {
         self.held.first()
-    }
-
-    /// Gives it to the share whose manager is asked about such packets by another plan.
-    pub fn move_share(&mut self, plan: &Plan) {
-        let key = &self.key;
-        let Some(service) = plan.services.get(usize::from(key.service)) else {
-            return;
-        };
-        let mut shares = (0u32..).take(service.shares.len());
-        let is_asked = |number: &u32| {
-            let (forward, reply) = service.asks(*number);
-            let asks = match key.part {
-                Part::Forward => forward,
-                Part::Reply => reply,
-            };
-            covers_flow(asks, &key.tuple, key.kind)
-        };
-        self.share.number = shares.find(is_asked).unwrap_or(0);
     }
 
     fn late(&self) -> Late {
@@ -159,7 +140,7 @@ impl Agent {
             }
             return;
         }
-        let Some((share, asker)) = self.asker(service, entry) else {
+        let Some((share, asker)) = self.asker(&key, entry) else {
             self.counters.unanswered += 1;
             self.next_request += 1;
             self.unanswered(self.next_request, &key, &packet);
@@ -354,17 +335,14 @@ impl Agent {
             // The question or its answer may have been lost.
             let again = (!question.repeated).then(|| question.interest.clone());
             question.repeated = true;
-            let (share, entry) = (question.share, question.entry);
+            let (key, entry) = (question.key, question.entry);
             self.timers.at(question.deadline, Timer::Question(request));
             if let Some(interest) = again {
                 self.counters.interests_repeated += 1;
-                let asker = match self.criteria_ids.contains_key(&entry) {
-                    true => self.asker(share.service, entry).map(|(_, asker)| asker),
-                    // The criterion is gone meanwhile: whoever decides now for what it was of.
-                    false => self.tenure(share).and_then(|t| t.holder),
-                };
-                if let Some(asker) = asker {
+                // Its criterion may have ended meanwhile, or the service been divided anew.
+                if let Some((share, asker)) = self.asker(&key, entry) {
                     if let Some(question) = self.questions.get_mut(&request) {
+                        question.share = share;
                         question.session = asker;
                     }
                     self.send(asker, share, AgentBody::Interest(interest));
@@ -548,7 +526,13 @@ impl Agent {
             state: self.carried(&packet.meta),
         };
         self.counters.notices += 1;
-        if let Some((share, asker)) = self.asker(service, entry) {
+        let key = FlowKey {
+            service,
+            part,
+            tuple: flow,
+            kind: view.kind,
+        };
+        if let Some((share, asker)) = self.asker(&key, entry) {
             self.send(asker, share, AgentBody::Interest(notice));
         }
     }

@@ -16,6 +16,7 @@ use signalbox_lower::diff::Edits;
 use signalbox_lower::plan::{PartPlan, Plan};
 
 use super::accept::adjusts;
+use super::criteria::CriteriaSet;
 use super::flow_record::{Flow, Phase, minus};
 use super::neighbours::next_hop_by;
 use super::shares::{Owner, Share, Tenure};
@@ -381,7 +382,8 @@ impl Agent {
         }
     }
 
-    /// Criteria that the plan in force does not let their manager have end now.
+    /// Criteria that the plan in force does not let their manager have end now. What is left stays until
+    /// the manager says what it wants by this plan.
     fn drop_strangers(&mut self) {
         let plan = self.plan.clone();
         for service in (0u8..).take(plan.services.len()) {
@@ -404,14 +406,10 @@ impl Agent {
                         covers_cube(asks, &e.cube)
                     })
             });
-            // A manager that starts anew numbers its versions anew, and by another plan they are others.
-            for set in self
-                .service(service)
-                .into_iter()
-                .flat_map(|s| s.criteria.values_mut())
-            {
-                set.version = 0;
-            }
+            let left = self.service(service).map(|s| s.criteria.values_mut());
+            left.into_iter()
+                .flatten()
+                .for_each(CriteriaSet::forget_version);
             if let Some(next) = self.criteria_until(service) {
                 self.timers.at(next, Timer::Criteria(service));
             }
@@ -527,9 +525,9 @@ impl Agent {
 
 /// Criteria of a service that has another place.
 fn moved_criteria(
-    criteria: BTreeMap<Owner, super::criteria::CriteriaSet>,
+    criteria: BTreeMap<Owner, CriteriaSet>,
     service: u8,
-) -> BTreeMap<Owner, super::criteria::CriteriaSet> {
+) -> BTreeMap<Owner, CriteriaSet> {
     (criteria.into_iter())
         .map(|(owner, mut set)| {
             for entry in &mut set.entries {

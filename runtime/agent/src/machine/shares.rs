@@ -11,7 +11,7 @@ use super::flow_record::Flow;
 use super::tunnels::Hop;
 use super::{Agent, SessionId};
 use crate::cover::covers_flow;
-use crate::flow::Tuple;
+use crate::flow::{FlowKey, PacketKind, Part, Tuple};
 
 /// A share of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,18 +57,34 @@ pub(super) fn home(service: &ServicePlan, flow: &Flow) -> u32 {
         let (forward, reply) = (flow.forward.as_deref(), flow.reply.as_deref());
         match (&share.outside, reply) {
             (Some(outside), Some(reply)) => has_outside(outside, &reply.tuple),
-            _ => share
-                .asks
-                .as_ref()
-                .is_none_or(|asks| match (forward, reply) {
-                    (Some(d), _) => covers_flow(&asks.forward, &d.tuple, d.kind),
-                    (None, Some(d)) => covers_flow(&asks.reply, &d.tuple, d.kind),
-                    (None, None) => false,
-                }),
+            _ => match (forward, reply) {
+                (Some(d), _) => asks(share, Part::Forward, &d.tuple, d.kind),
+                (None, Some(d)) => asks(share, Part::Reply, &d.tuple, d.kind),
+                (None, None) => false,
+            },
         }
     };
     let found = (0u32..).zip(&service.shares).find(|(_, share)| has(share));
     found.map_or(0, |(number, _)| number)
+}
+
+/// The share whose manager the plan has asked about such packets.
+fn asked(service: &ServicePlan, key: &FlowKey) -> u32 {
+    let kind = key.kind.at_stages();
+    let found = (0u32..)
+        .zip(&service.shares)
+        .find(|(_, share)| asks(share, key.part, &key.tuple, kind));
+    found.map_or(0, |(number, _)| number)
+}
+
+fn asks(share: &SharePlan, part: Part, tuple: &Tuple, kind: PacketKind) -> bool {
+    share.asks.as_ref().is_none_or(|asks| {
+        let criteria = match part {
+            Part::Forward => &asks.forward,
+            Part::Reply => &asks.reply,
+        };
+        covers_flow(criteria, tuple, kind)
+    })
 }
 
 /// Whether packets with this tuple come to an outside tuple of a share.
@@ -110,9 +126,6 @@ impl Agent {
                 flow.share = home(service, flow);
             }
         }
-        for question in self.questions.values_mut() {
-            question.move_share(&plan);
-        }
     }
 
     pub(super) fn session_of(&self, manager: &str) -> Option<SessionId> {
@@ -122,9 +135,11 @@ impl Agent {
     }
 
     /// Whom to ask about a packet of a service that an entry has met: the manager whose criterion it
-    /// is, unless a newer epoch has come since; of a flow's own entry whoever decides for its share. Without its
-    /// manager a criterion leads to nobody else while its lease lasts, and after that to the backup's.
-    pub(super) fn asker(&self, service: u8, entry: u32) -> Option<(Share, SessionId)> {
+    /// is, unless a newer epoch has come since; of a flow's own entry whoever decides for its share; of one
+    /// that is gone meanwhile whoever decides for the share that such packets are of. Without its manager a
+    /// criterion leads to nobody else while its lease lasts, and after that to the backup's.
+    pub(super) fn asker(&self, key: &FlowKey, entry: u32) -> Option<(Share, SessionId)> {
+        let service = key.service;
         let origin = self.criteria_ids.get(&entry).map(|o| &o.owner);
         if let Some(owner) = origin.filter(|o| o.share.service == service) {
             let installed = (self.services.get(usize::from(service)))
@@ -137,7 +152,10 @@ impl Agent {
             return Some((owner.share, session));
         }
         let flow = (self.store.by_entry_id(entry)).and_then(|(at, _)| self.store.get(at));
-        let number = flow.map_or(0, |f| if f.service == service { f.share } else { 0 });
+        let number = match flow.filter(|f| f.service == service) {
+            Some(flow) => flow.share,
+            None => asked(self.plan.services.get(usize::from(service))?, key),
+        };
         let share = Share { service, number };
         Some((share, self.tenure(share)?.holder?))
     }

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use signalbox_lower::plan::{Asks, ManagerPlan, MaskedAddr, SharePlan};
 
 use super::*;
+use crate::entry::Entry;
+use crate::machine::WriteError;
 
 const OTHER: SessionId = 2;
 
@@ -210,6 +212,13 @@ fn a7_5_no_manager_gets_criteria_of_anothers_share() {
 /// A manager decides about a client's new flow.
 fn decide(w: &mut World, who: (SessionId, u32, u64), host: u8, number: u64) -> Tuple {
     let flow = syn(w, host, 1000);
+    answer(w, who, flow, number);
+    w.said.clear();
+    flow
+}
+
+/// Whoever was asked about a flow decides, and that counts.
+fn answer(w: &mut World, who: (SessionId, u32, u64), flow: Tuple, number: u64) {
     let request = interests(w)[0].request;
     let body = ManagerBody::Verdict(Verdict {
         request,
@@ -219,26 +228,28 @@ fn decide(w: &mut World, who: (SessionId, u32, u64), host: u8, number: u64) -> T
     let (session, share, epoch) = who;
     say_of(w, session, share, epoch, body);
     assert_eq!(w.take_left(), [(2, to_server(flow))]);
-    w.said.clear();
-    flow
 }
 
-/// lb-1 alone has decided about a flow of an even and one of an odd client, and is divided then. Both managers
-/// have the new plan and their criteria in.
+/// lb-1 alone has decided about a flow of an even and one of an odd client, and is divided then.
 fn redivided() -> (World, [Tuple; 2]) {
     let mut w = served();
     let flows = [8, 9].map(|host| decide(&mut w, (LB, 0, 1), host, u64::from(host)));
+    divide(&mut w);
+    (w, flows)
+}
+
+/// What lb-1 has had alone is divided; both managers have the new plan and their criteria in.
+fn divide(w: &mut World) {
     let plan = halves();
     w.apply(plan.clone());
     w.said.clear();
     for (session, manager, share) in [(3, "lb-1", 0), (4, "lb-2", 1)] {
         w.feed(Input::SessionOpened(session));
-        say(&mut w, session, 0, claim(manager, share, 1, false));
-        say_of(&mut w, session, share, 1, half(&plan, share));
+        say(w, session, 0, claim(manager, share, 1, false));
+        say_of(w, session, share, 1, half(&plan, share));
     }
-    assert_eq!(denials(&w), []);
+    assert_eq!(denials(w), []);
     w.said.clear();
-    (w, flows)
 }
 
 fn listed(w: &mut World, session: SessionId, share: u32) -> Vec<Tuple> {
@@ -301,6 +312,98 @@ fn a7_5_what_a_manager_asked_about_before_a_division_it_is_asked_no_more() {
     syn(&mut w, 9, 1000);
     assert_eq!(asked(&w), []);
     assert!(w.switch.criteria.is_empty());
+}
+
+#[test]
+fn a7_1_a_question_whose_criterion_has_ended_meanwhile_stays_with_its_share() {
+    let mut w = divided();
+    w.advance(2_950 * MS);
+    let flow = syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(OTHER, 1, 7)]);
+    w.said.clear();
+    w.advance(110 * MS);
+    assert!(w.switch.criteria.is_empty());
+    assert_eq!(asked(&w), [(OTHER, 1, 7)]);
+    answer(&mut w, (OTHER, 1, 7), flow, 1);
+}
+
+#[test]
+fn a7_1_a_packet_whose_criterion_has_ended_on_its_way_is_asked_about_at_its_share() {
+    let mut w = divided();
+    let criteria = w.switch.criteria.clone();
+    w.advance(4 * S);
+    w.said.clear();
+    w.switch.criteria = criteria;
+    syn(&mut w, 8, 1000);
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(LB, 0, 1), (OTHER, 1, 7)]);
+}
+
+#[test]
+fn a7_3_a_question_that_is_open_at_a_division_goes_to_the_share_of_its_packet() {
+    let mut w = served();
+    let flow = syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(LB, 0, 1)]);
+    divide(&mut w);
+    w.advance(110 * MS);
+    assert_eq!(asked(&w), [(4, 1, 1)]);
+    answer(&mut w, (4, 1, 1), flow, 1);
+}
+
+// A6.15
+#[test]
+fn a9_2_a_syn_on_a_closed_tuple_is_asked_about_at_no_other_share() {
+    for (gone, asks) in [(OTHER, &[][..]), (LB, &[(OTHER, 1, 7)])] {
+        let mut w = divided();
+        let flow = decide(&mut w, (OTHER, 1, 7), 9, 1);
+        w.receive(1, &tcp(1, &flow, flags::RST, b""));
+        w.feed(Input::SessionClosed(gone));
+        w.said.clear();
+        syn(&mut w, 9, 1000);
+        assert_eq!(asked(&w), asks);
+    }
+}
+
+/// lb-1 comes anew after a division is taken back, and asks for all clients in its first version.
+fn alone_again(w: &mut World) {
+    w.apply(plan());
+    w.feed(Input::SessionOpened(5));
+    say(w, 5, 0, claim("lb-1", 0, 1, false));
+    say(w, 5, 1, ManagerBody::Criteria(criteria(&plan(), 1)));
+}
+
+#[test]
+fn a7_3_a_new_process_numbers_its_criteria_anew_after_a_division() {
+    let mut w = divided();
+    alone_again(&mut w);
+    w.said.clear();
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(5, 0, 1)]);
+}
+
+// A8.6
+#[test]
+fn a7_3_criteria_on_their_way_at_a_division_do_not_stand_against_those_after_it() {
+    let mut w = divided();
+    let ManagerBody::Criteria(mut later) = half(&halves(), 0) else {
+        panic!("criteria")
+    };
+    let first = later.list[0].priority;
+    w.switch.refuses = |u| {
+        let raised = matches!(&u.entry, Entry::Criterion(c) if c.priority == 1234);
+        raised.then_some(WriteError::Full)
+    };
+    w.slow = true;
+    for (version, priority) in [(2, 1234), (3, first)] {
+        later.version = version;
+        later.list[0].priority = priority;
+        say_of(&mut w, LB, 0, 1, ManagerBody::Criteria(later.clone()));
+    }
+    alone_again(&mut w);
+    w.release();
+    w.said.clear();
+    syn(&mut w, 9, 1000);
+    assert_eq!(asked(&w), [(5, 0, 1)]);
 }
 
 #[test]
