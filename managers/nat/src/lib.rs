@@ -24,9 +24,7 @@ use bytes::Bytes;
 use signalbox_agent::flow::Tuple;
 use signalbox_agent::message::{Action, Capability, Leases};
 use signalbox_agent::packet::{self, proto};
-use signalbox_lower::plan::{
-    AddressRange, Inbound, NatDestination, NatLeases, NatSource, Pair, ServicePlan,
-};
+use signalbox_lower::plan::{AddressRange, Inbound, NatPlan, NatSource, Pair, ServicePlan};
 use signalbox_manager::{Blocks, Choice, Decide, Decided, Opening, OutsideStatus};
 use siphasher::sip::SipHasher13;
 
@@ -89,10 +87,7 @@ impl From<Refusal> for Reason {
 #[derive(Debug)]
 pub struct Nat {
     source: Source,
-    destination: Option<NatDestination>,
-    leases: NatLeases,
-    inbound: Inbound,
-    hold_back: Duration,
+    plan: NatPlan,
     now: Duration,
     counted: BTreeMap<&'static str, u64>,
     news: Vec<String>,
@@ -106,7 +101,7 @@ impl Nat {
     #[must_use]
     pub fn new(service: &ServicePlan) -> Option<Self> {
         let plan = service.nat.clone()?;
-        let source = match plan.source {
+        let source = match plan.source.clone() {
             None => Source::Kept,
             Some(NatSource::OneToOne { pairs }) => Source::OneToOne(pairs),
             Some(NatSource::Ports {
@@ -130,10 +125,7 @@ impl Nat {
         };
         Some(Self {
             source,
-            destination: plan.destination,
-            leases: plan.leases,
-            inbound: plan.inbound,
-            hold_back: Duration::from_millis(plan.hold_back_ms),
+            plan,
             now: Duration::ZERO,
             counted: BTreeMap::new(),
             news: Vec::new(),
@@ -156,7 +148,7 @@ impl Nat {
         let flow = opening.flow;
         let protocol = protocol(&flow);
         let mut to = flow;
-        match self.destination {
+        match self.plan.destination {
             Some(destination) => {
                 if destination.address.is_ipv4() != flow.dst.is_ipv4() {
                     return Err(Reason::Unsupported);
@@ -184,7 +176,7 @@ impl Nat {
                     .filter(|_| outside.is_ipv4() == flow.src.is_ipv4())
                     .ok_or(Reason::Unsupported)?;
                 (to.src, to.sport) = outside.map(protocol, (flow.src, flow.sport))?;
-                if to.dst != flow.dst && self.destination.is_none() {
+                if to.dst != flow.dst && self.plan.destination.is_none() {
                     outside.hold(protocol, (flow.dst, flow.dport));
                 }
             }
@@ -218,7 +210,7 @@ impl Nat {
         });
         let own = |to: Tuple| ((to.src, to.sport), (flow.src, flow.sport));
         let other = |to: Tuple| ((flow.dst, flow.dport), (to.dst, to.dport));
-        let hairpin = to.filter(|to| self.destination.is_none() && to.dst != flow.dst);
+        let hairpin = to.filter(|to| self.plan.destination.is_none() && to.dst != flow.dst);
         let protocol = protocol(&flow).filter(|_| matches!(self.source, Source::Ports(_)));
         (to.map(own).into_iter())
             .chain(hairpin.map(other))
@@ -236,7 +228,7 @@ impl Nat {
     }
 
     fn leases(&self, protocol: u8) -> Leases {
-        let leases = &self.leases;
+        let leases = &self.plan.leases;
         let queries = |ms| Leases {
             idle_ms: Some(ms),
             ..Leases::default()
@@ -303,6 +295,17 @@ impl Nat {
 }
 
 impl Decide for Nat {
+    /// Of the same outside tuples what is mapped stays so, and what rests rests on.
+    fn update(&mut self, service: &ServicePlan) -> bool {
+        let tuples = |plan: &NatPlan| (plan.source.clone(), plan.hold_back_ms, plan.per_source);
+        let Some(plan) = (service.nat.clone()).filter(|new| tuples(new) == tuples(&self.plan))
+        else {
+            return false;
+        };
+        self.plan = plan;
+        true
+    }
+
     fn decide(
         &mut self,
         now: Duration,
@@ -325,10 +328,10 @@ impl Decide for Nat {
     }
 
     fn opens_inbound(&self) -> bool {
-        self.destination.is_none()
+        self.plan.destination.is_none()
             && match self.source {
                 Source::Kept => false,
-                Source::Ports(_) => self.inbound == Inbound::Mapped,
+                Source::Ports(_) => self.plan.inbound == Inbound::Mapped,
                 Source::OneToOne(_) => true,
             }
     }
@@ -354,7 +357,8 @@ impl Decide for Nat {
     }
 
     fn hold_back(&self) -> Option<Duration> {
-        matches!(self.source, Source::Ports(_)).then_some(self.hold_back)
+        matches!(self.source, Source::Ports(_))
+            .then_some(Duration::from_millis(self.plan.hold_back_ms))
     }
 
     fn tick(&mut self, now: Duration) {

@@ -3,7 +3,7 @@
 use signalbox_agent::flow::PacketKind;
 use signalbox_agent::packet::{TYPE_IPV4, TYPE_IPV6};
 use signalbox_agent::testing::plan;
-use signalbox_lower::plan::{Kind, NatPlan};
+use signalbox_lower::plan::{Kind, NatDestination, NatLeases, NatPlan};
 
 use super::*;
 

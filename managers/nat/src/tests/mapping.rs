@@ -212,6 +212,23 @@ fn an_outside_tuple_is_not_given_out_again_before_its_hold_back_is_over() {
     to(&mut nat, tcp("10.0.1.11", 1, 1));
 }
 
+// A2.15
+#[test]
+fn what_rests_rests_on_by_another_plan_of_the_same_outside_tuples() {
+    let mut nat = one_port();
+    let first = decided(ask(&mut nat, tcp("10.0.1.10", 1, 1)));
+    nat.ended(&first);
+    let mut plan = nat.plan.clone();
+    plan.leases.udp_ms += 1;
+    assert!(nat.update(&service(plan.clone())));
+    assert_eq!(nat.plan, plan);
+    assert_eq!(ask(&mut nat, tcp("10.0.1.11", 1, 1)), Choice::Fallback);
+    assert_eq!(nat.outside()[0].held_back, 1);
+    // Of others it knows nothing.
+    plan.source = ports("203.0.113.105", "203.0.113.105", 5000, 5000);
+    assert!(!nat.update(&service(plan)));
+}
+
 #[test]
 fn a_flow_that_goes_on_in_the_hold_back_has_its_tuple_again_unless_another_stands_for_it() {
     let mut nat = egress();
