@@ -21,14 +21,15 @@ pub(super) const OTHER_PLAN: &str = "it works from another plan; `signalbox appl
 /// What became of a connection to an agent or a manager, as `who` says, that was waited for as long as [`DIAL`].
 ///
 /// # Errors
-/// One line: nobody answers.
+/// One line: nobody answers, or will have it.
 pub(super) fn dialled<T>(
     who: &str,
     connection: Result<Result<T, GrpcError>, Elapsed>,
 ) -> Result<T, String> {
     match connection {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(_)) => Err(format!("no {who} answers there")),
+        Ok(Err(GrpcError::Connect { .. })) => Err(format!("no {who} answers there")),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", DIAL.as_secs())),
     }
 }

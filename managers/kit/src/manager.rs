@@ -196,7 +196,7 @@ impl Manager {
             manager.add((&service, share), epoch, epoch == 0, 1, decide);
         }
         manager.link();
-        manager.learn_first();
+        manager.learn_first(None);
         // Whoever was there before may have left what only the other one knows.
         manager.wish_to_recall(None);
         manager
@@ -243,7 +243,10 @@ impl Manager {
         let sessions = self.ways.next().into_iter();
         let away = self.away.iter().map(|a| a.until);
         let checks = (self.speaker().is_some())
-            .then(|| self.services.iter().filter_map(|s| s.checker.next()))
+            .then(|| {
+                let services = self.services.iter().zip(&self.offers);
+                services.filter_map(|(s, offer)| s.checker.next().filter(|_| !offer.learning))
+            })
             .into_iter()
             .flatten();
         let waiting = self.waiting.iter().map(|w| w.until);
@@ -359,7 +362,7 @@ impl Manager {
         if let AgentBody::Welcome(welcome) = &message.body {
             let opens = (self.ways.get(id)).is_some_and(|way| way.session.agent().is_none());
             if opens {
-                self.learn_epochs(welcome);
+                self.learn_epochs(id, welcome);
             }
         }
         let mut said = Vec::new();

@@ -174,6 +174,11 @@ impl Outgoing {
         });
     }
 
+    /// Whether all flows of a share will be told, and none has been yet.
+    pub fn will_walk(&self, share: usize) -> bool {
+        self.walks.iter().any(|w| w.share == share && !w.begun)
+    }
+
     /// Has a walk that is under way answer a wish; says whether there is one.
     pub fn answers(&mut self, share: usize, request: u64) -> bool {
         let walk = self.walks.iter_mut().find(|w| w.share == share);

@@ -100,6 +100,8 @@ pub struct Session {
     instance: u64,
     agent: Option<Arc<str>>,
     greet: Duration,
+    /// Offers that were not claimed yet by the last greeting.
+    unclaimed: Vec<usize>,
     beats: Vec<Beat>,
     refused: Option<(Reason, String)>,
 }
@@ -120,6 +122,7 @@ impl Session {
             plan_hash,
             agent: None,
             greet: now,
+            unclaimed: Vec::new(),
             beats: (offers.iter())
                 .map(|offer| Beat {
                     next: now,
@@ -136,6 +139,12 @@ impl Session {
     #[must_use]
     pub fn agent(&self) -> Option<&Arc<str>> {
         self.agent.as_ref()
+    }
+
+    /// Whether the agent was not greeted as whose share it is.
+    #[must_use]
+    pub fn left_unclaimed(&self, offer: usize) -> bool {
+        self.unclaimed.contains(&offer)
     }
 
     /// Why the agent refused the session, if it did.
@@ -167,6 +176,8 @@ impl Session {
         if self.agent.is_none() {
             if now >= self.greet {
                 self.greet = now + GREET;
+                let learning = offers.iter().enumerate().filter(|(_, o)| o.learning);
+                self.unclaimed = learning.map(|(index, _)| index).collect();
                 out.push(self.hello(offers));
             }
             return;

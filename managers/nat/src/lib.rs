@@ -297,11 +297,15 @@ impl Nat {
 impl Decide for Nat {
     /// Of the same outside tuples what is mapped stays so, and what rests rests on.
     fn update(&mut self, service: &ServicePlan) -> bool {
-        let tuples = |plan: &NatPlan| (plan.source.clone(), plan.hold_back_ms, plan.per_source);
-        let Some(plan) = (service.nat.clone()).filter(|new| tuples(new) == tuples(&self.plan))
-        else {
+        let Some(plan) = service.nat.clone() else {
             return false;
         };
+        let former = &self.plan;
+        let same = (&plan.source, &plan.destination) == (&former.source, &former.destination)
+            && (plan.hold_back_ms, plan.per_source) == (former.hold_back_ms, former.per_source);
+        if !same {
+            return false;
+        }
         self.plan = plan;
         true
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use signalbox_agent::flow::{PacketKind, Part, events};
-use signalbox_agent::message::{CarriedState, Interest};
+use signalbox_agent::message::{CarriedState, Interest, Reason};
 use signalbox_agent::testing::{backed, with_backup};
 use signalbox_lower::plan::Replicate;
 use signalbox_manager::peer::{self, PeerHello, PeerReason};
@@ -42,6 +42,12 @@ fn restart(net: &mut Net, a: usize, plan: &Plan, m: usize) {
     let out = net.managers[m].handle(net.now, Input::Connected(a as u64));
     net.carry(m, out);
     net.settle();
+}
+
+/// An agent and its switch start anew, with nothing, where no manager is left.
+fn restart_without_managers(net: &mut Net, a: usize, plan: &Plan) {
+    net.agents[a] = agent(a, plan);
+    net.agents[a].now = net.now;
 }
 
 /// Where the SYNs of flows went whose decision took effect.
@@ -261,6 +267,77 @@ fn a9_8_the_first_one_that_is_back_learns_first_and_claims_its_share_then() {
     assert_eq!(standing(&net, 2), (false, 3));
     assert!(net.counts(2).decided > 90, "and then decides");
     assert_eq!(net.send(1, &client(9, 2000), flags::ACK), first);
+}
+
+// A8.3: else nobody would hear of the flows that this agent has.
+#[test]
+fn an_agent_that_was_greeted_before_the_claim_and_knows_its_epoch_from_before_is_told_another() {
+    let plan = replicated(Replicate::Sync);
+    let mut net = two(&plan, 2, Faults::none());
+    net.send(1, &client(9, 2000), flags::SYN);
+    net.stop(0);
+    net.stop(1);
+    restart_without_managers(&mut net, 0, &plan);
+    net.start(manager(&plan, 0), Faults::none());
+    net.start(backup(&plan), Faults::none());
+    for (of, line) in &mut net.up {
+        if of.0 == 1 {
+            *line = FaultLine::new(Faults {
+                delay: 1_000,
+                by: 100 * MS,
+                ..rough(1)
+            });
+        }
+    }
+    net.link(2, 3, Faults::none());
+    net.advance(20 * MS);
+    assert_eq!(standing(&net, 2), (false, 1), "as agent 0 has it");
+    net.advance(S);
+    assert_eq!(standing(&net, 2), (false, 3));
+    assert_eq!(net.live(2), 1);
+    net.send(1, &client(9, 2000), flags::RST);
+    net.advance(Duration::from_millis(plan.services[0].limits.closed_ms) + S);
+    assert_eq!(net.live(2), 0);
+}
+
+#[test]
+fn a_first_one_that_learns_checks_no_server_and_goes_on_learning_by_another_plan() {
+    let mut plan = replicated(Replicate::Sync);
+    plan.services[0].balance.as_mut().unwrap().check = Some(CheckPlan {
+        kind: CheckKind::Tcp,
+        every_ms: 200,
+        timeout_ms: 100,
+        rise: 2,
+        fall: 2,
+    });
+    let mut net = two(&plan, 1, Faults::none());
+    net.advance(S);
+    let first = net.send(0, &client(9, 2000), flags::SYN);
+    assert!(first.is_some());
+    net.stop(0);
+    net.advance(lease(&plan));
+    net.send(0, &client(9, 2001), flags::SYN);
+    net.start(manager(&plan, 0), Faults::none());
+    net.advance(10 * MS);
+    let served = |plan: &Plan| {
+        let balance = Balance::new(&plan.services[0]).unwrap();
+        vec![("web-lb".into(), 0, 0, Box::new(balance) as _)]
+    };
+    let denials = |net: &Net| {
+        let denials = &net.agents[0].agent.counters().denials;
+        denials.get(&Reason::OldEpoch).copied().unwrap_or(0)
+    };
+    let before = denials(&net);
+    // As `apply` has it.
+    net.managers[2].replan(net.now, &plan, served(&plan));
+    net.mend(0, 2);
+    net.advance(lease(&plan) / 2);
+    assert!(standing(&net, 2).0, "it has heard nothing yet");
+    assert_eq!(denials(&net), before, "checks would be");
+    net.link(2, 1, Faults::none());
+    net.advance(S);
+    assert_eq!(standing(&net, 2), (false, 3));
+    assert_eq!(net.live(2), 2);
 }
 
 #[test]

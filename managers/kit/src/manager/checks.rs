@@ -21,7 +21,9 @@ impl Manager {
             return;
         };
         for index in 0..self.services.len() {
-            let Some(service) = self.services.get_mut(index) else {
+            // What it says before it has claimed the share is denied.
+            let learning = self.is_learning(index);
+            let Some(service) = self.services.get_mut(index).filter(|_| !learning) else {
                 continue;
             };
             if service.checker.next().is_some_and(|at| at <= now) {

@@ -7,9 +7,10 @@ use super::peers::Duty;
 use super::{Manager, Output};
 
 impl Manager {
-    /// Holds shares back whose decisions another manager may tell.
-    pub(super) fn learn_first(&mut self) {
-        for duty in self.links.iter().flat_map(|link| &link.duties) {
+    /// Holds shares back whose decisions another manager may tell; all, or one.
+    pub(super) fn learn_first(&mut self, of: Option<usize>) {
+        let duties = self.links.iter().flat_map(|link| &link.duties);
+        for duty in duties.filter(|d| of.is_none_or(|index| d.index == index)) {
             if let Some(offer) = self.offers.get_mut(duty.index).filter(|o| !o.backup) {
                 (offer.learning, offer.stands_by) = (true, true);
             }
@@ -21,11 +22,17 @@ impl Manager {
         self.offers.get(index).is_some_and(|o| o.learning)
     }
 
+    /// Whether it can be claimed. Without an agent there is nobody to claim it from.
+    pub(super) fn has_learned(&self, duty: &Duty) -> bool {
+        duty.recall.is_none() && self.is_learning(duty.index) && self.ways.known().next().is_some()
+    }
+
     /// Claims the shares of which the other one has told all, or does not tell in time.
     pub(super) fn claim(&mut self) {
-        let has_learned = |d: &&Duty| d.recall.is_none() && self.is_learning(d.index);
         let duties = self.links.iter().flat_map(|link| &link.duties);
-        let due: Vec<usize> = duties.filter(has_learned).map(|d| d.index).collect();
+        let due: Vec<usize> = (duties.filter(|d| self.has_learned(d)))
+            .map(|d| d.index)
+            .collect();
         for index in due {
             let (Some(offer), Some(service)) =
                 (self.offers.get_mut(index), self.services.get(index))

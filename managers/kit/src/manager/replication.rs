@@ -5,7 +5,7 @@
 //! other does not know; but not longer than the manager's criteria would live without it, and not at all while
 //! the other is away: a dead backup must not stop the service.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use signalbox_agent::message::{ManagerBody, Verdict};
 use super::peers::Link;
 use super::{Manager, Output, keep};
 use crate::memory::Change;
-use crate::peer::{PeerMessage, Telling, Told, ToldFlow, ToldState};
-use crate::replica::{Acked, Due, Item};
+use crate::peer::{PeerId, PeerMessage, Telling, Told, ToldFlow, ToldState};
+use crate::replica::{Acked, Item};
 use crate::session::SessionId;
 
 /// A verdict that waits for the other manager's word.
@@ -149,6 +149,17 @@ impl Manager {
         if let Some(telling) = link.out.again(now) {
             (self.out).push(Output::Peer(way, PeerMessage::Telling(telling)));
         }
+        let forgotten = self.tell_due(link, way);
+        if !forgotten.is_empty() {
+            self.tell_anew(link, &forgotten);
+            self.tell_due(link, way);
+        }
+    }
+
+    /// Tells what there is to tell. Returns shares with changes that can be told no more.
+    fn tell_due(&mut self, link: &mut Link, way: PeerId) -> BTreeSet<usize> {
+        let now = self.now;
+        let mut forgotten = BTreeSet::new();
         while let Some(due) = link.out.next() {
             let told = match &due.item {
                 Item::Begin => Some(Told::Begin),
@@ -158,7 +169,14 @@ impl Manager {
             let leads = (link.duty(due.share)).is_some_and(|d| d.leads.is_some());
             let (Some(body), Some(offer)) = (told, self.offers.get(due.share)) else {
                 link.out.skipped(&due);
-                self.tell_anew(link, &due);
+                let keep = (self.services.get(due.share)).map(|s| keep(s.limits.idle_ms));
+                if due
+                    .waited(now)
+                    .zip(keep)
+                    .is_some_and(|(waited, keep)| waited >= keep)
+                {
+                    forgotten.insert(due.share);
+                }
                 continue;
             };
             let telling = Telling {
@@ -174,18 +192,26 @@ impl Manager {
             let telling = link.out.sent(now, &due, telling);
             (self.out).push(Output::Peer(way, PeerMessage::Telling(telling)));
         }
+        forgotten
     }
 
-    /// There is nothing to tell of a change. If it has waited so long that its flow may have ended and been
-    /// forgotten meanwhile, only all that is remembered says so.
-    fn tell_anew(&self, link: &mut Link, due: &Due) {
-        let Some(service) = self.services.get(due.share) else {
-            return;
-        };
-        let bound = keep(service.limits.idle_ms);
-        let answered = link.duty(due.share).map_or(0, |d| d.answered);
-        if due.waited(self.now).is_some_and(|waited| waited >= bound) {
-            link.out.walk(due.share, service.memory.numbers(), answered);
+    /// Changes have waited so long that their flows may have ended and been forgotten meanwhile: only all that is
+    /// remembered says so.
+    fn tell_anew(&self, link: &mut Link, shares: &BTreeSet<usize>) {
+        for share in shares.iter().copied() {
+            let Some(service) = self
+                .services
+                .get(share)
+                .filter(|_| !link.out.will_walk(share))
+            else {
+                continue;
+            };
+            let numbers = service.memory.numbers();
+            let answered = link.duty(share).map_or(0, |duty| {
+                duty.whole = false;
+                duty.answered
+            });
+            link.out.walk(share, numbers, answered);
         }
     }
 
@@ -358,8 +384,8 @@ impl Manager {
             .filter_map(|d| d.recall.as_ref())
             .flat_map(|r| [r.until, link.way.map(|_| r.next)]);
         let claims = (link.duties.iter())
-            .filter(|d| self.is_learning(d.index))
-            .map(|d| d.recall.is_none().then_some(self.now));
+            .filter(|d| self.has_learned(d))
+            .map(|_| Some(self.now));
         let held = link.held.front().map(|h| h.until);
         let own = [
             held,

@@ -18,12 +18,12 @@ use crate::decide::Decide;
 use crate::memory::Life;
 use crate::react::Ports;
 use crate::service::{Service, criteria_of};
-use crate::session::Offer;
+use crate::session::{Offer, SessionId};
 
 impl Manager {
     /// Takes, for each service whose epoch nobody else gives, the one after the highest that the first agent
     /// has told of.
-    pub(super) fn learn_epochs(&mut self, welcome: &Welcome) {
+    pub(super) fn learn_epochs(&mut self, id: SessionId, welcome: &Welcome) {
         for index in 0..self.offers.len() {
             let Some(offer) = self.offers.get(index) else {
                 return;
@@ -33,6 +33,12 @@ impl Manager {
                 .map(|s| s.epoch)
                 .max()
                 .unwrap_or(0);
+            // It has the share by now, and the agent believes the epoch that it has taken to be somebody else's.
+            let left = (self.ways.get(id)).is_some_and(|way| way.session.left_unclaimed(index));
+            if left && !offer.learning && told == offer.epoch {
+                self.heard(index, told + 1);
+                continue;
+            }
             if offer.backup || offer.learning || !offer.learns || offer.epoch != 0 {
                 self.heard(index, told);
                 continue;
@@ -76,6 +82,10 @@ impl Manager {
         self.ways.list_anew(None);
         self.waiting.clear();
         self.forget_round();
+        let recalled: Vec<usize> = (0..self.offers.len())
+            .filter(|index| self.is_recalling(*index) || self.is_learning(*index))
+            .collect();
+        let mut unlearned = Vec::new();
         let mut old: Vec<Option<(Offer, Service)>> = (std::mem::take(&mut self.offers).into_iter())
             .zip(std::mem::take(&mut self.services))
             .map(Some)
@@ -118,6 +128,13 @@ impl Manager {
                 succeed(new, service, &service_plan.of_share(share), plan, self.now);
                 new.memory.number_from(first_number(epoch));
             }
+            if recalled.contains(&place) {
+                unlearned.push((index, offer.learning));
+            }
+            let stands_by = self.offers.get(index).is_some_and(|o| o.stands_by);
+            if stands_by && !offer.stands_by {
+                self.stepped_back(index);
+            }
             // What its criteria need may be another thing now.
             if let (Some(offer), Some(service), Some(service_plan)) = (
                 self.offers.get_mut(index),
@@ -134,6 +151,12 @@ impl Manager {
             }));
         }
         self.link();
+        for (index, learning) in unlearned {
+            if learning {
+                self.learn_first(Some(index));
+            }
+            self.wish_to_recall(Some(index));
+        }
         std::mem::take(&mut self.out)
     }
 }
@@ -156,6 +179,7 @@ fn keep_blocks(new: &mut Service, old: &mut Service) {
 /// take the plan over. Others are told of every flow that is remembered.
 fn succeed(new: &mut Service, mut old: Service, of: &ServicePlan, plan: &Plan, now: Duration) {
     new.counts = old.counts;
+    new.passing.told = old.passing.told;
     new.memory = old.memory;
     new.reactions = old.reactions;
     old.decide.tick(now);

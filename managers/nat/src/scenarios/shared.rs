@@ -102,6 +102,21 @@ impl Shared {
         session
     }
 
+    /// A process goes on with the same policy, applied anew.
+    fn apply(&mut self, name: &str) {
+        let session = self.session(name);
+        let nat = Nat::new(&self.plan.services[0]).unwrap();
+        let served = vec![("egress".into(), 0, 0, Box::new(nat) as _)];
+        let (now, plan) = (self.agent.now, self.plan.clone());
+        let process = self.managers.get_mut(&session).unwrap();
+        process.manager.replan(now, &plan, served);
+        self.agent.feed(ToTheAgent::SessionClosed(session));
+        self.agent.said.retain(|(to, _)| *to != session);
+        self.agent.feed(ToTheAgent::SessionOpened(session));
+        self.tell(session, Input::Connected(session));
+        self.settle();
+    }
+
     /// A process dies without a word.
     fn kill(&mut self, name: &str) {
         let session = self.session(name);
@@ -319,6 +334,27 @@ fn what_a_manager_has_whose_process_lives_its_backup_does_not_take() {
     assert_eq!(shared.blocks("nat-2").others, held);
     let all = shared.open_all();
     assert!(all.len() > 20 && !all.contains(&of_first), "{all:?}");
+}
+
+// A2.15
+#[test]
+fn a_backup_that_decides_keeps_what_it_has_used_by_another_policy() {
+    let mut shared = Shared::new();
+    shared.fail_over();
+    let resting = shared.open_all();
+    let used = shared.blocks("nat-2").held;
+    shared.advance(HOLD_BACK + SECOND);
+    let live = shared.open_all();
+    assert!(live.len() > 8 && used > 8);
+    shared.apply("nat-2");
+    shared.advance(2 * SECOND);
+    assert!(shared.blocks("nat-2").held >= used);
+    assert_eq!(shared.blocks("nat-2").others, 0);
+    // Whoever decides now knows what its agent holds, and nothing of what rests.
+    shared.start("nat-1");
+    shared.advance(SECOND);
+    assert!(shared.open_all().is_disjoint(&live));
+    assert!(!resting.is_empty());
 }
 
 // A2.15, A9.8

@@ -209,7 +209,11 @@ async fn take_in<I, R>(
     taken: mpsc::UnboundedSender<R>,
 ) -> Option<WireError> {
     loop {
-        match incoming.next().await? {
+        let message = tokio::select! {
+            message = incoming.next() => message,
+            () = taken.closed() => None,
+        };
+        match message? {
             Ok(message) => match read(message) {
                 Ok(message) => taken.send(message).ok()?,
                 Err(error) => return Some(error),
