@@ -73,9 +73,11 @@ impl Net {
         self.former(party).map_or(&self.plan, |change| &change.plan)
     }
 
-    /// The division that an agent goes by.
+    /// The division that an agent goes by: the former one until it has the new plan, also when others have it in the same
+    /// moment.
     pub(super) fn division_of(&self, a: usize) -> Division {
-        let former = self.former(Party::Agent(a));
+        let waits = |change: &&Change| change.left.iter().any(|(_, who)| *who == Party::Agent(a));
+        let former = self.change.as_ref().filter(waits);
         former.map_or(self.division, |change| change.division)
     }
 
