@@ -465,10 +465,10 @@ impl Manager {
             }
             AgentBody::Denied(denied) => {
                 service.counts.denied += 1;
-                // What was said under an older epoch the lists settle: meanwhile the same question may have
-                // been answered anew.
                 // Of one that the switch refused it may hold a part for a moment yet.
                 let half = matches!(denied.reason, Reason::TableFull | Reason::TargetRefused);
+                // What was said under an older epoch the lists settle: meanwhile the same question may have
+                // been answered anew.
                 if let Subject::Verdict(question) = denied.subject
                     && denied.reason != Reason::OldEpoch
                     && let Some((decided, never)) = service.memory.denied(now, id, question, half)
